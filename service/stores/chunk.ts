@@ -1,0 +1,40 @@
+// Cutting a document into overlapping chunks, at the end of a paragraph, line or sentence where one is
+// near. Pure, so that the rules can be tested alone.
+
+/** Where a cut is welcome, best first; each is looked for in the last third of a chunk. */
+const CUTS = ['\n\n', '\n', '. ', ' '];
+
+export interface ChunkSize {
+  /** Characters. */
+  chunk_size: number;
+  chunk_overlap: number;
+}
+
+/** Chunks of at most `chunk_size` characters; each repeats up to `chunk_overlap` of the one before it. */
+export function chunkText(text: string, { chunk_size, chunk_overlap }: ChunkSize): string[] {
+  const chunks: string[] = [];
+  let start = 0;
+  while (start < text.length) {
+    const end = start + chunk_size >= text.length ? text.length : cutBefore(text, start, start + chunk_size);
+    const chunk = text.slice(start, end).trim();
+    if (chunk !== '') chunks.push(chunk);
+    if (end === text.length) break;
+    start = wholeCharacter(text, Math.max(end - chunk_overlap, start + 1));
+  }
+  return chunks;
+}
+
+function cutBefore(text: string, start: number, end: number): number {
+  const earliest = start + Math.ceil(((end - start) * 2) / 3);
+  for (const cut of CUTS) {
+    const found = text.lastIndexOf(cut, end - cut.length);
+    if (found >= earliest) return found + cut.length;
+  }
+  return wholeCharacter(text, end);
+}
+
+/** Moves a position forward out of the middle of a surrogate pair. */
+function wholeCharacter(text: string, position: number): number {
+  const code = text.charCodeAt(position);
+  return code >= 0xdc00 && code <= 0xdfff ? position + 1 : position;
+}

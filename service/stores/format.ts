@@ -1,0 +1,62 @@
+// The data directory's format number, in a small file that tasks outside the container can read without
+// SQLite. A directory without one is format 1: those came before the number.
+
+import { randomUUID } from 'node:crypto';
+import { existsSync, linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { DATA_FORMAT } from '../identity.ts';
+
+export const FORMAT_FILE = 'format.json';
+
+/** What a directory with memory but without a number is. */
+const UNMARKED_FORMAT = 1;
+
+const FormatFile = z.object({ dataFormat: z.int().min(1) });
+
+/** Refuses a directory that a newer program wrote; marks an unmarked one. Safe for two at once. */
+export function verifyDataFormat(directory: string): void {
+  const found = readDataFormat(directory) ?? markDataFormat(directory);
+  if (found <= DATA_FORMAT) return;
+  throw new Error(
+    `Cannot start on ${directory}: its data format is ${found}, this version reads up to ${DATA_FORMAT}\n` +
+      'hint: run the newer version again, or restore a backup from before it was started',
+  );
+}
+
+/** The number that the directory is marked with, or undefined. Throws on a file that is not ours. */
+export function readDataFormat(directory: string): number | undefined {
+  const file = join(directory, FORMAT_FILE);
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  try {
+    return FormatFile.parse(JSON.parse(text)).dataFormat;
+  } catch (cause) {
+    throw new Error(
+      `Cannot start: ${file} should read {"dataFormat": NUMBER}, it reads ${text.slice(0, 80)}`,
+      {
+        cause,
+      },
+    );
+  }
+}
+
+/** Complete on disk before it has its name, and never over one that another process made first. */
+function markDataFormat(directory: string): number {
+  const draft = join(directory, `.${FORMAT_FILE}.${randomUUID()}`);
+  const dataFormat = existsSync(join(directory, 'memory.db')) ? UNMARKED_FORMAT : DATA_FORMAT;
+  writeFileSync(draft, `${JSON.stringify({ dataFormat })}\n`, { mode: 0o600 });
+  try {
+    linkSync(draft, join(directory, FORMAT_FILE));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  } finally {
+    rmSync(draft);
+  }
+  return readDataFormat(directory) ?? dataFormat;
+}

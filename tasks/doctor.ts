@@ -1,0 +1,48 @@
+// Is this machine, and this project, fit to run it? The validation checklist as a command: read-only, each check
+// with what to do about it. With --live it also tries what runs: written through dev, read through prod.
+//
+// Exit code 0: nothing failed; 1: something did.
+import {
+  CONTEXT_FLAG,
+  ENVIRONMENTS,
+  type EnvironmentName,
+  loadProject,
+  rooms,
+  runTask,
+  usageError,
+} from './lib/mod.ts';
+
+await runTask({
+  name: 'doctor',
+  summary: 'Is this machine, and this project, fit to run it? Every check with its remedy; changes nothing.',
+  flags: {
+    live: { type: 'boolean', description: 'also try what runs: write through dev, read through prod' },
+    config: {
+      type: 'string',
+      value: ENVIRONMENTS.join('|'),
+      description: 'print the effective configuration of an environment, and where each value comes from',
+    },
+    ...CONTEXT_FLAG,
+  },
+  examples: ['npm run doctor', 'npm run doctor -- --live', 'npm run doctor -- --config dev'],
+  run: async ({ flags }) => {
+    if (flags.config !== undefined) return showConfig(flags.config);
+    const { countVerdicts, describeFindings, examine } = await rooms.doctor();
+    const findings = await examine({ live: flags.live });
+    const counts = countVerdicts(findings);
+    return {
+      data: { counts, checks: findings },
+      text: describeFindings(findings),
+      exitCode: counts.failed > 0 ? 1 : 0,
+    };
+  },
+});
+
+async function showConfig(name: string) {
+  if (!ENVIRONMENTS.includes(name as EnvironmentName)) {
+    throw usageError(`doctor: --config is "${name}", expected ${ENVIRONMENTS.join(' or ')}`);
+  }
+  const { describeEffectiveConfig, effectiveConfig } = await rooms.doctor();
+  const config = await effectiveConfig(await loadProject(), name as EnvironmentName);
+  return { data: { ...config }, text: describeEffectiveConfig(config) };
+}

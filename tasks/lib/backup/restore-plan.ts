@@ -1,0 +1,133 @@
+// What a restore will do, worked out and checked before anybody is asked: the archive is read through once, the
+// place is looked at, and the release that can read its data format is found.
+import { randomBytes } from 'node:crypto';
+import { basename, dirname, resolve } from 'node:path';
+import { read } from '../command.ts';
+import { environmentOfService, projectContainers } from '../docker/compose.ts';
+import { type Container, inspectContainers } from '../docker/containers.ts';
+import { docker } from '../docker/images.ts';
+import { TaskError, usageError } from '../errors.ts';
+import { dataDirectory, type Project } from '../project.ts';
+import { type BackupImage, dataPlace } from './places.ts';
+import { askProgram } from './program.ts';
+import type { Summary } from './program-schema.ts';
+import { megabytes } from './progress.ts';
+import { releaseFor } from './restore-format.ts';
+import { PLACE, type RestoreRecord, type Running } from './restore-record.ts';
+import type { ArchivePlace } from './verify.ts';
+
+export interface RestorePlan {
+  archive: ArchivePlace;
+  summary: Summary;
+  record: RestoreRecord;
+  /** What is in the data directory now. */
+  present: { exists: boolean; files: number; bytes: number };
+  /** Directory to restore to, when it is not the data directory. */
+  to: string | undefined;
+}
+
+/** Looks at the place, and reads the archive through. @throws TaskError naming all of its damage */
+async function preview(
+  project: Project,
+  image: BackupImage,
+  archive: ArchivePlace,
+  parent: string,
+  name: string,
+) {
+  const { Preview } = await import('./program-schema.ts');
+  const call = {
+    image: image.program,
+    command: 'preview',
+    options: { path: `/archive/${archive.name}`, parent: PLACE, name },
+    mounts: { '/archive': `${archive.directory}:ro`, [PLACE]: parent },
+    asRoot: true,
+  };
+  const { problems, manifest, present, free } = await askProgram(project, call, Preview);
+  if (manifest && problems.length === 0) return { summary: manifest, present, free };
+  const lines = problems.map((problem) => `  - ${problem}`);
+  throw new TaskError([`Cannot restore ${archive.name}; nothing was changed:`, ...lines].join('\n'), {
+    code: 'bad-archive',
+    hint: 'choose another one: npm run backup -- list',
+  });
+}
+
+/** Containers of this project that run, by environment; any other that uses the data stops the restore. */
+async function runningOn(project: Project): Promise<Running[]> {
+  const filters = ['--filter', `volume=${dataDirectory(project)}`, '--filter', 'status=running'];
+  const users = await read(docker('ps', '--quiet', '--no-trunc', ...filters));
+  const ours = await projectContainers(project);
+  const containers = await inspectContainers([...new Set([...ours, ...users.split('\n').filter(Boolean)])]);
+  const isActive = ({ state }: Container) => ['running', 'restarting', 'paused'].includes(state);
+  const foreign = containers.filter((one) => isActive(one) && !ours.includes(one.id));
+  if (foreign.length > 0) {
+    throw new TaskError(`Other containers use the data: ${foreign.map(({ name }) => name).join(', ')}`, {
+      code: 'data-in-use',
+      hint: `stop them first: docker stop ${foreign.map(({ name }) => name).join(' ')}`,
+    });
+  }
+  return containers.filter(isActive).flatMap(({ id, service }) => {
+    const environment = environmentOfService(project, service);
+    return environment ? [{ environment, id }] : [];
+  });
+}
+
+/** Where the restore goes. @throws TaskError (exit 2) */
+function placeFor(project: Project, to: string | undefined): { parent: string; name: string } {
+  if (to === undefined) return dataPlace(project);
+  const path = resolve(to);
+  if (path === dataDirectory(project))
+    throw usageError('--to names the data directory itself', { hint: 'leave --to out to restore in place' });
+  return { parent: dirname(path), name: basename(path) };
+}
+
+/** Checks everything and works out what a restore would do; changes nothing. @throws TaskError */
+export async function planRestore(
+  project: Project,
+  image: BackupImage,
+  archive: ArchivePlace,
+  to: string | undefined,
+): Promise<RestorePlan> {
+  const { parent, name } = placeFor(project, to);
+  const { present, free, summary } = await preview(project, image, archive, parent, name);
+  if (to !== undefined && present.entries > 0)
+    throw usageError(`${to} exists and is not empty`, { code: 'target-exists', hint: 'choose another --to' });
+  if (free < summary.bytes) {
+    const text = `${megabytes(free)} are free in ${parent}, ${megabytes(summary.bytes)} are needed`;
+    throw new TaskError(`Not enough room to unpack: ${text}`, { code: 'no-space' });
+  }
+  const running = to === undefined ? await runningOn(project) : [];
+  const id = randomBytes(4).toString('hex');
+  const record = {
+    image: image.program,
+    archive: archive.name,
+    parent,
+    current: name,
+    staging: `.${name}.restoring-${id}`,
+    previous: `.${name}.before-${id}`,
+    hadCurrent: present.exists,
+    running,
+    prodTag: await releaseFor(project, running, summary),
+    keepAs: null,
+  };
+  return { archive, summary, record, present, to };
+}
+
+/** What a person is asked about. */
+export function describeRestore(project: Project, plan: RestorePlan): string {
+  const { archive, summary, record, present, to } = plan;
+  const stops = record.running.map(({ environment }) => environment);
+  const replaced = present.exists && present.files > 0;
+  return [
+    `Restore ${archive.name}`,
+    `  from    ${summary.at}, version ${summary.origin.version}, data format ${summary.dataFormat ?? 'unknown'}`,
+    `  holds   ${summary.files} files, ${megabytes(summary.bytes)}`,
+    `  to      ${to ?? dataDirectory(project)}`,
+    ...(replaced
+      ? [`  replaces ${present.files} files, ${megabytes(present.bytes)}, of which a backup is made first`]
+      : []),
+    ...(stops.length > 0
+      ? [`  stops   ${stops.join(' and ')}, and starts ${stops.length > 1 ? 'them' : 'it'} again`]
+      : []),
+    ...(record.prodTag ? [`  prod    will run ${record.prodTag}, which reads this data format`] : []),
+  ].join('\n');
+}

@@ -1,0 +1,67 @@
+// Verifying archives: of the backup directory by name, where the outcome is recorded, or a file anywhere.
+import { basename, dirname, resolve } from 'node:path';
+import { usageError } from '../errors.ts';
+import type { Project } from '../project.ts';
+import { isProven, listArchives, placesOf, type Verdict } from './archives.ts';
+import { type BackupImage, backupDirectory } from './places.ts';
+import { runProgram } from './program.ts';
+
+/** Where an archive that a user named lies: in the backup directory, or by a path of its own. */
+export interface ArchivePlace {
+  directory: string;
+  name: string;
+  isOurs: boolean;
+}
+
+/** `latest` is the newest proven one; a word without a slash is a name in the backup directory. */
+export async function findArchive(
+  project: Project,
+  image: BackupImage,
+  given: string,
+): Promise<ArchivePlace> {
+  const directory = backupDirectory(project);
+  if (given.includes('/')) {
+    const path = resolve(given);
+    return { directory: dirname(path), name: basename(path), isOurs: dirname(path) === directory };
+  }
+  const { archives } = await listArchives(project, image);
+  const found =
+    given === 'latest' ? archives.findLast(isProven) : archives.find(({ archive }) => archive === given);
+  if (found) return { directory, name: found.archive, isOurs: true };
+  const newest = archives.slice(-3).map(({ archive }) => archive);
+  throw usageError(
+    `There is no ${given === 'latest' ? 'proven archive' : `archive ${given}`} in ${directory}`,
+    {
+      code: 'no-archive',
+      hint: newest.length > 0 ? `there are: ${newest.join(', ')}` : 'make one: npm run backup',
+    },
+  );
+}
+
+/** Reads archives back; `place` undefined means all of them. Damage is in the verdicts, not thrown. */
+export async function verifyArchives(
+  project: Project,
+  image: BackupImage,
+  place: ArchivePlace | undefined,
+): Promise<Verdict[]> {
+  const { Verdicts } = await import('./program-schema.ts');
+  const { mounts, options } = placesOf(project);
+  const call = {
+    image: image.program,
+    mounts,
+    command: 'verify',
+    options: { ...options, archives: null as string[] | null },
+  };
+  if (place?.isOurs) call.options.archives = [place.name];
+  const elsewhere = place && !place.isOurs ? place : undefined;
+  const request = elsewhere
+    ? {
+        ...call,
+        command: 'verify-file',
+        options: { ...options, path: `/archive/${elsewhere.name}` },
+        mounts: { ...mounts, '/archive': `${elsewhere.directory}:ro` },
+        asRoot: true,
+      }
+    : call;
+  return (await runProgram(project, request, Verdicts))?.verdicts ?? [];
+}

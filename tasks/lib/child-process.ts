@@ -1,0 +1,25 @@
+// A process as node knows it, for command.ts alone: begun without a shell, and looked after until it has ended.
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import type { Command } from './command-text.ts';
+import { redact } from './log.ts';
+
+/** Starts it. Its input may fail in silence: one that ends before it has read it has an exit code that says why. */
+export function launch(command: Command, options: SpawnOptions): ChildProcess {
+  const child = spawn(command[0], command.slice(1), { ...options, shell: false });
+  // Unheard, EPIPE would end this task where it stands, with nothing undone.
+  child.stdin?.on('error', () => {});
+  return child;
+}
+
+/** Settles when it has ended; never rejects. `stderr`: its last 4 KB, redacted. */
+export function ended(child: ChildProcess): Promise<{ exitCode: number; stderr: string }> {
+  let stderr = '';
+  child.stderr?.on('data', (chunk: Buffer) => {
+    stderr = (stderr + chunk.toString()).slice(-4096);
+  });
+  return new Promise((resolve) => {
+    const settle = (exitCode: number) => resolve({ exitCode, stderr: redact(stderr) });
+    child.once('error', () => settle(127));
+    child.once('close', (code) => settle(code ?? 1));
+  });
+}

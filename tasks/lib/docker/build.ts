@@ -1,0 +1,159 @@
+// Building the image, for a release from its commit's tree, for `latest` from the working tree. The same
+// inputs give the same digest where the engine's image store allows it.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Command, run } from '../command.ts';
+import { CommandError, lastLines, TaskError } from '../errors.ts';
+import { commitTime, sourceUrl } from '../git.ts';
+import { exportTree } from '../git-archive.ts';
+import { log } from '../log.ts';
+import { type Project, variable } from '../project.ts';
+import { session } from '../session.ts';
+import { withWorkDirectory } from '../work-directory.ts';
+import { docker, type EngineInfo, type Image, inspectImage } from './images.ts';
+import { archivePlatforms } from './oci-archive.ts';
+
+export interface BuildRequest {
+  /** Directory that plays the project: an exported commit, or the working tree. */
+  directory: string;
+  /** The local name that the image gets, e.g. `synapse:candidate-3f2a91c`. */
+  tag: string;
+  /** What the service reports, without the tag prefix. */
+  version: string;
+  /** Commit, with `-dirty` when the working tree was. */
+  revision: string;
+  /** Seconds since 1970: what every time stamp inside the image is set to. */
+  epoch: number;
+  /** URL of the project, '' if unknown. */
+  source: string;
+  /** Empty: the engine's own. */
+  platforms: readonly string[];
+  /** Attach provenance: for what is pushed; it makes the index's digest different from build to build. */
+  attest: boolean;
+}
+
+/** An image with what identifies it whoever builds it: the manifest digest of each platform. */
+export interface BuiltImage extends Image {
+  /** `linux/amd64` → manifest digest; in an engine without containerd's store the config digest. */
+  platforms: Record<string, string>;
+}
+
+/** The `buildx build` command; `output` is its --output value. Pure but for the presence of secret files. */
+export function buildCommand(project: Project, request: BuildRequest, output: string): Command {
+  const { image } = project;
+  const baseImage = variable(project, 'BASE_IMAGE') ?? image.base_image;
+  const buildArgs = {
+    ...image.build_args,
+    ...(image.base_image_arg && baseImage ? { [image.base_image_arg]: baseImage } : {}),
+    VERSION: request.version,
+    REVISION: request.revision,
+    CREATED: new Date(request.epoch * 1000).toISOString().replace('.000', ''),
+    SOURCE: request.source,
+    SOURCE_DATE_EPOCH: String(request.epoch),
+  };
+  const secrets = Object.entries(image.secret_files).flatMap(([id, name]) => {
+    const path = process.env[name];
+    return path && existsSync(path) ? ['--secret', `id=${id},src=${path}`] : [];
+  });
+  return docker(
+    'buildx',
+    'build',
+    '--progress=plain',
+    `--provenance=${request.attest ? 'mode=min' : 'false'}`,
+    ...(image.target ? ['--target', image.target] : []),
+    ...(request.platforms.length > 0 ? ['--platform', request.platforms.join(',')] : []),
+    ...Object.entries(buildArgs).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]),
+    ...secrets,
+    '--tag',
+    request.tag,
+    '--output',
+    output,
+    '--file',
+    join(request.directory, image.dockerfile),
+    join(request.directory, image.context),
+  );
+}
+
+/**
+ * Builds and loads the image under `request.tag`. In a containerd store the image goes through an OCI
+ * archive, the only way in which BuildKit rewrites time stamps, so that a commit always has one digest.
+ */
+export async function buildImage(
+  project: Project,
+  engine: EngineInfo,
+  request: BuildRequest,
+): Promise<BuiltImage> {
+  const platforms = engine.containerdStore
+    ? await buildThroughArchive(project, request)
+    : await build(buildCommand(project, { ...request, attest: false }, 'type=docker'));
+  if (session.dryRun)
+    return { id: '<image digest>', labels: {}, architecture: '', size: 0, repoDigests: [], platforms: {} };
+  const image = await inspectImage(request.tag);
+  if (image) return { ...image, platforms: platforms ?? { [`linux/${image.architecture}`]: image.id } };
+  throw new TaskError(`The build of ${request.tag} ended well, but the engine has no such image`, {
+    code: 'image-missing',
+    hint: 'is another `docker` context or builder in use? see: docker buildx ls',
+  });
+}
+
+/** BuildKit now and then loses a snapshot that another build has just released; a second try has it again. */
+async function build(command: Command): Promise<undefined> {
+  try {
+    await run(command);
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    if (!/parent snapshot \S+ does not exist/.test(error.message)) throw buildFailure(error);
+    log.warn('the builder lost a cached layer; building once more');
+    await run(command);
+  }
+  return undefined;
+}
+
+function buildFailure(cause: CommandError): TaskError {
+  return new TaskError(`The image does not build:\n${lastLines(cause.stderr).replace(/^/gm, '    ')}`, {
+    code: 'build-failed',
+    hint: 'nothing was named or released; with --verbose the very build command is shown',
+    cause,
+  });
+}
+
+/** Returns the manifest digests of an index, undefined for an image of one platform. */
+async function buildThroughArchive(project: Project, request: BuildRequest) {
+  return withWorkDirectory(project.root, async (directory) => {
+    const archive = join(directory, 'image.tar');
+    await build(buildCommand(project, request, `type=oci,dest=${archive},rewrite-timestamp=true`));
+    await run(docker('load', '--quiet', '--input', archive));
+    const isIndex = request.platforms.length > 0 || request.attest;
+    return isIndex && !session.dryRun ? archivePlatforms(archive) : undefined;
+  });
+}
+
+interface CommitBuild {
+  commit: string;
+  version: string;
+  candidate: string;
+  /** Given for what will be pushed: an index of these platforms, with provenance. */
+  platforms?: readonly string[];
+  /** The commit's time, where the caller knows it. */
+  date?: Date;
+}
+
+/** Builds the image of a commit's tree under the name `candidate`. The commit decides every byte. */
+export async function buildCommit(
+  project: Project,
+  engine: EngineInfo,
+  { commit, version, candidate, platforms = [], date }: CommitBuild,
+): Promise<BuiltImage> {
+  return withWorkDirectory(project.root, async (directory) =>
+    buildImage(project, engine, {
+      directory: await exportTree(project.root, commit, directory),
+      tag: candidate,
+      version,
+      revision: commit,
+      epoch: date ? Math.floor(date.getTime() / 1000) : await commitTime(project.root, commit),
+      source: await sourceUrl(project.root, project.release.remote),
+      platforms,
+      attest: platforms.length > 0,
+    }),
+  );
+}

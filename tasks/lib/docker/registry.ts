@@ -1,0 +1,99 @@
+// The registry side of immutability: a version tag is pushed once; the digest is read back and compared.
+import { probe, run } from '../command.ts';
+import { CommandError, TaskError } from '../errors.ts';
+import { log } from '../log.ts';
+import { session } from '../session.ts';
+import { docker, inspectImage, tagImage } from './images.ts';
+import { transientReason, withRetries } from './retry.ts';
+
+/** One question, without retries. @throws TaskError if the registry does not answer, or refuses to */
+async function askRegistry(reference: string): Promise<string | undefined> {
+  const answer = await probe(
+    docker('buildx', 'imagetools', 'inspect', '--format', '{{json .Manifest}}', reference),
+    { timeoutMs: 60_000 },
+  );
+  if (answer.ok) return (JSON.parse(answer.stdout) as { digest: string }).digest;
+  if (/(: not found$|manifest unknown|name unknown)/im.test(answer.stderr)) return undefined;
+  throw new TaskError(
+    `Cannot ask the registry for ${reference}: ${answer.stderr.trim().split('\n').at(-1)}`,
+    {
+      code: 'registry-unreachable',
+      hint: 'is it running and are you logged in? see: docker login',
+    },
+  );
+}
+
+/** The digest that a registry has under a reference, undefined if none. @throws TaskError if it does not answer */
+export function registryDigest(reference: string): Promise<string | undefined> {
+  return withRetries(`asking for ${reference}`, () => askRegistry(reference));
+}
+
+/** The digest that the engine knows the image by in that registry; undefined before the first push. */
+async function localDigest(reference: string): Promise<string | undefined> {
+  const repository = reference.slice(0, reference.lastIndexOf(':'));
+  const image = await inspectImage(reference);
+  return image?.repoDigests.find((digest) => digest.startsWith(`${repository}@`))?.split('@')[1];
+}
+
+export interface PushOptions {
+  /** A version: never overwritten. */
+  immutable: boolean;
+  /** Further digests that are the same release, e.g. the index of which this machine has one platform. */
+  same?: readonly string[];
+}
+
+/**
+ * Pushes a local image under a registry reference and reads the digest back. An immutable reference that
+ * the registry already has is skipped when it is the same, and refused when it is not.
+ */
+export async function pushImage(local: string, reference: string, options: PushOptions): Promise<string> {
+  await tagImage(local, reference);
+  if (options.immutable && !session.dryRun) {
+    const [present, own] = [await registryDigest(reference), await localDigest(reference)];
+    if (present !== undefined && [own, ...(options.same ?? [])].includes(present)) {
+      log.info(`${reference} is already in the registry (${present})`);
+      return present;
+    }
+    if (present !== undefined) throw registryDiffers(reference, present, own);
+  }
+  try {
+    await withRetries(`pushing ${reference}`, () => run(docker('push', '--quiet', reference)));
+  } catch (error) {
+    throw pushFailed(reference, error);
+  }
+  if (session.dryRun) return '<pushed digest>';
+  return verifyPushed(reference);
+}
+
+/** The error of a version whose name another image has in the registry. */
+export function registryDiffers(reference: string, present: string, own: string | undefined): TaskError {
+  return new TaskError(
+    `Cannot push ${reference}: the registry has ${present}, this machine has ${own ?? 'another image'}`,
+    {
+      code: 'image-exists',
+      hint: 'a released version is never overwritten; release a new one',
+    },
+  );
+}
+
+function pushFailed(reference: string, error: unknown): unknown {
+  if (!(error instanceof CommandError)) return error;
+  const reason = error.stderr.trim().split('\n').at(-1) ?? '';
+  const passes = transientReason(error.message) !== undefined;
+  return new TaskError(`Cannot push ${reference}: ${reason}`, {
+    code: 'push-failed',
+    hint: passes
+      ? 'the registry has trouble; run the same command again later, it goes on from here'
+      : 'are you logged in and allowed to push? see: docker login',
+    cause: error,
+  });
+}
+
+async function verifyPushed(reference: string): Promise<string> {
+  const [pushed, local] = [await registryDigest(reference), await localDigest(reference)];
+  if (pushed && pushed === local) return pushed;
+  throw new TaskError(`The registry has ${pushed ?? 'nothing'} under ${reference}, expected ${local}`, {
+    code: 'push-not-verified',
+    hint: 'somebody pushed at the same time, or a proxy rewrites images; push again',
+  });
+}

@@ -1,0 +1,90 @@
+// Errors that a user can cause or repair. Only task.ts prints them and turns them into an exit code;
+// everything else throws. Kept apart so that every room of lib can throw without importing another.
+
+/** Exit codes of the command line contract: failed with nothing lost, wrong usage, interrupted. */
+export const EXIT = { failed: 1, usage: 2, sigint: 130, sigterm: 143 } as const;
+
+export interface TaskErrorOptions {
+  /** Stable, machine-readable name, e.g. `tag-exists`; appears in `--json`. */
+  code?: string;
+  /** What the user can do about it, one sentence or several lines. */
+  hint?: string | undefined;
+  exitCode?: number;
+  cause?: unknown;
+}
+
+/** Something that a person can understand and act on: what was attempted, what is so, what to do. */
+export class TaskError extends Error {
+  readonly code: string;
+  readonly hint: string | undefined;
+  readonly exitCode: number;
+
+  constructor(message: string, options: TaskErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'TaskError';
+    this.code = options.code ?? 'failed';
+    this.hint = options.hint;
+    this.exitCode = options.exitCode ?? EXIT.failed;
+  }
+}
+
+/** Wrong flags, arguments or configuration: exit code 2, nothing was started. */
+export function usageError(message: string, options: TaskErrorOptions = {}): TaskError {
+  return new TaskError(message, { code: 'usage', exitCode: EXIT.usage, ...options });
+}
+
+/** Several problems of one check, reported together so that a user repairs them in one go. */
+export function combinedError(title: string, problems: readonly TaskError[], options: TaskErrorOptions = {}) {
+  const [only] = problems;
+  if (problems.length === 1 && only) return only;
+  const lines = problems.map((problem) => {
+    const hint = problem.hint ? `\n    hint: ${problem.hint.replaceAll('\n', '\n          ')}` : '';
+    return `  - ${problem.message.replaceAll('\n', '\n    ')}${hint}`;
+  });
+  const exitCode = problems.every((problem) => problem.exitCode === EXIT.usage) ? EXIT.usage : EXIT.failed;
+  return new TaskError([title, ...lines].join('\n'), { code: only?.code ?? 'failed', exitCode, ...options });
+}
+
+/** A process that ended badly. `command`, `stderr` and `stdout` are already redacted. */
+export class CommandError extends TaskError {
+  readonly command: string;
+  readonly processExitCode: number;
+  readonly stderr: string;
+  readonly stdout: string;
+
+  constructor(command: string, processExitCode: number, stderr: string, stdout = '') {
+    const tail = lastLines(stderr);
+    super(`\`${command}\` failed with exit code ${processExitCode}${tail ? `:\n${tail}` : ''}`, {
+      code: 'command-failed',
+      ...(processExitCode === 127 ? { hint: 'is it installed, and in a folder that PATH names?' } : {}),
+    });
+    this.name = 'CommandError';
+    this.command = command;
+    this.processExitCode = processExitCode;
+    this.stderr = stderr;
+    this.stdout = stdout;
+  }
+}
+
+/** The end of what a program said: enough to see why it failed. */
+export function lastLines(text: string, count = 20): string {
+  return text.trimEnd().split('\n').slice(-count).join('\n');
+}
+
+/** Ctrl-C or SIGTERM, raised at the next safe place; carries the exit code that a shell expects. */
+export class InterruptedError extends TaskError {
+  constructor(signal: 'SIGINT' | 'SIGTERM') {
+    super(`Interrupted by ${signal}`, {
+      code: 'interrupted',
+      hint: 'run it again to go on: what was begun is finished, or cleared away, first',
+      exitCode: signal === 'SIGINT' ? EXIT.sigint : EXIT.sigterm,
+    });
+    this.name = 'InterruptedError';
+  }
+}
+
+/** The first line of an error's message, for one-line reports and the history. */
+export function errorSummary(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.split('\n', 1)[0] ?? '';
+}

@@ -1,0 +1,87 @@
+// Writing files: whole or not at all, and nothing under --dry-run. The second half of the dry-run gate
+// (command.ts holds the first).
+import { randomBytes } from 'node:crypto';
+import { mkdir, open, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { log } from './log.ts';
+import { session } from './session.ts';
+
+function isMissing(error: unknown): boolean {
+  return (error as NodeJS.ErrnoException).code === 'ENOENT';
+}
+
+/** The file's text, or undefined if it does not exist. Any other failure is thrown. */
+export async function readIfPresent(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+}
+
+async function resolveLink(path: string): Promise<string> {
+  try {
+    return await realpath(path);
+  } catch (error) {
+    if (isMissing(error)) return path;
+    throw error;
+  }
+}
+
+/** Flushes a directory, so that a rename in it survives a power cut. Some file systems cannot: ignored. */
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  await directory.sync().catch(() => {});
+  await directory.close();
+}
+
+/**
+ * Replaces a file atomically: a reader, or a power cut, sees the old text or the new one. A symbolic
+ * link is followed, not replaced. `mode` defaults to the present file's, else 0644.
+ */
+export async function writeFileAtomic(path: string, text: string | Buffer, options: { mode?: number } = {}) {
+  if (session.dryRun) return log.would(`write: ${path} (${Buffer.byteLength(text)} bytes)`);
+  await replaceFile(path, text, options);
+}
+
+/** The same without the dry-run gate, for our own bookkeeping under .synapse/. */
+export async function replaceFile(path: string, text: string | Buffer, options: { mode?: number } = {}) {
+  const target = await resolveLink(path);
+  const present = await stat(target).catch(() => undefined);
+  const temporary = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString('hex')}.partial`);
+  const mode = options.mode ?? (present ? present.mode & 0o777 : 0o644);
+  try {
+    const file = await open(temporary, 'wx', mode);
+    try {
+      await file.chmod(mode);
+      await file.writeFile(text);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, target);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncDirectory(dirname(target));
+}
+
+/** Makes a directory and its parents. A no-op if it is there; only printed under --dry-run. */
+export async function makeDirectory(path: string, mode = 0o755): Promise<void> {
+  if (session.dryRun) return log.would(`make directory: ${path} (${mode.toString(8)})`);
+  await mkdir(path, { recursive: true, mode });
+}
+
+/**
+ * Removes what killed runs left of files that they were replacing. `isOurs` says of which files nobody can
+ * be writing now, because whoever does holds the caller's lock. A missing directory has nothing to remove.
+ */
+export async function removeHalfWritten(directory: string, isOurs: (name: string) => boolean): Promise<void> {
+  const names = await readdir(directory).catch(() => [] as string[]);
+  for (const name of names) {
+    const target = /^\.(.+)\.[0-9a-f]{12}\.partial$/.exec(name)?.[1];
+    if (target && isOurs(target)) await rm(join(directory, name), { force: true });
+  }
+}

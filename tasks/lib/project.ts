@@ -1,0 +1,132 @@
+// configs/release.toml and .env, read and checked: the project as every task sees it.
+import { existsSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { loadDotenv, type Variables } from './dotenv.ts';
+import { combinedError, type TaskError, usageError } from './errors.ts';
+import { readIfPresent } from './files.ts';
+import { registerSecret } from './log.ts';
+import type { ProjectConfig } from './project-schema.ts';
+
+export const PROJECT_FILE = 'configs/release.toml';
+export const ENVIRONMENTS = ['dev', 'prod'] as const;
+export type EnvironmentName = (typeof ENVIRONMENTS)[number];
+
+export interface Project extends ProjectConfig {
+  /** Absolute path of the project: the folder that holds configs/release.toml. */
+  root: string;
+  /** What .env says. Ours are named PREFIX_…; read them by `variable`. */
+  dotenv: Variables;
+}
+
+/** The project above the current directory, else the one that these tasks belong to. */
+function findRoot(from: string): string {
+  for (let directory = resolve(from); ; directory = dirname(directory)) {
+    if (existsSync(join(directory, PROJECT_FILE))) return directory;
+    if (directory === dirname(directory))
+      return fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+  }
+}
+
+/**
+ * Reads and checks the project; `variablesOf` reads its .env.
+ * @throws TaskError (exit 2) naming file, key and nearest valid key
+ */
+export async function loadProject(from = process.cwd(), variablesOf = loadDotenv): Promise<Project> {
+  const root = findRoot(from);
+  const text = await readIfPresent(join(root, PROJECT_FILE));
+  if (text === undefined) {
+    throw usageError(`Cannot read ${PROJECT_FILE}: there is none in ${root} or above ${from}`, {
+      code: 'no-project',
+      hint: 'run the task inside the project',
+    });
+  }
+  const config = await checkConfig(await parseToml(text));
+  const dotenv = await variablesOf(root);
+  registerSecrets(dotenv);
+  const project = { ...config, root, dotenv };
+  verifyVariables(project);
+  return project;
+}
+
+async function parseToml(text: string): Promise<unknown> {
+  const { default: toml } = await import('@iarna/toml');
+  try {
+    return toml.parse(text);
+  } catch (error) {
+    const { line, col, message } = error as Error & { line?: number; col?: number };
+    const place = line === undefined ? PROJECT_FILE : `${PROJECT_FILE}:${line + 1}:${(col ?? 0) + 1}`;
+    throw usageError(`${place}: not valid TOML: ${message.split(' at row ')[0]}`, {
+      code: 'config-syntax',
+      hint: 'strings need quotes, tables are written [like.this]; see https://toml.io',
+      cause: error,
+    });
+  }
+}
+
+async function checkConfig(data: unknown): Promise<ProjectConfig> {
+  const { projectSchema } = await import('./project-schema.ts');
+  const parsed = projectSchema.safeParse(data);
+  if (parsed.success) return parsed.data;
+  const { describeIssues } = await import('./schema-errors.ts');
+  const problems: TaskError[] = describeIssues(projectSchema, parsed.error, PROJECT_FILE, data);
+  throw combinedError(`${PROJECT_FILE} has ${problems.length} problems:`, problems, {
+    code: 'config-invalid',
+  });
+}
+
+/** Names that mark a value as secret, in .env and in the environment. */
+const SECRET_NAME = /TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL/i;
+
+function registerSecrets(dotenv: Variables): void {
+  for (const [name, value] of Object.entries({ ...process.env, ...dotenv })) {
+    if (SECRET_NAME.test(name)) registerSecret(value);
+  }
+}
+
+/** The full name of one of our variables: `variableName(project, 'PROD_TAG')` → `SYNAPSE_PROD_TAG`. */
+export function variableName(project: Project, suffix: string): string {
+  return `${project.project.variable_prefix}_${suffix}`;
+}
+
+/** What .env says about one of our variables, or undefined. */
+export function variable(project: Project, suffix: string): string | undefined {
+  return project.dotenv[variableName(project, suffix)] || undefined;
+}
+
+function verifyVariables(project: Project): void {
+  for (const name of ENVIRONMENTS) {
+    const suffix = `${name.toUpperCase()}_PORT`;
+    const value = variable(project, suffix);
+    if (value === undefined || /^\d+$/.test(value)) continue;
+    throw usageError(`.env: ${variableName(project, suffix)} is "${value}", expected a port number`, {
+      code: 'config-invalid',
+    });
+  }
+}
+
+/** The port of an environment on the host: .env beats release.toml. */
+export function portOf(project: Project, name: EnvironmentName): number {
+  return Number(variable(project, `${name.toUpperCase()}_PORT`) ?? project.environments[name].port);
+}
+
+/** The data directory, absolute: .env beats release.toml. */
+export function dataDirectory(project: Project): string {
+  return resolve(project.root, variable(project, 'DATA_DIR') ?? project.data.directory);
+}
+
+/** The image without a tag, with its registry when one is set. */
+export function imageName(project: Project): string {
+  return project.image.name;
+}
+
+/** `synapse:v1.2.0` */
+export function imageReference(project: Project, tag: string): string {
+  return `${imageName(project)}:${tag}`;
+}
+
+/** `ghcr.io/me/synapse:v1.2.0`, or undefined when no registry is set. */
+export function registryReference(project: Project, tag: string): string | undefined {
+  const { registry, name } = project.image;
+  return registry ? `${registry.replace(/\/$/, '')}/${name}:${tag}` : undefined;
+}

@@ -1,0 +1,159 @@
+// What runs, seen as the two environments: the observation that plans and status pages are made from.
+import { environmentOfService, projectContainers } from '../docker/compose.ts';
+import { verifyServices } from '../docker/compose-config.ts';
+import { type ComposeModel, composeModel, DIGEST_LABEL } from '../docker/compose-model.ts';
+import type { ComposeService } from '../docker/compose-schema.ts';
+import { type Container, inspectContainers } from '../docker/containers.ts';
+import { askHealth, type HealthAddress, type HealthAnswer } from '../docker/health.ts';
+import { isLocalEndpoint, type Reach, withReach } from '../docker/reach.ts';
+import { ENVIRONMENTS, type EnvironmentName, type Project, portOf, variable } from '../project.ts';
+
+export type ActiveEnvironment = EnvironmentName | 'both' | 'none';
+
+export interface EnvironmentState {
+  name: EnvironmentName;
+  service: string;
+  /** Name that its container has, or would have. */
+  containerName: string;
+  port: number;
+  /** As a person would open it. */
+  url: string;
+  container: Container | undefined;
+  /** Asked only of a running container. */
+  health: HealthAnswer | undefined;
+  /** The compose configuration, or a file that goes into the container, changed since it was made. */
+  outdated: boolean;
+}
+
+export interface Observation {
+  active: ActiveEnvironment;
+  /** What .env names as prod's release. */
+  prodTag: string | undefined;
+  environments: Record<EnvironmentName, EnvironmentState>;
+}
+
+/** What a switch needs to know beyond what a status page shows. */
+export interface Scene {
+  observed: Observation;
+  model: ComposeModel;
+  services: Record<EnvironmentName, ComposeService>;
+  /** Where to ask each environment for its health. */
+  addresses: Record<EnvironmentName, HealthAddress>;
+  /** Every container of the compose project. */
+  containers: Container[];
+  endpoint: string;
+}
+
+export function activeEnvironment(project: Project): ActiveEnvironment {
+  const value = variable(project, 'ACTIVE_ENV');
+  return value === 'dev' || value === 'prod' || value === 'both' ? value : 'none';
+}
+
+async function findContainers(project: Project): Promise<Container[]> {
+  return inspectContainers(await projectContainers(project));
+}
+
+/** The host part of what a person types into a browser. */
+function hostOf(endpoint: string): string {
+  return isLocalEndpoint(endpoint) ? '127.0.0.1' : new URL(endpoint).hostname;
+}
+
+/** The container that stands for a service: the one with its name, else the first of compose's. */
+function containerOf(containers: readonly Container[], service: string, name: string): Container | undefined {
+  const own = containers.filter(
+    (one) => one.service === service && one.labels['com.docker.compose.oneoff'] !== 'True',
+  );
+  return own.find((one) => one.name === name) ?? own[0];
+}
+
+async function healthAddress(project: Project, name: EnvironmentName, reach: Reach): Promise<HealthAddress> {
+  const address = await reach(portOf(project, name));
+  return { ...address, url: address.url + project.environments[name].health };
+}
+
+/** One environment as its container and its /health tell. */
+async function look(
+  project: Project,
+  name: EnvironmentName,
+  { model, containers, addresses, endpoint }: Pick<Scene, 'model' | 'containers' | 'addresses' | 'endpoint'>,
+): Promise<EnvironmentState> {
+  const { service } = project.environments[name];
+  const containerName = model.services[service]!.container;
+  const container = containerOf(containers, service, containerName);
+  const health = container?.state === 'running' ? await askHealth(addresses[name]) : undefined;
+  const outdated = container !== undefined && container.labels[DIGEST_LABEL] !== model.digests[service];
+  const port = portOf(project, name);
+  const url = `http://${hostOf(endpoint)}:${port}`;
+  return { name, service, containerName, port, url, container, health, outdated };
+}
+
+/**
+ * Looks at engine, compose files, .env and both /health, and at compose's view of `prodTag` as prod's release.
+ * `containersOf` finds the project's containers.
+ * @throws TaskError when one of them cannot be read
+ */
+export function survey(
+  project: Project,
+  prodTag: string | undefined,
+  containersOf = findContainers,
+): Promise<Scene> {
+  return withReach(async (reach, endpoint) => {
+    const [model, containers, devAddress, prodAddress] = await Promise.all([
+      composeModel(project, prodTag),
+      containersOf(project),
+      healthAddress(project, 'dev', reach),
+      healthAddress(project, 'prod', reach),
+    ]);
+    verifyServices(project, model.services);
+    const seen = { model, containers, endpoint, addresses: { dev: devAddress, prod: prodAddress } };
+    const [dev, prod] = await Promise.all([look(project, 'dev', seen), look(project, 'prod', seen)]);
+    return {
+      ...seen,
+      observed: {
+        active: activeEnvironment(project),
+        prodTag: variable(project, 'PROD_TAG'),
+        environments: { dev, prod },
+      },
+      services: {
+        dev: model.services[project.environments.dev.service]!,
+        prod: model.services[project.environments.prod.service]!,
+      },
+    };
+  });
+}
+
+/** The same scene after a switch, without asking compose again. */
+export async function surveyAgain(
+  project: Project,
+  scene: Scene,
+  now: Pick<Observation, 'active' | 'prodTag'>,
+): Promise<Observation> {
+  const seen = { ...scene, containers: await findContainers(project) };
+  const [dev, prod] = await Promise.all([look(project, 'dev', seen), look(project, 'prod', seen)]);
+  return { active: now.active, prodTag: now.prodTag, environments: { dev, prod } };
+}
+
+/** What runs now. @throws TaskError when engine, compose files or .env cannot be read */
+export async function observe(project: Project, containersOf = findContainers): Promise<Observation> {
+  return (await survey(project, variable(project, 'PROD_TAG'), containersOf)).observed;
+}
+
+/** Is this environment running and well? */
+export function isHealthy(state: EnvironmentState): boolean {
+  const { container, health } = state;
+  return container?.state === 'running' && container.health !== 'unhealthy' && health?.status === 200;
+}
+
+/** The environments that are meant by an active one. */
+export function environmentsOf(active: ActiveEnvironment): EnvironmentName[] {
+  return ENVIRONMENTS.filter((name) => active === 'both' || active === name);
+}
+
+/** The containers of one environment, one-off ones included. */
+export function containersOfEnvironment(
+  project: Project,
+  containers: readonly Container[],
+  name: EnvironmentName,
+): Container[] {
+  return containers.filter((one) => environmentOfService(project, one.service) === name);
+}

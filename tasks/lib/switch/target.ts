@@ -1,0 +1,118 @@
+// Which image each environment shall run: it is here, and prod's is the very one that was released. One that
+// is not here is pulled by its digest or built again from its git tag, never from the working tree.
+import { run } from '../command.ts';
+import { docker, engineInfo, type Image, inspectImage, tagImage } from '../docker/images.ts';
+import { errorSummary, TaskError } from '../errors.ts';
+import { log } from '../log.ts';
+import { type EnvironmentName, imageReference, type Project, registryReference } from '../project.ts';
+import { readRelease, releasedDigests } from '../release/record.ts';
+import { verifyReleasedImage } from '../release/releases.ts';
+import { session } from '../session.ts';
+import { type ActiveEnvironment, environmentsOf } from './environments.ts';
+import type { SwitchStep, SwitchTarget } from './plan.ts';
+
+/** The images as the engine has them; prod's comes later when it has to be fetched first. */
+export type TargetImages = Partial<Record<EnvironmentName, Image>>;
+
+export interface TargetCheck {
+  target: SwitchTarget;
+  images: TargetImages;
+  problems: TaskError[];
+}
+
+/** The image that an environment runs: `latest` for dev, the release for prod. */
+export function environmentImage(
+  project: Project,
+  name: EnvironmentName,
+  prodTag: string | undefined,
+): string {
+  return imageReference(project, name === 'dev' ? 'latest' : (prodTag ?? 'not-released-yet'));
+}
+
+/** What shall run, with the image of each environment looked up; what is wrong is collected, not thrown. */
+export async function checkTarget(
+  project: Project,
+  active: ActiveEnvironment,
+  prodTag: string | undefined,
+): Promise<TargetCheck> {
+  const check: TargetCheck = { target: { active, prodTag, imageIds: {} }, images: {}, problems: [] };
+  const lookUp = async (name: EnvironmentName) => {
+    const image = name === 'dev' ? await devImage(project) : await prodImage(project, prodTag, check.target);
+    if (!image) return;
+    check.images[name] = image;
+    check.target.imageIds[name] = image.id;
+  };
+  await Promise.all(
+    environmentsOf(active).map((name) =>
+      lookUp(name).catch((error) => {
+        if (!(error instanceof TaskError) || error.code === 'engine-down') throw error;
+        check.problems.push(error);
+      }),
+    ),
+  );
+  return check;
+}
+
+async function devImage(project: Project): Promise<Image> {
+  const reference = environmentImage(project, 'dev', undefined);
+  const image = await inspectImage(reference);
+  if (image) return image;
+  throw new TaskError(`The image ${reference} is not on this machine`, {
+    code: 'image-missing',
+    hint: 'build it: npm run build-push',
+  });
+}
+
+/** The release's image, or undefined if the target now says how it is had. */
+async function prodImage(project: Project, prodTag: string | undefined, target: SwitchTarget) {
+  if (!prodTag) {
+    throw new TaskError('There is no release that prod could run', {
+      code: 'no-release',
+      hint: 'make one: npm run release',
+    });
+  }
+  try {
+    return await verifyReleasedImage(project, prodTag);
+  } catch (error) {
+    const release = await readRelease(project.root, prodTag);
+    if (!(error instanceof TaskError) || error.code !== 'image-missing' || !release) throw error;
+    target.imageIds.prod = release.digest;
+    target.fetch = registryReference(project, prodTag) ? 'pull' : 'build';
+    return undefined;
+  }
+}
+
+/** Brings a release's image here and checks that it is the released one. @throws TaskError */
+export async function fetchRelease(
+  project: Project,
+  step: Extract<SwitchStep, { kind: 'fetch' }>,
+  target: SwitchTarget,
+  images: TargetImages,
+): Promise<void> {
+  if (step.by === 'build' || !(await pullRelease(project, step.tag))) {
+    // Rarely needed, and it brings half of the release room along.
+    const { buildRelease } = await import('../release/image-build.ts');
+    await buildRelease(project, await engineInfo(), [], step.tag);
+  }
+  if (session.dryRun) return;
+  images.prod = await verifyReleasedImage(project, step.tag);
+  target.imageIds.prod = images.prod.id;
+}
+
+/** By digest: a tag in a registry says nothing about what it was yesterday. False if the registry has it not. */
+async function pullRelease(project: Project, tag: string): Promise<boolean> {
+  const release = await readRelease(project.root, tag);
+  const repository = registryReference(project, tag)!.slice(0, -tag.length - 1);
+  for (const digest of release ? releasedDigests(release) : []) {
+    const reference = `${repository}@${digest}`;
+    try {
+      await run(docker('pull', '--quiet', reference));
+      await tagImage(reference, imageReference(project, tag));
+      return true;
+    } catch (error) {
+      if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
+      log.warn(`cannot pull ${reference}: ${errorSummary(error)}`);
+    }
+  }
+  return false;
+}

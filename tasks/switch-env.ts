@@ -1,0 +1,150 @@
+// Makes an environment the active one and chooses which release prod runs.
+//
+// check → plan → show → confirm → apply → report. What is wanted starts and proves healthy before the other
+// one stops, and .env is written last: whatever fails, what ran before runs again.
+import {
+  type ActiveEnvironment,
+  CONTEXT_FLAG,
+  choose,
+  confirm,
+  loadProject,
+  log,
+  type Project,
+  rooms,
+  runTask,
+  usageError,
+  variable,
+  withLock,
+} from './lib/mod.ts';
+
+const {
+  composeSwitch,
+  describeEnvironment,
+  describeObservation,
+  logReport,
+  newestRelease,
+  observationData,
+  observe,
+  observeSwarm,
+  previousRelease,
+  repairIfUnfinished,
+  repairSwitch,
+  swarmSwitch,
+  withReach,
+} = await rooms.switching();
+
+const TARGETS = ['dev', 'prod', 'both', 'none', 'status'] as const;
+type Target = (typeof TARGETS)[number];
+
+interface Options {
+  version: string | undefined;
+  waitSeconds: number | undefined;
+  swarm: boolean;
+}
+
+await runTask({
+  name: 'switch-env',
+  summary: 'Make an environment the active one; choose which release prod runs.',
+  arguments: `[${TARGETS.join('|')}]`,
+  maxArguments: 1,
+  choices: TARGETS,
+  flags: {
+    ...CONTEXT_FLAG,
+    version: {
+      type: 'string',
+      value: 'vX.Y.Z',
+      description: 'what prod runs: a release, previous, or latest-release',
+    },
+    engine: {
+      type: 'string',
+      value: 'compose|swarm',
+      description: 'what runs the services: compose (default), or a Docker swarm',
+    },
+    wait: {
+      type: 'string',
+      value: 'SECONDS',
+      description: 'how long an environment may take to become healthy',
+    },
+  },
+  examples: ['npm run switch -- prod --version v1.2.0', 'npm run switch -- prod --version previous'],
+  run: async ({ flags, positionals }) => {
+    const options = {
+      version: flags.version,
+      waitSeconds: seconds(flags.wait),
+      swarm: isSwarm(flags.engine),
+    };
+    let project = await loadProject();
+    if (positionals[0] === undefined || positionals[0] === 'status') {
+      if (await repairIfUnfinished(project)) project = await loadProject();
+    }
+    const target = (positionals[0] as Target | undefined) ?? (await chooseTarget(project));
+    if (target === 'status') return options.swarm ? observeSwarm(project) : status(project);
+    if (options.version && target !== 'prod' && target !== 'both') {
+      throw usageError(`switch-env: --version is for prod, not for ${target}`);
+    }
+    const work = async () => {
+      if (await repairSwitch(project)) project = await loadProject();
+      return switchTo(project, target, options);
+    };
+    return withLock(project.root, 'switch-env', () => withReach(work));
+  },
+});
+
+function seconds(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (/^[1-9]\d*$/.test(text)) return Number(text);
+  throw usageError(`switch-env: --wait is "${text}", expected a number of seconds`);
+}
+
+function isSwarm(engine: string | undefined): boolean {
+  if (engine === undefined || engine === 'compose' || engine === 'swarm') return engine === 'swarm';
+  throw usageError(`switch-env: --engine is "${engine}", expected compose or swarm`);
+}
+
+async function chooseTarget(project: Project): Promise<Target> {
+  const observed = await observe(project);
+  const choices = TARGETS.map((value) => {
+    const state = value === 'dev' || value === 'prod' ? observed.environments[value] : undefined;
+    const mark = observed.active === value ? 'active now' : '';
+    const hint = [mark, state ? describeEnvironment(project, state) : ''].filter(Boolean).join(', ');
+    return { value, label: value, ...(hint ? { hint } : {}) };
+  });
+  return choose(
+    'Which environment shall be active?',
+    choices,
+    'name it: switch-env.ts dev|prod|both|none|status',
+  );
+}
+
+async function status(project: Project) {
+  const observed = await observe(project);
+  return { data: observationData(project, observed), text: describeObservation(project, observed) };
+}
+
+async function prodTagFor(project: Project, active: ActiveEnvironment, version: string | undefined) {
+  const present = variable(project, 'PROD_TAG');
+  if (active === 'dev' || active === 'none') return present;
+  if (version === 'latest-release') return newestRelease(project);
+  if (version === 'previous') return previousRelease(project, present);
+  return version ?? present ?? newestRelease(project);
+}
+
+async function switchTo(project: Project, active: ActiveEnvironment, options: Options) {
+  const prodTag = await prodTagFor(project, active, options.version);
+  const plan = options.swarm
+    ? await swarmSwitch(project, active, prodTag)
+    : await composeSwitch(project, active, prodTag);
+  if (plan.steps.length === 0) {
+    const { data, text } = await plan.observe();
+    return { data: { changed: false, ...data }, text: `Nothing to do:\n${text}` };
+  }
+
+  log.info(['Switch', ...plan.steps.map((step) => `  ${step}`)].join('\n'));
+  for (const warning of plan.warnings) log.warn(warning);
+  await confirm(`Switch to ${active}?`);
+
+  const report = await plan.run(options.waitSeconds);
+  logReport(report);
+  const { data, text } = await plan.observe();
+  return { data: { changed: true, active, ...report, ...data }, text };
+}

@@ -1,0 +1,71 @@
+// From nothing to both environments healthy: what a new machine needs, the first release if there is none,
+// missing images, both environments, status. Each step is a task of its own and finds nothing to do on a
+// machine that is already there.
+import {
+  confirm,
+  imageReference,
+  inspectImage,
+  loadProject,
+  log,
+  logPhases,
+  type Project,
+  resultOfOtherTask,
+  rooms,
+  runOtherTask,
+  runTask,
+  seconds,
+  variable,
+} from './lib/mod.ts';
+
+const { describeObservation, newestRelease, observationData, observe } = await rooms.switching();
+
+await runTask({
+  name: 'up',
+  summary: 'From nothing to both environments up and healthy. Safe to repeat.',
+  flags: {},
+  examples: ['npm run up -- --yes'],
+  run: async ({ flags }) => {
+    const began = performance.now();
+    const project = await loadProject();
+    log.info('Up: set this machine up, make the first release if there is none, start both environments.');
+    await confirm('Go ahead?');
+    await runOtherTask(project, 'setup');
+    if (flags['dry-run'] && (await needsSetup(project))) return unforeseeable('setup');
+
+    if (!(await newestRelease(project))) {
+      await runOtherTask(project, 'release', 'auto');
+      if (flags['dry-run']) return unforeseeable('the release');
+    }
+    await ensureImages(await loadProject());
+    // What it answers is what runs, which is this task's own answer, too.
+    await resultOfOtherTask(project, 'switch-env', 'both');
+
+    const ready = await loadProject();
+    const observed = await observe(ready);
+    logPhases({ up: seconds(began) });
+    return {
+      data: { ...observationData(ready, observed), seconds: seconds(began) },
+      text: describeObservation(ready, observed),
+    };
+  },
+});
+
+async function needsSetup(project: Project): Promise<boolean> {
+  const { describeSetup, planSetup } = await rooms.setup();
+  return describeSetup(project, await planSetup(project)).length > 0;
+}
+
+/** A dry run sees as far as what is there already. */
+function unforeseeable(step: string) {
+  log.info(`What follows depends on what ${step} makes: a dry run cannot look further ahead.`);
+  return {};
+}
+
+/** Prod's image comes from its git tag, dev's from the working tree. */
+async function ensureImages(project: Project): Promise<void> {
+  const prodTag = variable(project, 'PROD_TAG') ?? (await newestRelease(project));
+  for (const tag of [prodTag, 'latest']) {
+    if (tag && !(await inspectImage(imageReference(project, tag))))
+      await runOtherTask(project, 'build-push', tag, '--no-push');
+  }
+}

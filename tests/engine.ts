@@ -1,0 +1,24 @@
+// The engine that the tests run on: a user's own if one answers, else one that is brought up by the same
+// code as `npm run setup` and stopped again at the end.
+import { ensureBaseImage, standInFor } from '../tasks/lib/engine/base-image.ts';
+import { ensureEngine, stopEngine } from '../tasks/lib/engine/engine.ts';
+import { loadProject } from '../tasks/lib/project.ts';
+
+export interface TestEngine {
+  baseImage: string;
+  stop: () => Promise<void>;
+}
+
+export async function bringUpEngine(): Promise<TestEngine> {
+  const { started } = await ensureEngine(async (plan) =>
+    console.error(`Engine for the tests:\n  ${plan.join('\n  ')}`),
+  );
+  const project = await loadProject();
+  const official = project.image.base_image ?? 'node:24-bookworm-slim';
+  const { reference } = await ensureBaseImage(
+    official,
+    standInFor(project.project.name, official) ?? 'test-node:24',
+  );
+  process.env.TEST_BASE_IMAGE = reference;
+  return { baseImage: reference, stop: async () => (started ? stopEngine() : undefined) };
+}

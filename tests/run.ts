@@ -1,0 +1,106 @@
+// `npm test`: brings the engine up by the same code that users run, then runs every test. The service's
+// tests run inside the base image, since they need the node that the image has. A test that is skipped
+// counts as a failure: nothing passes by not running.
+// `npm run soak` runs the random tests with much larger counts (SOAK=1), which CI has no time for.
+// Usage: tsx tests/run.ts [unit] [service] [tasks] [soak] [-- FILE-PATTERN]
+import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { run } from 'node:test';
+import { spec } from 'node:test/reporters';
+import { fileURLToPath } from 'node:url';
+import { bringUpEngine } from './engine.ts';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const SUITES = ['unit', 'service', 'tasks', 'soak'] as const;
+type Suite = (typeof SUITES)[number];
+
+interface Counts {
+  passed: number;
+  failed: number;
+  skipped: number;
+}
+
+const separator = process.argv.indexOf('--');
+const words = process.argv.slice(2, separator < 0 ? undefined : separator);
+const pattern = separator < 0 ? '' : (process.argv[separator + 1] ?? '');
+const unknown = words.find((word) => !SUITES.includes(word as Suite));
+if (unknown) {
+  console.error(`unknown suite "${unknown}"; suites: ${SUITES.join(', ')}`);
+  process.exit(2);
+}
+const suites = words.length > 0 ? (words as Suite[]) : SUITES.filter((suite) => suite !== 'soak');
+if (suites.includes('soak')) process.env.SOAK = '1';
+
+function testFiles(suite: Suite): string[] {
+  return readdirSync(join(ROOT, 'tests', suite))
+    .filter((name) => name.endsWith('.test.ts') && name.includes(pattern))
+    .map((name) => join('tests', suite, name))
+    .sort();
+}
+
+/** Runs files by node's test runner, as many at once as the machine has cores. */
+async function runHere(files: string[]): Promise<Counts> {
+  const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
+  if (files.length === 0) return counts;
+  const events = run({ files: files.map((file) => join(ROOT, file)), concurrency: 2 });
+  events.on('test:pass', (event) => {
+    if (event.skip !== undefined || event.todo !== undefined) {
+      counts.skipped += 1;
+      console.error(
+        `skipped: ${event.name} (${event.file}): ${event.skip || event.todo || 'no reason given'}`,
+      );
+    } else if (event.details.type !== 'suite') counts.passed += 1;
+  });
+  events.on('test:fail', () => {
+    counts.failed += 1;
+  });
+  await new Promise((resolve) => {
+    events.compose(new spec()).on('end', resolve).pipe(process.stdout, { end: false });
+  });
+  return counts;
+}
+
+/** Runs the service's tests by the image's own node, with the project mounted read-only. */
+async function runInImage(files: string[], image: string): Promise<Counts> {
+  if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 };
+  const mount = `type=bind,source=${ROOT},target=/project,readonly`;
+  // Small enough to be filled by a test.
+  const small = '--tmpfs=/small:size=2m';
+  const container = [
+    'run',
+    '--rm',
+    '--init',
+    '--network=none',
+    '--mount',
+    mount,
+    small,
+    '--workdir=/project',
+  ];
+  const node = ['node', '--test', '--test-concurrency=2', '--test-reporter=spec'];
+  const argv = [...container, image, ...node, ...files];
+  const child = spawn('docker', argv, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    output += chunk;
+    process.stdout.write(chunk);
+  });
+  const exitCode = await new Promise<number>((resolve) => child.on('close', (code) => resolve(code ?? 1)));
+  const count = (word: string) => Number(new RegExp(`^ℹ ${word} (\\d+)$`, 'm').exec(output)?.[1] ?? 0);
+  const failed = Math.max(count('fail'), exitCode === 0 ? 0 : 1);
+  return { passed: count('pass'), failed, skipped: count('skipped') + count('todo') };
+}
+
+const started = Date.now();
+const results: Counts[] = [];
+const engine = suites.some((suite) => suite !== 'unit') ? await bringUpEngine() : undefined;
+if (engine && suites.includes('service'))
+  results.push(await runInImage(testFiles('service'), engine.baseImage));
+results.push(await runHere(suites.filter((suite) => suite !== 'service').flatMap(testFiles)));
+await engine?.stop();
+
+const total = (key: keyof Counts) => results.reduce((sum, result) => sum + result[key], 0);
+console.log(`\n${suites.join(', ')}: ${((Date.now() - started) / 1000).toFixed(0)} s`);
+console.log(`${total('passed')} passed, ${total('failed')} failed, ${total('skipped')} skipped`);
+if (total('passed') === 0) console.log('no test ran');
+process.exitCode = total('failed') + total('skipped') > 0 || total('passed') === 0 ? 1 : 0;

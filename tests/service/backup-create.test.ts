@@ -1,0 +1,213 @@
+// What goes into an archive and comes back out of it: everything, as it was, of one moment; and what a backup must
+// not do to the data meanwhile.
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import {
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { test } from 'node:test';
+import {
+  create,
+  createOptions,
+  dataDirectory,
+  names,
+  program,
+  rowsOf,
+  startProgram,
+  unpack,
+  verify,
+} from './backup-support.ts';
+
+const sha256 = (file: string) => createHash('sha256').update(readFileSync(file)).digest('hex');
+
+test('everything comes back: content, modes, times, links, empty files and directories, odd names', async (t) => {
+  const places = dataDirectory(t);
+  const made = await create(places);
+  assert.match(made.archive, /^synapse-\d{8}T\d{6}Z-v1\.0\.0\.tar\.zst$/);
+  assert.equal(statSync(join(places.backups, made.archive)).mode & 0o777, 0o600);
+  assert.equal(made.databases, 4);
+  assert.ok(made.proof.at, 'it is proven');
+  const restored = await unpack(places, made.archive);
+  const list = (root: string) =>
+    readdirSync(root, { recursive: true, encoding: 'utf8' })
+      .filter((name) => !/-(wal|shm)$/.test(name))
+      .sort();
+  assert.deepEqual(list(restored), list(places.data));
+  for (const name of list(places.data)) {
+    const [was, is] = [lstatSync(join(places.data, name)), lstatSync(join(restored, name))];
+    const of = (stats: typeof was) => [stats.mode, stats.uid, stats.gid];
+    assert.deepEqual(of(is), of(was), name);
+    if (!was.isDirectory() && !was.isSymbolicLink()) assert.equal(is.mtimeMs, was.mtimeMs, name);
+    if (was.isFile() && !/\.(db|sqlite)$/.test(name))
+      assert.equal(sha256(join(restored, name)), sha256(join(places.data, name)), name);
+  }
+  assert.equal(readlinkSync(join(restored, 'deep/link')), '../memory.db');
+  for (const name of ['memory.db', 'deep/index.sqlite', 'old.db'])
+    assert.equal(rowsOf(join(restored, name)), 50);
+  assert.equal(statSync(join(restored, 'nothing.db')).size, 0);
+});
+
+test('rows that are only in the write-ahead log are in the archive, and the log is left alone', async (t) => {
+  const places = dataDirectory(t);
+  const file = join(places.data, 'memory.db');
+  // What a killed writer leaves: a log with rows, and nobody who has the database open.
+  const writer = new DatabaseSync(file);
+  writer.exec('PRAGMA wal_autocheckpoint = 0; INSERT INTO t(value) VALUES (1), (2), (3)');
+  for (const end of ['', '-wal']) writeFileSync(join(places.root, `crash${end}`), readFileSync(file + end));
+  writer.close();
+  for (const end of ['', '-wal']) writeFileSync(file + end, readFileSync(join(places.root, `crash${end}`)));
+  const before = [sha256(file), sha256(`${file}-wal`)];
+  const made = await create(places);
+  assert.deepEqual([sha256(file), sha256(`${file}-wal`)], before, 'a backup never checkpoints');
+  const restored = await unpack(places, made.archive);
+  assert.equal(rowsOf(join(restored, 'memory.db')), 53);
+  assert.ok(!existsSync(join(restored, 'memory.db-wal')), 'the copy needs no other file');
+  assert.equal(readFileSync(join(restored, 'memory.db')).readUInt8(18), 1, 'and is not in WAL mode');
+});
+
+test('an open transaction of a writer is not in the archive, and holds up nothing but the cut', async (t) => {
+  const places = dataDirectory(t);
+  const writer = new DatabaseSync(join(places.data, 'memory.db'));
+  writer.exec("BEGIN IMMEDIATE; INSERT INTO t(value) VALUES ('not committed')");
+  const running = startProgram('create', createOptions(places));
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  writer.exec('ROLLBACK');
+  const { result, error } = await running.ended;
+  writer.close();
+  assert.ok(result, JSON.stringify(error));
+  t.diagnostic(`cut held ${result.cut.heldMs} ms (aim 20)`);
+  assert.ok(result.cut.heldMs < 600, 'nobody else waited for the open transaction to end');
+  assert.equal(rowsOf(join(await unpack(places, result.archive), 'memory.db')), 50);
+});
+
+test('a database that stays locked is named, and nothing is left behind', async (t) => {
+  const places = dataDirectory(t);
+  const writer = new DatabaseSync(join(places.data, 'memory.db'));
+  writer.exec('BEGIN IMMEDIATE');
+  const { code, error } = await program('create', createOptions(places, { lockTimeoutMs: 300 }));
+  writer.close();
+  assert.deepEqual([code, error?.code], [1, 'database-locked']);
+  assert.match(error?.message, /memory\.db is locked by another program for more than 0\.3 s/);
+  assert.deepEqual(names(places), []);
+});
+
+test('a database that is not in WAL mode: says for how long its writers wait, and gives up after the limit', async (t) => {
+  const places = dataDirectory(t, 8000);
+  const made = await create(places);
+  assert.deepEqual(Object.keys(made.blocked), ['old.db']);
+  const { code, error } = await program('create', createOptions(places, { maxBlockMs: 0 }));
+  assert.deepEqual([code, error?.code], [1, 'blocked-too-long']);
+  assert.match(error?.message, /old\.db/);
+  assert.deepEqual(names(places).length, 2, 'the archive of before and its record');
+  assert.ok((await verify(places))[0]?.ok);
+});
+
+test('links that lead out, sockets and second names of a database are named, not followed', async (t) => {
+  const places = dataDirectory(t);
+  symlinkSync('/etc/passwd', join(places.data, 'absolute'));
+  symlinkSync('../../outside', join(places.data, 'deep/out'));
+  linkSync(join(places.data, 'memory.db'), join(places.data, 'second.db'));
+  const made = await create(places);
+  assert.deepEqual(made.skipped.map(({ path }: { path: string }) => path).sort(), [
+    'absolute',
+    'deep/out',
+    'second.db',
+  ]);
+  assert.ok(!existsSync(join(await unpack(places, made.archive), 'absolute')));
+});
+
+/** All of one value, or what lies on the disk while the writer pauses in the middle: the next value first. */
+function isState(content: Buffer): boolean {
+  const [first, second] = [content.subarray(0, content.length / 2), content.subarray(content.length / 2)];
+  const isOne = (half: Buffer) => half.every((byte) => byte === half[0]);
+  const value = second[0]!;
+  return isOne(first) && isOne(second) && [value, (value % 250) + 1].includes(first[0]!);
+}
+
+test('a file that is rewritten all the time is never half of one state and half of the next', async (t) => {
+  const places = dataDirectory(t);
+  const sizes = { small: 300_000, big: 6 * 1024 * 1024 };
+  for (const [name, size] of Object.entries(sizes))
+    writeFileSync(join(places.data, name), Buffer.alloc(size, 1));
+  // Rewritten in place in two halves with a pause between: a plain copy would get mixed ones.
+  const { spawn } = await import('node:child_process');
+  const script = `
+    const fs = require('node:fs'); let value = 1;
+    const write = (file, size) => { value = (value % 250) + 1;
+      const handle = fs.openSync(file, 'r+');
+      for (let part = 0; part < 2; part += 1) { fs.writeSync(handle, Buffer.alloc(size / 2, value), 0, size / 2, part * size / 2); if (part === 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1); }
+      fs.closeSync(handle); };
+    setInterval(() => write(process.argv[1] + '/small', ${sizes.small}), 40);
+    setInterval(() => write(process.argv[1] + '/big', ${sizes.big}), 600);`;
+  const writer = spawn(process.execPath, ['-e', script, places.data], { stdio: 'ignore' });
+  t.after(() => void writer.kill('SIGKILL'));
+  for (let round = 0; round < 3; round += 1) {
+    const made = await create(places);
+    const restored = await unpack(places, made.archive, `restored-${round}`);
+    for (const [name, size] of Object.entries(sizes)) {
+      const content = readFileSync(join(restored, name));
+      assert.equal(content.length, size);
+      assert.ok(isState(content), `${name} of round ${round} is torn`);
+    }
+  }
+});
+
+test('a database that is made, one that is deleted, and one that grows during the backup do no harm', async (t) => {
+  const places = dataDirectory(t);
+  const { spawn } = await import('node:child_process');
+  const script = `
+    const { DatabaseSync } = require('node:sqlite'); const fs = require('node:fs'); let n = 0;
+    setInterval(() => { n += 1; const file = process.argv[1] + '/made-' + (n % 7) + '.db';
+      if (fs.existsSync(file)) fs.rmSync(file); else { const d = new DatabaseSync(file); d.exec('CREATE TABLE t(a); INSERT INTO t VALUES (1)'); d.close(); } }, 3);`;
+  const writer = spawn(process.execPath, ['-e', script, places.data], { stdio: 'ignore' });
+  t.after(() => void writer.kill('SIGKILL'));
+  for (let round = 0; round < 2; round += 1) {
+    const made = await create(places);
+    const restored = await unpack(places, made.archive, `restored-${round}`);
+    assert.equal(rowsOf(join(restored, 'memory.db')), 50);
+  }
+});
+
+test('a second backup at the same time is refused and disturbs nothing', async (t) => {
+  const places = dataDirectory(t, 25_000);
+  const first = startProgram('create', createOptions(places));
+  while (!names(places).some((name) => name.includes('scratch')))
+    await new Promise((done) => setTimeout(done, 5));
+  const second = await program('create', createOptions(places));
+  assert.deepEqual([second.code, second.error?.code], [1, 'backup-running']);
+  const { result, error } = await first.ended;
+  assert.ok(result?.proof, JSON.stringify(error));
+});
+
+test('names go on after the clock went back, and an unproven archive does not look proven', async (t) => {
+  const places = dataDirectory(t);
+  writeFileSync(join(places.backups, 'synapse-20990101T000000Z-v9.tar.zst'), 'from the future');
+  const { lines, result } = await program('create', createOptions(places, { prove: false }));
+  assert.ok(result && result.archive > 'synapse-20990101T000000Z', result?.archive);
+  assert.ok(
+    lines.some(({ event, message }) => event === 'warn' && /ahead of this machine's clock/.test(message)),
+  );
+  assert.equal(JSON.parse(readFileSync(join(places.backups, `${result.archive}.json`), 'utf8')).proof, null);
+});
+
+test('without room for it nothing is begun', async (t) => {
+  const places = dataDirectory(t);
+  mkdirSync(join(places.data, 'sparse'));
+  const { truncateSync } = await import('node:fs');
+  writeFileSync(join(places.data, 'sparse/huge'), 'x');
+  truncateSync(join(places.data, 'sparse/huge'), 2 ** 43);
+  const { code, error } = await program('create', createOptions(places));
+  assert.deepEqual([code, error?.code], [1, 'no-space']);
+  assert.deepEqual(names(places), []);
+});

@@ -1,0 +1,164 @@
+// What the tests of the backup program share: a data directory that looks like a real one, the program as a
+// process of its own, and a look at what it made.
+import assert from 'node:assert/strict';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const BUNDLER = fileURLToPath(new URL('../../service/bundle.mjs', import.meta.url));
+
+/** The bundled program, as it is in the image: it starts five times as fast as its sources. */
+const MAIN = (() => {
+  const folder = mkdtempSync(join(tmpdir(), 'backup-bundle-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  execFileSync(process.execPath, [BUNDLER, join(folder, 'synapse.mjs')]);
+  return join(folder, 'backup.mjs');
+})();
+export const PROJECT = 'synapse';
+
+export interface Places {
+  root: string;
+  data: string;
+  backups: string;
+}
+
+/** Two databases in WAL mode, one that is not, an empty one, files, a link; nothing is open. */
+export function dataDirectory(t: TestContext, rows = 50): Places {
+  const root = mkdtempSync(join(tmpdir(), 'backup-'));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  const data = join(root, 'data');
+  const backups = join(root, 'backups');
+  for (const path of [data, backups, join(data, 'deep'), join(data, 'empty')])
+    mkdirSync(path, { mode: 0o700 });
+  makeDatabase(join(data, 'memory.db'), 'wal', rows);
+  makeDatabase(join(data, 'deep/index.sqlite'), 'wal', rows);
+  makeDatabase(join(data, 'old.db'), 'delete', rows);
+  writeFileSync(join(data, 'nothing.db'), '');
+  writeFileSync(join(data, 'format.json'), '{"dataFormat": 1}\n', { mode: 0o640 });
+  writeFileSync(join(data, 'deep/ünï code 😀.txt'), 'text');
+  writeFileSync(join(data, `deep/${'long'.repeat(50)}.txt`), 'x'.repeat(10_000));
+  symlinkSync('../memory.db', join(data, 'deep/link'));
+  utimesSync(join(data, 'format.json'), 1_600_000_000.25, 1_600_000_000.25);
+  return { root, data, backups };
+}
+
+export function makeDatabase(file: string, journalMode: 'wal' | 'delete', rows: number): void {
+  const database = new DatabaseSync(file);
+  database.exec(`PRAGMA journal_mode = ${journalMode}; PRAGMA synchronous = OFF`);
+  database.exec('CREATE TABLE t(id INTEGER PRIMARY KEY, value TEXT); CREATE TABLE "odd ""name"(a)');
+  database.exec('BEGIN');
+  const insert = database.prepare('INSERT INTO t(value) VALUES (hex(randomblob(200)))');
+  for (let row = 0; row < rows; row += 1) insert.run();
+  database.exec('COMMIT');
+  database.close();
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: whatever the program printed
+type Message = Record<string, any>;
+
+export interface Outcome {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  lines: Message[];
+  /** The result, or what went wrong. */
+  result: Message | undefined;
+  error: Message | undefined;
+  stderr: string;
+}
+
+export interface Running {
+  child: ChildProcess;
+  ended: Promise<Outcome>;
+}
+
+export function startProgram(command: string, options: object): Running {
+  const child = spawn(process.execPath, [MAIN, command, JSON.stringify(options)], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    stdout += chunk;
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr += chunk;
+  });
+  const ended = new Promise<Outcome>((resolve) =>
+    child.on('close', (code, signal) => {
+      const lines = stdout
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line) as Message);
+      const find = (event: string) => lines.find((line) => line.event === event);
+      resolve({ code, signal, lines, result: find('result'), error: find('error'), stderr });
+    }),
+  );
+  return { child, ended };
+}
+
+/** Runs a command to its end; never throws. */
+export function program(command: string, options: object): Promise<Outcome> {
+  return startProgram(command, options).ended;
+}
+
+export function createOptions({ data, backups }: Places, more: object = {}): object {
+  const origin = {
+    project: PROJECT,
+    version: 'v1.0.0',
+    image: 'i',
+    imageDigest: 'd',
+    revision: 'r',
+    configHash: 'c',
+  };
+  return {
+    data,
+    backups,
+    origin,
+    project: PROJECT,
+    pause: false,
+    prove: true,
+    lockTimeoutMs: 5000,
+    maxBlockMs: 5000,
+    ...more,
+  };
+}
+
+/** Makes a proven archive; fails the test otherwise. */
+export async function create(places: Places, more: object = {}): Promise<Message> {
+  const { code, result, error, stderr } = await program('create', createOptions(places, more));
+  assert.equal(code, 0, JSON.stringify(error) + stderr);
+  return result!;
+}
+
+export async function verify(places: Places, archives: string[] | null = null): Promise<Message[]> {
+  const { data, backups } = places;
+  const { result, error } = await program('verify', { data, backups, project: PROJECT, archives });
+  assert.ok(result, JSON.stringify(error));
+  return result.verdicts;
+}
+
+/** Unpacks an archive beside the data; returns where. */
+export async function unpack(places: Places, archive: string, name = 'restored'): Promise<string> {
+  const options = { archive: join(places.backups, archive), parent: places.root, name };
+  const { code, error } = await program('unpack', options);
+  assert.equal(code, 0, JSON.stringify(error));
+  return join(places.root, name);
+}
+
+/** Names in the backup directory, without the lock. */
+export function names(places: Places): string[] {
+  return readdirSync(places.backups).filter((name) => name !== `.${PROJECT}.lock`);
+}
+
+export function rowsOf(file: string, table = 't'): number {
+  const database = new DatabaseSync(file, { readOnly: true });
+  try {
+    return Number(database.prepare(`SELECT count(*) AS n FROM ${table}`).get()?.n);
+  } finally {
+    database.close();
+  }
+}

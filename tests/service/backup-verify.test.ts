@@ -1,0 +1,267 @@
+// The proof has to fail for every kind of damage; one that is overlooked is a backup that is not one.
+import assert from 'node:assert/strict';
+import { chmodSync, copyFileSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { test } from 'node:test';
+import zlib from 'node:zlib';
+import { extract, type Header, pack } from 'tar-stream';
+import { proveArchive, verifyArchive } from '../../service/backup/prove.ts';
+import { BackupError } from '../../service/backup/report.ts';
+import { unpackArchive } from '../../service/backup/unpack.ts';
+import {
+  create,
+  createOptions,
+  dataDirectory,
+  type Places,
+  PROJECT,
+  program,
+  unpack,
+  verify,
+} from './backup-support.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: a manifest that is about to be broken
+type Loose = Record<string, any>;
+
+interface Part {
+  header: Header;
+  content: Buffer;
+}
+
+const { zstdCompressSync, zstdDecompressSync } = zlib as unknown as Record<string, (bytes: Buffer) => Buffer>;
+
+async function readParts(file: string): Promise<Part[]> {
+  const parts: Part[] = [];
+  const tar = extract();
+  Readable.from([zstdDecompressSync!(readFileSync(file))]).pipe(tar as unknown as NodeJS.WritableStream);
+  for await (const source of tar) {
+    const chunks: Buffer[] = [];
+    for await (const chunk of source as AsyncIterable<Buffer>) chunks.push(chunk);
+    parts.push({ header: source.header, content: Buffer.concat(chunks) });
+  }
+  return parts;
+}
+
+async function writeParts(file: string, parts: readonly Part[]): Promise<void> {
+  const tar = pack();
+  for (const { header, content } of parts) {
+    const { pax: _pax, ...rest } = header;
+    tar.entry({ ...rest, size: content.length }, content);
+  }
+  tar.finalize();
+  const chunks: Buffer[] = [];
+  for await (const chunk of tar as AsyncIterable<Buffer>) chunks.push(chunk);
+  writeFileSync(file, zstdCompressSync!(Buffer.concat(chunks)));
+}
+
+const named = (parts: Part[], name: string) => parts.find(({ header }) => header.name === `data/${name}`)!;
+const text = 'deep/ünï code 😀.txt';
+const flip = (buffer: Buffer, at: number) => {
+  const copy = Buffer.from(buffer);
+  copy[at]! ^= 1;
+  return copy;
+};
+const edited = (parts: Part[], edit: (manifest: Loose) => void): Part[] => {
+  const last = parts.at(-1)!;
+  const manifest = JSON.parse(last.content.toString());
+  edit(manifest);
+  return [...parts.slice(0, -1), { ...last, content: Buffer.from(JSON.stringify(manifest)) }];
+};
+const without = (parts: Part[], name: string) => parts.filter(({ header }) => header.name !== name);
+const replaced = (parts: Part[], name: string, change: (part: Part) => Part) =>
+  parts.map((part) => (part.header.name === `data/${name}` ? change(part) : part));
+
+/** Changes inside an archive that is whole again afterwards: only the manifest can tell. */
+const MUTATIONS: [name: string, mutate: (parts: Part[]) => Part[], expected: RegExp][] = [
+  ['a missing file', (parts) => without(parts, 'data/format.json'), /missing: format\.json/],
+  ['a missing database', (parts) => without(parts, 'data/memory.db'), /missing: memory\.db/],
+  ['a missing directory', (parts) => without(parts, 'data/empty'), /missing: empty/],
+  [
+    'an extra file',
+    (parts) => [
+      ...parts.slice(0, 1),
+      { ...named(parts, text), header: { ...named(parts, text).header, name: 'data/more' } },
+      ...parts.slice(1),
+    ],
+    /extra: more/,
+  ],
+  [
+    'a file that was appended to',
+    (parts) =>
+      replaced(parts, text, (part) => ({
+        ...part,
+        content: Buffer.concat([part.content, Buffer.from('!')]),
+      })),
+    /appended: deep/,
+  ],
+  [
+    'a truncated file',
+    (parts) => replaced(parts, text, (part) => ({ ...part, content: part.content.subarray(1) })),
+    /truncated: deep/,
+  ],
+  [
+    'a change of the same size',
+    (parts) => replaced(parts, text, (part) => ({ ...part, content: flip(part.content, 2) })),
+    /changed: deep.* has another content/,
+  ],
+  [
+    'a flipped bit in a database page',
+    (parts) => replaced(parts, 'memory.db', (part) => ({ ...part, content: flip(part.content, 5000) })),
+    /changed: memory\.db has another content/,
+  ],
+  [
+    'a database that is damaged although every hash is right',
+    (parts) => {
+      const database = named(parts, 'memory.db');
+      const content = Buffer.from(database.content);
+      content.fill(0xff, 4096, 4096 + 512);
+      return edited(
+        replaced(parts, 'memory.db', (part) => ({ ...part, content })),
+        (manifest) => {
+          const { createHash } = process.getBuiltinModule('node:crypto');
+          const entry = manifest.entries.find(({ path }: { path: string }) => path === 'memory.db');
+          entry.sha256 = createHash('sha256').update(content).digest('hex');
+        },
+      );
+    },
+    /database: memory\.db: /,
+  ],
+  [
+    'a row count other than at the cut',
+    (parts) =>
+      edited(parts, (manifest) => {
+        for (const one of manifest.databases) if (one.rows.t) one.rows.t += 1;
+      }),
+    /t has 50 rows, at the cut 51/,
+  ],
+  [
+    'a link that leads elsewhere',
+    (parts) =>
+      replaced(parts, 'deep/link', (part) => ({
+        ...part,
+        header: { ...part.header, linkname: '../old.db' },
+      })),
+    /changed: deep\/link leads to/,
+  ],
+  [
+    'another mode',
+    (parts) =>
+      replaced(parts, 'format.json', (part) => ({ ...part, header: { ...part.header, mode: 0o4777 } })),
+    /changed: format\.json has mode/,
+  ],
+  ['no manifest', (parts) => parts.slice(0, -1), /has no manifest/],
+  [
+    'a manifest that is no JSON',
+    (parts) => [...parts.slice(0, -1), { ...parts.at(-1)!, content: Buffer.from('{') }],
+    /manifest is not valid/,
+  ],
+  [
+    'a manifest of another form',
+    (parts) => edited(parts, (manifest) => Object.assign(manifest, { cut: 1 })),
+    /manifest is not valid/,
+  ],
+  [
+    'a manifest of a newer form',
+    (parts) => edited(parts, (manifest) => Object.assign(manifest, { format: 2 })),
+    /manifest is not valid/,
+  ],
+  ['something after the manifest', (parts) => [...parts, named(parts, text)], /after the manifest/],
+  [
+    'a file outside',
+    (parts) =>
+      replaced(parts, text, (part) => ({ ...part, header: { ...part.header, name: 'data/../../evil' } })),
+    /Refused/,
+  ],
+];
+
+async function problemsOf(places: Places, file: string): Promise<string> {
+  try {
+    return (await verifyArchive(file, join(places.root, 'scratch'))).problems.join('\n');
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+test('without its record an archive still tells every change inside it, and restores none of them', async (t) => {
+  const places = dataDirectory(t);
+  const { archive } = await create(places);
+  const parts = await readParts(join(places.backups, archive));
+  const file = join(places.root, 'mutated.tar.zst');
+  await writeParts(file, parts);
+  assert.equal(await problemsOf(places, file), '', 'repacked without a change it is good');
+  for (const [name, mutate, expected] of MUTATIONS) {
+    await writeParts(file, mutate(parts));
+    assert.match(await problemsOf(places, file), expected, name);
+    await assert.rejects(unpackArchive(file, join(places.root, 'never')), BackupError, name);
+    assert.throws(() => statSync(join(places.root, 'never')), /ENOENT/, `nothing is left of ${name}`);
+  }
+});
+
+test('with its record not one flipped bit, nor a byte more or less, goes unseen', async (t) => {
+  const places = dataDirectory(t, 10);
+  const { archive } = await create(places);
+  const file = join(places.backups, archive);
+  const good = readFileSync(file);
+  const seed = Number(process.env.SEED ?? Date.now() % 1e6);
+  t.diagnostic(`SEED=${seed}`);
+  const spread = Array.from({ length: 20 }, (_, index) => (seed * 7919 + index * 104_729) % good.length);
+  const versions: [string, Buffer][] = [
+    ...[0, 4, 5, good.length - 1, good.length - 14, ...spread].map((at): [string, Buffer] => [
+      `bit at ${at}`,
+      flip(good, at),
+    ]),
+    ['a byte more', Buffer.concat([good, Buffer.from([0])])],
+    ['a second archive behind it', Buffer.concat([good, good])],
+    ['a byte less', good.subarray(0, -1)],
+    ['half of it', good.subarray(0, good.length / 2)],
+    ['nothing of it', Buffer.alloc(0)],
+  ];
+  for (const [name, bytes] of versions) {
+    writeFileSync(file, bytes);
+    assert.equal((await proveArchive(places.backups, PROJECT, archive)).ok, false, name);
+    assert.equal(JSON.parse(readFileSync(`${file}.json`, 'utf8')).proof, null, 'it no longer counts');
+  }
+  writeFileSync(file, good);
+  assert.equal((await verify(places, [archive]))[0]?.ok, true, 'and it counts again when it is whole again');
+});
+
+test('an archive that cannot be read is not good', async (t) => {
+  const places = dataDirectory(t);
+  const { archive } = await create(places);
+  // As a user who may not: root in a container may read everything.
+  const { chownSync } = await import('node:fs');
+  chownSync(places.data, 1000, 1000);
+  chownSync(places.backups, 1000, 1000);
+  chownSync(join(places.backups, `.${PROJECT}.lock`), 1000, 1000);
+  chownSync(join(places.backups, `${archive}.json`), 1000, 1000);
+  chmodSync(places.root, 0o755);
+  chmodSync(join(places.backups, archive), 0o000);
+  const [verdict] = await verify(places, [archive]);
+  assert.equal(verdict?.ok, false);
+  assert.match(verdict?.problems[0], /EACCES/);
+});
+
+test('a damaged source is said to be damaged, and its archive does not count', async (t) => {
+  const places = dataDirectory(t, 5000);
+  const file = join(places.data, 'memory.db');
+  const bytes = readFileSync(file);
+  bytes.fill(0xff, 8 * 4096, 8 * 4096 + 900);
+  writeFileSync(file, bytes);
+  const { code, error } = await program('create', createOptions(places));
+  assert.equal(code, 1);
+  assert.match(`${error?.code}: ${error?.message}`, /^(not-proven|database): .*memory\.db/);
+});
+
+test('an archive that was brought here is verified, adopted, and never pruned', async (t) => {
+  const places = dataDirectory(t);
+  const { archive } = await create(places);
+  const other = 'synapse-20200101T000000Z-v0.1.0.tar.zst';
+  copyFileSync(join(places.backups, archive), join(places.backups, other));
+  assert.equal((await verify(places, [other]))[0]?.ok, true);
+  assert.equal(JSON.parse(readFileSync(join(places.backups, `${other}.json`), 'utf8')).source, 'adopted');
+  const { data, backups } = places;
+  const { code, error } = await program('remove', { data, backups, project: PROJECT, archives: [other] });
+  assert.deepEqual([code, error?.code], [1, 'foreign']);
+  rmSync(join(places.backups, other));
+  await unpack(places, archive);
+});

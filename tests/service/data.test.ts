@@ -1,0 +1,184 @@
+// Existing data directories: format 1 as older programs left it, rollback-journal files and chunks.json
+// included, and a directory of a newer program, which must not be touched.
+
+import assert from 'node:assert/strict';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { test } from 'node:test';
+import { DATA_FORMAT } from '../../service/identity.ts';
+import { openDataDirectory } from '../../service/service.ts';
+import { linkedClient, recordingLog, temporaryDirectory, testConfig } from './support.ts';
+
+const CREATED = '2024-05-01T10:00:00Z';
+
+/** A data directory as programs before index.db left it: no format number, no WAL, no index. */
+function oldDataDirectory(data: string, chunks: unknown = CHUNKS): void {
+  const memory = new DatabaseSync(join(data, 'memory.db'));
+  memory.exec(`
+    PRAGMA journal_mode = DELETE;
+    CREATE TABLE memory_facts (id TEXT PRIMARY KEY, scope TEXT NOT NULL, category TEXT, key TEXT NOT NULL, value TEXT,
+      confidence REAL CHECK (confidence BETWEEN 0 AND 1), source TEXT, created_at TEXT, updated_at TEXT, UNIQUE (scope, key));
+    CREATE TABLE memory_audit_log (id INTEGER PRIMARY KEY, fact_id TEXT, operation TEXT, old_value TEXT, new_value TEXT,
+      changed_by TEXT, changed_at TEXT);
+    CREATE TRIGGER audit_update AFTER UPDATE ON memory_facts BEGIN
+      INSERT INTO memory_audit_log (fact_id, operation, old_value, new_value, changed_by, changed_at)
+      VALUES (NEW.id, 'UPDATE', OLD.value, NEW.value, NEW.source, datetime('now'));
+    END;
+    INSERT INTO memory_facts VALUES ('f1', 'p', 'stack', 'db', '"postgres"', 0.7, 'user', '${CREATED}', '${CREATED}');
+    INSERT INTO memory_facts VALUES ('f2', 'p', NULL, 'note', 'plain text', 0.5, 'user', '${CREATED}', '${CREATED}');
+  `);
+  memory.close();
+  const episodic = new DatabaseSync(join(data, 'episodic.db'));
+  episodic.exec(`
+    CREATE TABLE episodic_memory (id TEXT PRIMARY KEY, project_id TEXT, situation TEXT, action TEXT, outcome TEXT,
+      lesson TEXT, confidence REAL, created_at TEXT);
+    INSERT INTO episodic_memory VALUES ('e1', 'p', 'Port was busy', 'lsof', NULL, 'Ask lsof first', 0.9, '${CREATED}');
+  `);
+  episodic.close();
+  mkdirSync(join(data, 'semantic_index'));
+  const text = typeof chunks === 'string' ? chunks : JSON.stringify(chunks);
+  writeFileSync(join(data, 'semantic_index', 'chunks.json'), text);
+}
+
+const CHUNKS = [0, 1].map((chunk_index) => ({
+  chunk_id: `c${chunk_index}`,
+  document_id: 'd1',
+  content: `Owls hunt at night, part ${chunk_index}.`,
+  embedding: [0.1, 0.2],
+  metadata: { project_id: 'p', filename: 'owls.md', source_type: 'file' },
+  chunk_index,
+  created_at: CREATED,
+}));
+
+function journalMode(file: string): unknown {
+  const sql = new DatabaseSync(file, { readOnly: true });
+  const mode = sql.prepare('PRAGMA journal_mode').get()?.journal_mode;
+  sql.close();
+  return mode;
+}
+
+test('facts, episodes and chunks of an old data directory are all found', async (t) => {
+  const data = temporaryDirectory(t);
+  oldDataDirectory(data);
+  const { call } = await linkedClient(t, {}, data);
+  const { results } = await call('sy.ctx.get', { project_id: 'p' });
+  const shown = results.map((row: Record<string, unknown>) => row.value ?? row.lesson ?? row.content);
+  assert.deepEqual(shown, [
+    'postgres',
+    'plain text',
+    'Ask lsof first',
+    CHUNKS[0]!.content,
+    CHUNKS[1]!.content,
+  ]);
+  assert.equal((await call('sy.mem.search', { project_id: 'p', query: 'lsof' })).total, 1);
+  const { sources } = await call('sy.src.list', { project_id: 'p' });
+  assert.deepEqual([sources[0].filename, sources[0].chunks], ['owls.md', 2]);
+});
+
+test('rollback-journal files become WAL, so that two environments can write at once', async (t) => {
+  const data = temporaryDirectory(t);
+  oldDataDirectory(data);
+  assert.equal(journalMode(join(data, 'memory.db')), 'delete');
+  await linkedClient(t, {}, data);
+  for (const name of ['memory.db', 'episodic.db', 'metrics.db', 'semantic_index/index.db']) {
+    assert.equal(journalMode(join(data, name)), 'wal', name);
+  }
+});
+
+test("an older program's audit trigger is kept and not doubled", async (t) => {
+  const data = temporaryDirectory(t);
+  oldDataDirectory(data);
+  const { call, stores } = await linkedClient(t, {}, data);
+  await call('sy.mem.fact.add', { project_id: 'p', fact_key: 'db', fact_value: 'sqlite' });
+  await call('sy.mem.fact.add', { project_id: 'p', fact_key: 'new', fact_value: 1 });
+  const log = stores.memory.database.sql
+    .prepare('SELECT operation, old_value, new_value FROM memory_audit_log')
+    .all();
+  assert.deepEqual(
+    log.map((row) => Object.values(row)),
+    [
+      ['UPDATE', '"postgres"', '"sqlite"'],
+      ['INSERT', null, '1'],
+    ],
+  );
+});
+
+test('chunks.json is imported once, whatever happens later, and stays byte for byte', async (t) => {
+  const data = temporaryDirectory(t);
+  oldDataDirectory(data);
+  const file = join(data, 'semantic_index', 'chunks.json');
+  const before = readFileSync(file);
+  for (let start = 0; start < 3; start++) {
+    const { log } = recordingLog();
+    const opened = openDataDirectory(testConfig(data), log);
+    const { sql } = opened.stores.semantic.database;
+    if (start === 0) sql.exec(`DELETE FROM chunks WHERE id = 'c0'`);
+    assert.equal(sql.prepare('SELECT count(*) AS n FROM chunks').get()?.n, 1);
+    opened.close();
+  }
+  assert.deepEqual(readFileSync(file), before);
+});
+
+test('a broken chunks.json is reported, does not stop the service, and is imported once it is repaired', async (t) => {
+  const data = temporaryDirectory(t);
+  oldDataDirectory(data, '[{"chunk_id": ');
+  const { lines, log } = recordingLog();
+  openDataDirectory(testConfig(data), log).close();
+  assert(lines.some((line) => line.level === 'ERROR' && String(line.message).includes('not imported')));
+  writeFileSync(join(data, 'semantic_index', 'chunks.json'), JSON.stringify(CHUNKS));
+  const opened = openDataDirectory(testConfig(data), log);
+  assert.equal(opened.stores.semantic.findChunks('p', 'owls', 10).length, 2);
+  opened.close();
+});
+
+test('chunks that are not chunks are skipped and counted, the others imported', async (t) => {
+  const data = temporaryDirectory(t);
+  oldDataDirectory(data, [
+    ...CHUNKS,
+    { content: 'no ids' },
+    7,
+    { ...CHUNKS[0], chunk_id: 'c3', metadata: null },
+  ]);
+  const { lines, log } = recordingLog();
+  openDataDirectory(testConfig(data), log).close();
+  const report = lines.find((line) => line.message === 'older chunks imported');
+  assert.deepEqual([report?.level, report?.chunks, report?.skipped], ['WARN', 3, 2]);
+});
+
+test('a new directory is marked with the format, an old one with 1', async (t) => {
+  const fresh = temporaryDirectory(t);
+  const { log } = recordingLog();
+  openDataDirectory(testConfig(fresh), log).close();
+  assert.deepEqual(JSON.parse(readFileSync(join(fresh, 'format.json'), 'utf8')), { dataFormat: DATA_FORMAT });
+  const old = temporaryDirectory(t);
+  oldDataDirectory(old);
+  openDataDirectory(testConfig(old), log).close();
+  assert.deepEqual(JSON.parse(readFileSync(join(old, 'format.json'), 'utf8')), { dataFormat: 1 });
+});
+
+test('a directory of a newer program is refused before any file in it changes', (t) => {
+  const data = temporaryDirectory(t);
+  oldDataDirectory(data);
+  writeFileSync(join(data, 'format.json'), `{"dataFormat": ${DATA_FORMAT + 1}}`);
+  const before = readdirSync(data).map((name) => [
+    name,
+    name.includes('.') && readFileSync(join(data, name)).toString('hex'),
+  ]);
+  const { log } = recordingLog();
+  assert.throws(() => openDataDirectory(testConfig(data), log), {
+    message: /data format is 2, this version reads up to 1\nhint: run the newer version again/,
+  });
+  const after = readdirSync(data).map((name) => [
+    name,
+    name.includes('.') && readFileSync(join(data, name)).toString('hex'),
+  ]);
+  assert.deepEqual(after, before);
+});
+
+test('a damaged format.json is refused rather than guessed', (t) => {
+  const data = temporaryDirectory(t);
+  writeFileSync(join(data, 'format.json'), 'two');
+  const { log } = recordingLog();
+  assert.throws(() => openDataDirectory(testConfig(data), log), /format\.json should read/);
+});

@@ -1,0 +1,304 @@
+// The seven tools through a linked client: names, parameters and defaults that agents' prompts use, and
+// the rule of each. A change that breaks one of these breaks prompts that people already have.
+
+import assert from 'node:assert/strict';
+import { existsSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { linkedClient } from './support.ts';
+
+const PARAMETERS = {
+  'sy.proj.list': { scope_type: null },
+  'sy.src.list': { project_id: 'required', source_type: null },
+  'sy.ctx.get': { project_id: 'required', context_type: 'all', query: null, max_results: 10 },
+  'sy.mem.search': { project_id: 'required', query: 'required', memory_type: 'all', top_k: 10 },
+  'sy.mem.ingest': {
+    project_id: 'required',
+    file_path: null,
+    content: null,
+    filename: null,
+    source_type: 'file',
+    metadata: null,
+  },
+  'sy.mem.fact.add': {
+    project_id: 'required',
+    fact_key: 'required',
+    fact_value: 'required',
+    confidence: 0.9,
+    category: null,
+  },
+  'sy.mem.ep.add': {
+    project_id: 'required',
+    title: 'required',
+    content: 'required',
+    lesson_type: 'general',
+    quality: 0.8,
+  },
+};
+
+test('the seven tools have exactly the names, parameters and defaults of the contract', async (t) => {
+  const { client } = await linkedClient(t);
+  const { tools } = await client.listTools();
+  const found = tools.map(({ name, inputSchema }) => {
+    const parameters = Object.entries(inputSchema.properties ?? {}).map(([key, schema]) => {
+      const required = inputSchema.required?.includes(key) ? 'required' : null;
+      return [key, (schema as { default?: unknown }).default ?? required];
+    });
+    return [name, Object.fromEntries(parameters)];
+  });
+  assert.deepEqual(Object.fromEntries(found), PARAMETERS);
+});
+
+for (const value of ['text', 42, 0.5, true, null, [1, 'two'], { nested: { deep: [] } }, 'ünïcode 🦉', '']) {
+  test(`a fact keeps ${JSON.stringify(value)} as it is`, async (t) => {
+    const { call } = await linkedClient(t);
+    await call('sy.mem.fact.add', { project_id: 'p', fact_key: 'k', fact_value: value });
+    const { results } = await call('sy.ctx.get', { project_id: 'p', context_type: 'symbolic' });
+    assert.deepEqual(results[0].value, value);
+    assert.equal(results[0].confidence, 0.9);
+  });
+}
+
+test('a fact with a known key is updated, and the audit log keeps both values', async (t) => {
+  const { call, stores } = await linkedClient(t);
+  const fact = { project_id: 'p', fact_key: 'db', category: 'stack' };
+  const first = await call('sy.mem.fact.add', { ...fact, fact_value: 'postgres' });
+  const second = await call('sy.mem.fact.add', {
+    project_id: 'p',
+    fact_key: 'db',
+    fact_value: 'sqlite',
+    confidence: 1,
+  });
+  assert.equal(second.fact_id, first.fact_id);
+  assert.deepEqual([first.updated, second.updated], [false, true]);
+  const { results } = await call('sy.ctx.get', { project_id: 'p', context_type: 'symbolic' });
+  assert.equal(results.length, 1);
+  assert.deepEqual([results[0].value, results[0].category, results[0].confidence], ['sqlite', 'stack', 1]);
+  const log = stores.memory.database.sql.prepare('SELECT * FROM memory_audit_log ORDER BY id').all();
+  const changes = log.map((row) => [
+    row.operation,
+    row.old_value,
+    row.new_value,
+    row.fact_id === first.fact_id,
+  ]);
+  assert.deepEqual(changes, [
+    ['INSERT', null, '"postgres"', true],
+    ['UPDATE', '"postgres"', '"sqlite"', true],
+  ]);
+});
+
+test('the same key in another project is another fact', async (t) => {
+  const { call } = await linkedClient(t);
+  await call('sy.mem.fact.add', { project_id: 'a', fact_key: 'k', fact_value: 1 });
+  const other = await call('sy.mem.fact.add', { project_id: 'b', fact_key: 'k', fact_value: 2 });
+  assert.equal(other.updated, false);
+  const { results } = await call('sy.mem.search', { project_id: 'a', query: 'k' });
+  assert.deepEqual(
+    results.map((row: { value: number }) => row.value),
+    [1],
+  );
+});
+
+test('results come in the order of authority, whatever was written first', async (t) => {
+  const { call } = await linkedClient(t);
+  const project_id = 'p';
+  await call('sy.mem.ingest', { project_id, content: 'The deployment uses compose.', filename: 'notes.md' });
+  await call('sy.mem.ep.add', { project_id, title: 'Deployment failed', content: 'Check the port first.' });
+  await call('sy.mem.fact.add', { project_id, fact_key: 'deployment', fact_value: 'compose' });
+  for (const [tool, args] of [
+    ['sy.mem.search', { query: 'deployment' }],
+    ['sy.ctx.get', { query: 'Deployment?' }],
+    ['sy.ctx.get', {}],
+  ] as const) {
+    const { results, total } = await call(tool, { project_id, ...args });
+    const types = results.map((row: { memory_type: string }) => row.memory_type);
+    assert.deepEqual(types, ['symbolic', 'episodic', 'semantic'], `${tool} ${JSON.stringify(args)}`);
+    assert.equal(total, 3);
+  }
+  for (const memory_type of ['symbolic', 'episodic', 'semantic']) {
+    const { results } = await call('sy.mem.search', { project_id, query: 'deployment', memory_type });
+    assert.deepEqual(
+      results.map((row: { memory_type: string }) => row.memory_type),
+      [memory_type],
+    );
+  }
+});
+
+test('search ranks the better match first, in any script and without accents, and keeps to its limit', async (t) => {
+  const { call } = await linkedClient(t);
+  const project_id = 'p';
+  for (const [key, value] of Object.entries({
+    one: 'Größe',
+    two: 'Größe der Datei',
+    three: 'память проекта',
+  })) {
+    await call('sy.mem.fact.add', { project_id, fact_key: key, fact_value: value });
+    await call('sy.mem.ingest', { project_id, filename: `${key}.md`, content: value });
+  }
+  const german = await call('sy.mem.search', { project_id, query: 'grosse? größe datei' });
+  assert.equal(german.results[0].key, 'two');
+  assert.equal(
+    german.results.find((row: { memory_type: string }) => row.memory_type === 'semantic').filename,
+    'two.md',
+  );
+  const russian = await call('sy.mem.search', { project_id, query: 'ПАМЯТЬ' });
+  assert.equal(russian.total, 2);
+  const limited = await call('sy.mem.search', { project_id, query: 'größe', top_k: 1 });
+  assert.equal(limited.total, 2);
+});
+
+test('a query of punctuation or index syntax is harmless', async (t) => {
+  const { call } = await linkedClient(t);
+  await call('sy.mem.ingest', { project_id: 'p', filename: 'a.md', content: 'harmless text' });
+  for (const query of ['"', '*', 'a" OR "b', 'NEAR(', "'; DROP TABLE chunks; --", '^', '()', '%']) {
+    const { results } = await call('sy.mem.search', { project_id: 'p', query });
+    assert(Array.isArray(results), query);
+  }
+  assert.equal((await call('sy.mem.search', { project_id: 'p', query: 'harmless' })).total, 1);
+});
+
+test('a long document is cut into overlapping chunks that lose no word', async (t) => {
+  const { call } = await linkedClient(t, {
+    SYNAPSE_SEMANTIC__CHUNK_SIZE: '200',
+    SYNAPSE_SEMANTIC__CHUNK_OVERLAP: '40',
+  });
+  const content = Array.from({ length: 300 }, (_, i) => `word${i}`).join(' ');
+  const { chunks } = await call('sy.mem.ingest', { project_id: 'p', filename: 'long.txt', content });
+  assert(chunks > 10);
+  for (const i of [0, 150, 299]) {
+    const { total } = await call('sy.mem.search', {
+      project_id: 'p',
+      query: `word${i}`,
+      memory_type: 'semantic',
+    });
+    assert(total >= 1, `word${i}`);
+  }
+});
+
+test('ingesting the same document again does not store it twice', async (t) => {
+  const { call } = await linkedClient(t);
+  const document = { project_id: 'p', filename: 'a.md', content: 'once', metadata: { lang: 'en' } };
+  const first = await call('sy.mem.ingest', document);
+  const again = await call('sy.mem.ingest', document);
+  assert.equal(again.already_known, true);
+  assert.equal(again.document_id, first.document_id);
+  const { sources } = await call('sy.src.list', { project_id: 'p' });
+  assert.equal(sources.length, 1);
+  assert.deepEqual(sources[0].metadata, { lang: 'en' });
+});
+
+test('an upload is ingested under its own name and then removed', async (t) => {
+  const { call, uploads } = await linkedClient(t);
+  const { file } = uploads.newPath('../Notes on owls.md');
+  writeFileSync(file, 'Owls hunt at night.');
+  const { filename } = await call('sy.mem.ingest', { project_id: 'p', file_path: file });
+  assert.equal(filename, 'Notes_on_owls.md');
+  assert.equal(existsSync(file), false);
+  assert.equal((await call('sy.mem.search', { project_id: 'p', query: 'owl' })).total, 1);
+});
+
+test('paths outside the upload directory are refused, links and unfinished uploads included', async (t) => {
+  const { refused, uploads, data } = await linkedClient(t);
+  const outside = join(data, 'secret.txt');
+  writeFileSync(outside, 'secret');
+  const link = join(uploads.directory, 'link');
+  symlinkSync(outside, link);
+  const { partial } = uploads.newPath('x.txt');
+  writeFileSync(partial, 'half');
+  for (const [path, reason] of [
+    [outside, /outside the upload directory/],
+    ['/etc/passwd', /outside the upload directory/],
+    [`${uploads.directory}/../secret.txt`, /outside the upload directory/],
+    [`${uploads.directory}/none/../../memory.db`, /outside the upload directory/],
+    [uploads.directory, /outside the upload directory/],
+    [partial, /outside the upload directory/],
+    [link, /not a regular file/],
+    [join(uploads.directory, 'gone'), /not there/],
+  ] as const) {
+    assert.match(await refused('sy.mem.ingest', { project_id: 'p', file_path: path }), reason, path);
+  }
+  assert(existsSync(outside));
+});
+
+test('ingest says what is missing, contradictory, empty or not text', async (t) => {
+  const { refused, uploads } = await linkedClient(t);
+  const project_id = 'p';
+  const { file } = uploads.newPath('image.png');
+  writeFileSync(file, Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x00, 0xff]));
+  assert.match(await refused('sy.mem.ingest', { project_id }), /Give file_path .* or content and filename/);
+  assert.match(await refused('sy.mem.ingest', { project_id, content: 'x' }), /filename is missing/);
+  const both = { project_id, content: 'x', filename: 'x', file_path: file };
+  assert.match(await refused('sy.mem.ingest', both), /not both/);
+  assert.match(await refused('sy.mem.ingest', { project_id, content: ' \n', filename: 'x' }), /is empty/);
+  assert.match(await refused('sy.mem.ingest', { project_id, file_path: file }), /not UTF-8 text/);
+  assert(existsSync(file), 'a refused upload stays until it expires');
+});
+
+test('an episode keeps title, content, lesson type and quality', async (t) => {
+  const { call } = await linkedClient(t);
+  const episode = {
+    project_id: 'p',
+    title: 'Port busy',
+    content: 'Ask lsof first.',
+    lesson_type: 'pattern',
+    quality: 1,
+  };
+  await call('sy.mem.ep.add', episode);
+  await call('sy.mem.ep.add', { project_id: 'p', title: 'Second', content: 'Plain.' });
+  const { results } = await call('sy.ctx.get', { project_id: 'p', context_type: 'episodic' });
+  const [second, first] = results;
+  assert.deepEqual(
+    [first.situation, first.lesson, first.lesson_type, first.confidence],
+    ['Port busy', 'Ask lsof first.', 'pattern', 1],
+  );
+  assert.deepEqual([second.lesson_type, second.confidence], ['general', 0.8]);
+});
+
+test('projects are listed with their counts and by the type of their id', async (t) => {
+  const { call } = await linkedClient(t);
+  await call('sy.mem.fact.add', { project_id: 'user:anna', fact_key: 'k', fact_value: 1 });
+  await call('sy.mem.ep.add', { project_id: 'web', title: 't', content: 'c' });
+  await call('sy.mem.ingest', { project_id: 'web', content: 'c', filename: 'f' });
+  const { projects } = await call('sy.proj.list');
+  const counts = projects.map(({ last_change, ...rest }: { last_change: string }) => ({
+    ...rest,
+    dated: last_change !== '',
+  }));
+  assert.deepEqual(counts, [
+    { project_id: 'user:anna', scope_type: 'user', facts: 1, episodes: 0, documents: 0, dated: true },
+    { project_id: 'web', scope_type: 'project', facts: 0, episodes: 1, documents: 1, dated: true },
+  ]);
+  const users = await call('sy.proj.list', { scope_type: 'user' });
+  assert.deepEqual(
+    users.projects.map((project: { project_id: string }) => project.project_id),
+    ['user:anna'],
+  );
+});
+
+test('sources are listed newest first and by type', async (t) => {
+  const { call } = await linkedClient(t);
+  await call('sy.mem.ingest', { project_id: 'p', content: 'a', filename: 'a.md' });
+  await call('sy.mem.ingest', { project_id: 'p', content: 'b', filename: 'b', source_type: 'url' });
+  const { sources } = await call('sy.src.list', { project_id: 'p' });
+  assert.deepEqual(
+    sources.map((source: { filename: string }) => source.filename),
+    ['b', 'a.md'],
+  );
+  const { sources: urls } = await call('sy.src.list', { project_id: 'p', source_type: 'url' });
+  assert.equal(urls.length, 1);
+});
+
+test('wrong input is refused with the parameter and what was expected', async (t) => {
+  const { refused, client } = await linkedClient(t);
+  assert.match(await refused('sy.mem.search', { project_id: 'p' }), /query/);
+  assert.match(await refused('sy.mem.search', { project_id: '', query: 'x' }), /project_id/);
+  assert.match(await refused('sy.mem.search', { project_id: 'p', query: 'x', top_k: 0 }), /top_k/);
+  assert.match(await refused('sy.ctx.get', { project_id: 'p', context_type: 'graph' }), /symbolic/);
+  assert.match(await refused('sy.mem.fact.add', { project_id: 'p', fact_key: 'k' }), /fact_value/);
+  const uncertain = { project_id: 'p', fact_key: 'k', fact_value: 1, confidence: 2 };
+  assert.match(await refused('sy.mem.fact.add', uncertain), /confidence/);
+  await assert.rejects(
+    client.callTool({ name: 'sy.mem.forget', arguments: {} }),
+    /Unknown tool sy\.mem\.forget/,
+  );
+});

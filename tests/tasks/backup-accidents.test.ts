@@ -1,0 +1,313 @@
+// What goes wrong around backups: a restore killed at every step, a full disk, a target that cannot be written,
+// two at once, foreign files, hooks that fail, a service that does not start on what was restored.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { installPackages } from '../../tasks/lib/engine/apt.ts';
+import {
+  archivesOf,
+  backup,
+  backupsOf,
+  dataOf,
+  everythingIn,
+  mustBackup,
+  readData,
+  tinyWithData,
+  writeData,
+} from './backup-support.ts';
+import { docker, type TestProject } from './project.ts';
+
+const execute = promisify(execFile);
+
+/** Journal steps of a restore at which it is killed, and what the next run makes of it. */
+const KILLS: [point: string, outcome: 'old' | 'new'][] = [
+  ['stop/recorded', 'old'],
+  ['swap/recorded', 'old'],
+  ['start/recorded', 'new'],
+  ['close', 'new'],
+];
+/** The rest of the matrix, in the soak. */
+const MORE_KILLS: typeof KILLS = [
+  ['unpack/recorded', 'old'],
+  ['backup/recorded', 'old'],
+  ['finish/recorded', 'new'],
+  ['unpack', 'old'],
+  ['stop', 'old'],
+  ['backup', 'old'],
+  ['swap', 'old'],
+  ['start', 'old'],
+  ['finish', 'new'],
+];
+
+async function verifyServing(project: TestProject): Promise<void> {
+  assert.equal((await project.health('prod')).env, 'prod');
+}
+
+/** Only the data directory is left in its place. */
+async function besideData(project: TestProject): Promise<string[]> {
+  return (await readdir(project.directory)).filter((name) => name.includes('data'));
+}
+
+test('accidents', async (t) => {
+  const project = await tinyWithData(t);
+
+  await t.test(
+    'a restore killed at any step is finished or undone by the next command, never half of it',
+    async () => {
+      await writeData(project, 'new');
+      const { archive } = await mustBackup(project, 'create');
+      for (const [point, outcome] of process.env.SOAK ? [...KILLS, ...MORE_KILLS] : KILLS) {
+        await writeData(project, 'old');
+        const env = { RELEASE_FLOW_FAULT: `SIGKILL@backup-restore/${point}` };
+        const killed = await backup(project, ['restore', archive], { env });
+        assert.equal(killed.code, 137, `${point}: ${killed.stderr}`);
+        await mustBackup(project, 'list');
+        assert.equal(await readData(dataOf(project)), outcome, point);
+        assert.deepEqual(await besideData(project), ['data'], point);
+        await verifyServing(project);
+      }
+      assert.deepEqual(
+        (await everythingIn(backupsOf(project))).filter((name) => name.startsWith('.')),
+        [],
+      );
+      const { verdicts } = await mustBackup(project, 'verify', '--all');
+      assert.ok(verdicts.every(({ ok }: { ok: boolean }) => ok));
+    },
+  );
+
+  await t.test('a restore after which the service does not start puts everything back', async () => {
+    await writeData(project, 'old');
+    const archives = await archivesOf(project);
+    const before = await project.snapshot();
+    // The container cannot come up: its port is taken in the moment in which it is stopped.
+    const name = `${project.name}-prod`;
+    await docker('update', '--restart=no', name);
+    const blocker = createServer();
+    let done = false;
+    const watch = setInterval(async () => {
+      const state = await docker('inspect', '--format', '{{.State.Status}}', name).catch(() => '');
+      if (state === 'exited' && !done && !blocker.listening)
+        blocker.listen(project.ports.prod, '127.0.0.1', () => {});
+    }, 20);
+    blocker.on('error', () => {});
+    const failed = await backup(project, ['restore', archives[0]!]);
+    done = true;
+    clearInterval(watch);
+    blocker.close();
+    assert.equal(failed.code, 1, failed.stderr);
+    assert.match(failed.stderr, /putting everything back/);
+    assert.equal(await readData(dataOf(project)), 'old');
+    assert.deepEqual(await besideData(project), ['data']);
+    await docker('start', name);
+    const after = await project.snapshot();
+    assert.deepEqual({ ...after, containers: '' }, { ...before, containers: '' });
+  });
+
+  await t.test('two at once: the second says who is at work; --wait waits its turn', async () => {
+    // The first one is at work until it may go on.
+    const go = join(project.directory, 'go');
+    const config = await project.read('configs/release.toml');
+    const hook = `until [ -e ${go} ]; do echo > ${go}.asked; sleep 0.1; done`;
+    await project.write(
+      'configs/release.toml',
+      `${config}\n[backup.hooks]\nbefore = [["sh", "-c", "${hook}"]]\n`,
+    );
+    const first = backup(project, ['create']);
+    while (!existsSync(`${go}.asked`)) await sleep(20);
+    await project.write('configs/release.toml', config);
+    const waiting = backup(project, ['create', '--wait', '60']);
+    const second = await backup(project, ['create']);
+    await writeFile(go, '');
+    const waited = await waiting;
+    assert.equal((await first).code, 0, (await first).stderr);
+    assert.equal(second.code, 1);
+    assert.match(second.stderr, /Cannot start backup: backup runs since/);
+    assert.equal(waited.code, 0, waited.stderr);
+  });
+
+  await t.test(
+    'prune says why, keeps to the policy, refuses an empty one, and never touches what is not ours',
+    async () => {
+      const foreign = join(backupsOf(project), `${project.name}-20200101T000000Z-v0.0.1.tar.zst`);
+      await writeFile(foreign, 'somebody else’s');
+      await writeFile(join(backupsOf(project), 'notes.txt'), 'mine');
+      const config = await project.read('configs/release.toml');
+      const withKeep = (keep: string) =>
+        project.write('configs/release.toml', config.replace('[backup]\n', `[backup]\nkeep = { ${keep} }\n`));
+      const none = 'last = 0, hourly = 0, daily = 0, weekly = 0, monthly = 0, yearly = 0';
+      await withKeep(none);
+      const refused = await backup(project, ['prune']);
+      assert.deepEqual([refused.code, (refused.json().error as { code: string }).code], [2, 'empty-policy']);
+      await withKeep(none.replace('last = 0', 'last = 1'));
+      const archives = await archivesOf(project);
+      const planned = await backup(project, ['prune', '--dry-run']);
+      assert.match(
+        planned.stderr,
+        /keep {4}.*last 1[\s\S]*remove {2}.*no rule keeps it[\s\S]*keep {4}.*not ours: it has no record/,
+      );
+      assert.deepEqual(await archivesOf(project), archives, 'a dry run removes nothing');
+      await mustBackup(project, 'prune');
+      assert.deepEqual(await archivesOf(project), [foreign.split('/').at(-1), archives.at(-1)].sort());
+      assert.equal(await readFile(foreign, 'utf8'), 'somebody else’s');
+      assert.ok((await everythingIn(backupsOf(project))).includes('notes.txt'));
+      await rm(foreign);
+      await project.write('configs/release.toml', config);
+    },
+  );
+
+  await t.test(
+    'hooks, and a dead-man’s switch that hears of good and bad; a failed backup shows until a good one',
+    async () => {
+      const asked: string[] = [];
+      const server = createServer((request, response) => {
+        asked.push(request.url ?? '');
+        response.end();
+      });
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+      const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/secret-id`;
+      const config = await project.read('configs/release.toml');
+      const hook = (text: string) => `["sh", "-c", "${text} >> ${project.directory}/hooks"]`;
+      const tables = (first: string) =>
+        `\n[backup.ping]\nsuccess = "${url}"\n[backup.hooks]\nbefore = [${first}]\nafter = [${hook('echo $BACKUP_OUTCOME $BACKUP_ARCHIVE')}]\n`;
+      await project.write('configs/release.toml', config + tables(hook('echo before')));
+      const made = await mustBackup(project, 'create');
+      await project.write('configs/release.toml', config + tables('["false"]'));
+      const count = (await archivesOf(project)).length;
+      const failed = await backup(project, ['create']);
+      assert.equal(failed.code, 1);
+      assert.doesNotMatch(failed.stderr, /secret-id/);
+      assert.equal((await archivesOf(project)).length, count, 'a failed hook stops the backup');
+      assert.deepEqual(asked, ['/secret-id', '/secret-id/fail']);
+      const written = await readFile(join(project.directory, 'hooks'), 'utf8');
+      assert.equal(written, `before\ndone ${backupsOf(project)}/${made.archive}\nfailed\n`);
+      const { health } = await mustBackup(project, 'list');
+      assert.match(health.failure.error, /false/);
+      assert.equal(health.last.archive, made.archive);
+      await project.write('configs/release.toml', config);
+      await mustBackup(project, 'create');
+      assert.equal((await mustBackup(project, 'list')).health.failure, null);
+      server.close();
+    },
+  );
+
+  await t.test(
+    'a full disk leaves no partial behind and the older archives intact; a read-only target says so',
+    async (s) => {
+      const small = join(project.directory, 'small');
+      await mkdir(small);
+      await execute('mount', ['-t', 'tmpfs', '-o', 'size=3m,mode=0700,uid=1000,gid=1000', 'tmpfs', small]);
+      s.after(() => execute('umount', ['-l', small]));
+      const config = await project.read('configs/release.toml');
+      await project.write('configs/release.toml', config.replace(backupsOf(project), small));
+      const { archive } = await mustBackup(project, 'create');
+      // What does not get smaller by compression: the guess from the archive before is far too low.
+      await execute('dd', [
+        'if=/dev/urandom',
+        `of=${dataOf(project)}/noise`,
+        'bs=1M',
+        'count=4',
+        'status=none',
+      ]);
+      await chmod(join(dataOf(project), 'noise'), 0o644);
+      const full = await backup(project, ['create']);
+      assert.equal(full.code, 1);
+      assert.match((full.json().error as { code: string }).code, /^(disk-full|no-space)$/, full.stderr);
+      assert.deepEqual(await everythingIn(small), [archive, `${archive}.json`]);
+      assert.equal((await mustBackup(project, 'verify', '--all')).verdicts[0].ok, true);
+      await execute('mount', ['-o', 'remount,ro', small]);
+      const readOnly = await backup(project, ['create']);
+      assert.equal(readOnly.code, 1);
+      assert.match(readOnly.stderr, /Cannot write to the backup directory.*read-only/i);
+      assert.equal((await mustBackup(project, 'list')).archives[0].archive, archive, 'but it can be listed');
+      await rm(join(dataOf(project), 'noise'));
+      await project.write('configs/release.toml', config);
+    },
+  );
+
+  await t.test(
+    'off-site: sent by restic, checked, and brought back from there when all else is lost',
+    async () => {
+      if (
+        await execute('restic', ['version']).then(
+          () => false,
+          () => true,
+        )
+      )
+        await installPackages(['restic']);
+      const repository = join(project.directory, 'repository');
+      await writeFile(join(project.directory, 'password'), 'not a secret here', { mode: 0o600 });
+      const config = await project.read('configs/release.toml');
+      const table = `\n[backup.offsite]\nrepository = "${repository}"\npassword_file = "../password"\n`;
+      await project.write('configs/release.toml', config + table);
+      await writeData(project, 'offsite');
+      const { archive } = await mustBackup(project, 'create');
+      const target = join(project.directory, 'fetched');
+      const env = { ...process.env, RESTIC_PASSWORD_FILE: join(project.directory, 'password') };
+      await execute('restic', ['-r', repository, 'restore', 'latest', '--target', target], { env });
+      const restored = join(project.directory, 'from-offsite');
+      await mustBackup(project, 'restore', join(target, backupsOf(project), archive), '--to', restored);
+      assert.equal(await readData(restored), 'offsite');
+      await writeFile(join(repository, 'config'), 'damaged');
+      const failed = await backup(project, ['create']);
+      assert.equal(failed.code, 1, 'a backup that did not get there is a failed one');
+      await project.write('configs/release.toml', config);
+    },
+  );
+
+  await t.test(
+    'a schedule goes into the crontab and the timers, and out again, and leaves others alone',
+    async () => {
+      const bin = join(project.directory, 'bin');
+      await mkdir(bin);
+      const table = join(project.directory, 'crontab');
+      await writeFile(table, '0 1 * * * others\n');
+      await writeFile(
+        join(bin, 'crontab'),
+        `#!/bin/sh\nif [ "$1" = -l ]; then cat ${table}; else cat > ${table}.new && mv ${table}.new ${table}; fi\n`,
+      );
+      await writeFile(join(bin, 'systemctl'), `#!/bin/sh\necho "$@" >> ${project.directory}/systemctl\n`);
+      for (const name of ['crontab', 'systemctl']) await chmod(join(bin, name), 0o755);
+      const path = `/npm/puts/node_modules/.bin:${bin}:${process.env.PATH}`;
+      const env = { PATH: path, XDG_CONFIG_HOME: join(project.directory, 'xdg') };
+      const run = (...argv: string[]) => backup(project, ['schedule', ...argv], { env });
+      const printed = await run('--kind', 'crontab', '--every', '04:30');
+      assert.equal(await readFile(table, 'utf8'), '0 1 * * * others\n', 'printing installs nothing');
+      await run('--kind', 'crontab', '--every', '04:30', '--install');
+      await run('--kind', 'crontab', '--every', '04:30', '--install');
+      const line = printed.json().text as string;
+      assert.doesNotMatch(line, /node_modules/, 'what npm puts into PATH for its scripts is not kept');
+      assert.equal(await readFile(table, 'utf8'), `0 1 * * * others\n${line}\n`);
+      // What cron would run, run as cron would: without our environment.
+      const archives = (await archivesOf(project)).length;
+      const command = line.replace(/^(\S+ ){5}/, '').replaceAll('\\%', '%');
+      await execute('/bin/sh', ['-c', command], { cwd: '/', env: { HOME: '/root', LOGNAME: 'root' } }).catch(
+        (error) => {
+          throw new Error(`${error.message}`);
+        },
+      );
+      assert.ok((await archivesOf(project)).length >= Math.min(archives, 1));
+      assert.match(await project.read('.synapse/backup.log'), /Backed up to/);
+      await run('--kind', 'crontab', '--uninstall');
+      assert.equal(await readFile(table, 'utf8'), '0 1 * * * others\n');
+
+      const installed = await run('--kind', 'systemd', '--install');
+      assert.equal(installed.code, 0, installed.stderr);
+      const unit = `${project.name}-backup.timer`;
+      const removed = await run('--kind', 'systemd', '--uninstall');
+      assert.equal(removed.json().changed, true);
+      const calls = await readFile(join(project.directory, 'systemctl'), 'utf8');
+      assert.match(
+        calls,
+        new RegExp(`daemon-reload\\n.*enable --now ${unit}\\n.*disable --now ${unit}\\n.*daemon-reload`),
+      );
+      assert.equal((await run('--kind', 'systemd', '--uninstall')).json().changed, false);
+    },
+  );
+});

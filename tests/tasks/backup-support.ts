@@ -1,0 +1,187 @@
+// What the tests of backups on real containers share: the project with a backup directory of its own, containers
+// that write all the while, and a look into restored directories by the image's own SQLite.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { chmod, cp, mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { callOn, connect } from './mcp.ts';
+import { docker, type Outcome, REPOSITORY, type RunOptions, type TestProject } from './project.ts';
+import { configure } from './small-project.ts';
+import { runningProject } from './switch-support.ts';
+
+const WRITERS = fileURLToPath(new URL('backup-writers.mjs', import.meta.url));
+const execute = promisify(execFile);
+
+export function backup(
+  project: TestProject,
+  argv: readonly string[],
+  options: RunOptions = {},
+): Promise<Outcome> {
+  return project.task('backup', [...argv, '--yes', '--json'], options);
+}
+
+/** Runs it and gives its JSON; fails the test if it fails. */
+// biome-ignore lint/suspicious/noExplicitAny: whatever the task reports
+export async function mustBackup(project: TestProject, ...argv: string[]): Promise<any> {
+  const outcome = await backup(project, argv);
+  assert.equal(outcome.code, 0, outcome.stderr + outcome.stdout);
+  return outcome.json();
+}
+
+export const backupsOf = (project: TestProject) => join(project.directory, 'backups');
+export const dataOf = (project: TestProject) => join(project.directory, 'data');
+
+/** Names in the backup directory that are no lock. */
+export async function archivesOf(project: TestProject): Promise<string[]> {
+  const names = await readdir(backupsOf(project)).catch(() => []);
+  return names.filter((name) => name.endsWith('.tar.zst')).sort();
+}
+
+/** Everything in the backup directory, hidden things included, but for the lock. */
+export async function everythingIn(directory: string): Promise<string[]> {
+  return (await readdir(directory)).filter((name) => !name.endsWith('.lock')).sort();
+}
+
+/** The tiny project with data and an image that has the backup program: no service writes there. */
+export async function tinyWithData(t: TestContext): Promise<TestProject> {
+  const project = await runningProject(t);
+  const image = `${project.name}-backup:1`;
+  const context = join(project.directory, 'image');
+  await mkdir(context);
+  await execute(process.execPath, [join(REPOSITORY, 'service/bundle.mjs'), join(context, 'synapse.mjs')]);
+  const base = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
+  await project.write('../image/Dockerfile', `FROM ${base}\nCOPY backup.mjs /app/backup.mjs\n`);
+  await docker('build', '--quiet', '--tag', image, context);
+  t.after(() => docker('image', 'rm', '--force', image));
+  await configure(project, 'backup', `image = "${image}"`);
+  await project.edit('configs/release.toml', (text) =>
+    text
+      .replace('directory = "data"', `directory = "${dataOf(project)}"`)
+      .replace('directory = "backups"', `directory = "${backupsOf(project)}"`),
+  );
+  await project.commit('build: places');
+  await writeData(project, 'one');
+  return project;
+}
+
+/** Data that says what it is: one file, and one database with as many rows as the text has letters. */
+export async function writeData(project: TestProject, text: string): Promise<void> {
+  const data = dataOf(project);
+  await mkdir(data, { recursive: true, mode: 0o700 });
+  const script = `
+    const { DatabaseSync } = require('node:sqlite'); const fs = require('node:fs');
+    for (const name of fs.readdirSync('/data')) fs.rmSync('/data/' + name, { recursive: true });
+    fs.writeFileSync('/data/text', process.argv[1]);
+    const d = new DatabaseSync('/data/letters.db'); d.exec('PRAGMA journal_mode = WAL; CREATE TABLE letters(a)');
+    for (const a of process.argv[1]) d.prepare('INSERT INTO letters VALUES (?)').run(a); d.close();
+    require('node:child_process').execFileSync('chown', ['-R', '1000:1000', '/data']);`;
+  const base = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
+  await docker('run', '--rm', '--network=none', '-v', `${data}:/data`, base, 'node', '-e', script, text);
+}
+
+/** What the data says it is; both halves must agree. */
+export async function readData(directory: string): Promise<string> {
+  const script = `
+    const { DatabaseSync } = require('node:sqlite');
+    const d = new DatabaseSync('/data/letters.db', { readOnly: true });
+    const letters = d.prepare('SELECT a FROM letters ORDER BY rowid').all().map(({ a }) => a).join('');
+    const text = require('node:fs').readFileSync('/data/text', 'utf8');
+    console.log(letters === text ? text : 'torn: ' + letters + ' and ' + text);`;
+  const base = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
+  return docker('run', '--rm', '--network=none', '-v', `${directory}:/data`, base, 'node', '-e', script);
+}
+
+export interface Writers {
+  /** Ids that were acknowledged before a moment (ms since 1970), of both writers. */
+  acknowledgedBefore: (time: number) => Promise<string[]>;
+  /** Stops them; fails the test if one of them ever got an error. */
+  stop: () => Promise<void>;
+}
+
+/** Two containers of the released image that move money in the project's data directory. */
+export async function startWriters(t: TestContext, project: TestProject, image: string): Promise<Writers> {
+  const acks = join(project.directory, 'acks');
+  await mkdir(acks);
+  await chmod(acks, 0o777);
+  await cp(WRITERS, join(acks, 'writers.mjs'));
+  const names = ['dev', 'prod'].map((one) => `${project.name}-writer-${one}`);
+  t.after(() => docker('rm', '--force', ...names).catch(() => ''));
+  for (const [index, name] of names.entries()) {
+    const mounts = ['-v', `${dataOf(project)}:/app/data`, '-v', `${acks}:/acks`];
+    const argv = ['--init', '--network=none', '--user=1000:1000', '--entrypoint=node', ...mounts];
+    await docker(
+      'run',
+      '--detach',
+      '--name',
+      name,
+      ...argv,
+      image,
+      '/acks/writers.mjs',
+      '/app/data',
+      `w${index}`,
+      `/acks/w${index}`,
+    );
+  }
+  return {
+    acknowledgedBefore: async (time) => {
+      const texts = await Promise.all(names.map((_, index) => readFile(join(acks, `w${index}`), 'utf8')));
+      const lines = texts.flatMap((text) =>
+        text
+          .split('\n')
+          .slice(0, -1)
+          .map((line) => line.split(' ')),
+      );
+      return lines.filter(([, at]) => Number(at) < time).map(([id = '']) => id);
+    },
+    stop: async () => {
+      await docker('stop', ...names);
+      for (const name of names) {
+        const state = await docker('inspect', '--format', '{{.State.ExitCode}}', name);
+        assert.equal(state, '0', `${name}: ${(await execute('docker', ['logs', name])).stderr}`);
+      }
+    },
+  };
+}
+
+/** What a restored directory says about the money and the facts in it. */
+// biome-ignore lint/suspicious/noExplicitAny: the checker's JSON
+export async function checkRestored(directory: string, image: string): Promise<any> {
+  const mounts = ['-v', `${directory}:/data`, '-v', `${WRITERS}:/writers.mjs:ro`];
+  const argv = ['run', '--rm', '--network=none', '--entrypoint=node', ...mounts, image];
+  const text = await docker(...argv, '/writers.mjs', '/data', '--check');
+  await rm(directory, { recursive: true, force: true });
+  return JSON.parse(text);
+}
+
+export interface FactWriter {
+  acknowledged: { key: string; at: number }[];
+  stop: () => Promise<void>;
+}
+
+/** Adds facts through an environment, one after another, as an agent would. */
+export async function startFacts(project: TestProject, environment: 'dev' | 'prod'): Promise<FactWriter> {
+  const client = await connect(project.ports[environment]);
+  const acknowledged: FactWriter['acknowledged'] = [];
+  let stopped = false;
+  const work = (async () => {
+    for (let n = 0; !stopped; n += 1) {
+      const key = `${environment}-${n}`;
+      const fact = { project_id: 'backup', fact_key: key, fact_value: n };
+      await callOn(client, 'sy.mem.fact.add', fact);
+      acknowledged.push({ key, at: Date.now() });
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  })();
+  work.catch(() => {});
+  return {
+    acknowledged,
+    stop: async () => {
+      stopped = true;
+      await work;
+      await client.close();
+    },
+  };
+}

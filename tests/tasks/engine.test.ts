@@ -1,0 +1,189 @@
+// The engine and the base image, on the real thing: a running engine is left alone, a private one is
+// started, survives what kills daemons, and is stopped; the base image runs what the builds need.
+import assert from 'node:assert/strict';
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { type Command, probe, read } from '../../tasks/lib/command.ts';
+import { ensureBaseImage } from '../../tasks/lib/engine/base-image.ts';
+import { type DaemonPlace, startDaemon, stopDaemon } from '../../tasks/lib/engine/daemon.ts';
+import { ensureEngine } from '../../tasks/lib/engine/engine.ts';
+import { TaskError } from '../../tasks/lib/errors.ts';
+
+const BASE = 'node:24-bookworm-slim';
+const STAND_IN = 'synapse-node:24';
+const yes = async () => {};
+
+let scratch: string;
+before(async () => {
+  scratch = await mkdtemp(join(tmpdir(), 'engine-test-'));
+  await ensureEngine(yes);
+});
+after(() => rm(scratch, { recursive: true, force: true }));
+
+/** Puts a program of our own before the real ones; returns the file that it writes its arguments to. */
+async function fakeProgram(name: string): Promise<string> {
+  const calls = join(scratch, `${name}.calls`);
+  await writeFile(join(scratch, name), `#!/bin/sh\necho "$0 $*" >> ${calls}\nexit 1\n`);
+  await chmod(join(scratch, name), 0o755);
+  return calls;
+}
+
+describe('a running engine', () => {
+  it('is left alone: nobody is asked, nothing is installed or started', async () => {
+    const calls = [await fakeProgram('apt-get'), await fakeProgram('start-stop-daemon')];
+    const path = process.env.PATH;
+    process.env.PATH = `${scratch}:${path}`;
+    try {
+      const report = await ensureEngine(async () => assert.fail('asked'));
+      assert.deepEqual([report.started, report.steps], [false, []]);
+    } finally {
+      process.env.PATH = path;
+    }
+    for (const file of calls) await assert.rejects(readFile(file), { code: 'ENOENT' });
+  });
+
+  it('that DOCKER_HOST names and that does not answer is no reason to start another', async () => {
+    process.env.DOCKER_HOST = 'tcp://127.0.0.1:9';
+    try {
+      await assert.rejects(ensureEngine(yes), { name: 'TaskError', code: 'engine-unreachable', exitCode: 1 });
+    } finally {
+      delete process.env.DOCKER_HOST;
+    }
+  });
+});
+
+const skip = process.platform === 'linux' && process.getuid?.() === 0 ? false : 'needs root on Linux';
+
+describe('a private engine', { skip }, () => {
+  const namespace = `engine-test-${process.pid}`;
+  let place: DaemonPlace;
+  before(async () => {
+    const path = (name: string) => join(scratch, name);
+    place = {
+      host: `unix://${path('docker.sock')}`,
+      dataRoot: path('data'),
+      execRoot: path('exec'),
+      pidFile: path('docker.pid'),
+      logFile: path('dockerd.log'),
+      namespace,
+      flags: ['--config-file', path('daemon.json')],
+    };
+    await writeFile(path('daemon.json'), '{}');
+    await read(['ip', 'netns', 'add', namespace]);
+  });
+  after(async () => {
+    await stopDaemon(place);
+    // A killed dockerd leaves the mount that it made of its data directory.
+    await probe(['umount', place.dataRoot]);
+    await read(['ip', 'netns', 'delete', namespace]);
+  });
+
+  const pid = async () => Number(await readFile(place.pidFile, 'utf8'));
+  const ask = (...argv: string[]): Command => ['docker', '--host', place.host, ...argv];
+
+  it('starts, answers in a data directory of its own, and leaves the first one be', async () => {
+    const name = `${namespace}-bystander`;
+    const image = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
+    await read(['docker', 'run', '--detach', '--rm', '--name', name, '--network=none', image, 'sleep', '60']);
+    const before = await read(['docker', 'inspect', '--format', '{{.State.StartedAt}}', name]);
+    await startDaemon(place);
+    assert.equal(await read(ask('info', '--format', '{{.DockerRootDir}}')), place.dataRoot);
+    assert.equal(await read(['docker', 'inspect', '--format', '{{.State.StartedAt}}', name]), before);
+    await read(['docker', 'rm', '--force', name]);
+  });
+
+  it('outlives the task that started it: it has no session and no parent of ours', async () => {
+    const [parent, session] = (await read(['ps', '-o', 'ppid=,sid=', '-p', String(await pid())]))
+      .trim()
+      .split(/\s+/);
+    const ours = (await read(['ps', '-o', 'sid=', '-p', String(process.pid)])).trim();
+    assert.notEqual(parent, String(process.pid));
+    assert.notEqual(session, ours);
+  });
+
+  it('is not started twice', async () => {
+    const running = await pid();
+    await startDaemon(place);
+    assert.equal(await pid(), running);
+  });
+
+  it('does not see the secrets of the shell that started it', async () => {
+    const environment = await readFile(`/proc/${await pid()}/environ`, 'utf8');
+    const names = environment.split('\0').map((entry) => entry.split('=')[0]);
+    const allowed = /^(PATH|HOME|TMPDIR|LANG|SSL_CERT_FILE|SSL_CERT_DIR|\w*_proxy|)$/i;
+    assert.deepEqual(
+      names.filter((name) => !allowed.test(name ?? '')),
+      [],
+    );
+  });
+
+  it('starts again after kill -9, even when another process has the dead one’s number', async () => {
+    process.kill(await pid(), 'SIGKILL');
+    while ((await probe(ask('version'))).ok) await new Promise((resolve) => setTimeout(resolve, 50));
+    await writeFile(place.pidFile, String(process.pid));
+    await startDaemon(place);
+    assert.notEqual(await pid(), process.pid);
+    assert.ok((await probe(ask('version'))).ok);
+  });
+
+  it('stops, with everything that belongs to it', async () => {
+    await stopDaemon(place);
+    assert.ok(!(await probe(ask('version'))).ok);
+    const left = await probe(['pgrep', '--full', '--list-full', place.execRoot]);
+    assert.equal(left.stdout, '');
+    await stopDaemon(place);
+  });
+
+  it('that cannot start shows its log’s last lines at once, without waiting for the time-out', async () => {
+    await writeFile(join(scratch, 'daemon.json'), '{"no-such-setting": true}');
+    const began = performance.now();
+    await assert.rejects(startDaemon(place), (error: unknown) => {
+      assert.ok(error instanceof TaskError);
+      assert.equal(error.code, 'engine-start-failed');
+      assert.match(error.message, /no-such-setting/);
+      assert.ok(error.hint?.includes(place.logFile));
+      return true;
+    });
+    assert.ok(performance.now() - began < 15_000);
+  });
+});
+
+describe('the base image', () => {
+  let image: string;
+  before(async () => {
+    image = (await ensureBaseImage(BASE, STAND_IN)).reference;
+  });
+  const inside = (...argv: string[]) => read(['docker', 'run', '--rm', '--network', 'none', image, ...argv]);
+
+  it('is not fetched or made again', async () => {
+    const { reference, source } = await ensureBaseImage(BASE, STAND_IN);
+    assert.deepEqual({ reference, source }, { reference: image, source: 'present' });
+  });
+
+  it('runs node 24 with SQLite, npm and a shell', async () => {
+    assert.match(await inside('node', '--version'), /^v24\./);
+    assert.match(await inside('npm', '--version'), /^\d+\./);
+    const query = `import('node:sqlite').then((m) => console.log(new m.DatabaseSync(':memory:').prepare('select 7 n').get().n))`;
+    assert.equal(await inside('node', '-e', query), '7');
+    assert.equal(await inside('sh', '-c', 'cd /tmp && echo $((6*7)) > f && cat f'), '42');
+  });
+
+  it('runs as its user 1000 with nothing to write to but /tmp, as the containers do', async () => {
+    const locked = ['--user', '1000:1000', '--read-only', '--cap-drop', 'ALL', '--tmpfs', '/tmp', '--init'];
+    const limits = ['--memory', '256m', '--pids-limit', '100', '--network', 'none'];
+    const output = await read([
+      'docker',
+      'run',
+      '--rm',
+      ...locked,
+      ...limits,
+      image,
+      'sh',
+      '-c',
+      'touch /tmp/x; whoami',
+    ]);
+    assert.equal(output, 'node');
+  });
+});

@@ -1,0 +1,29 @@
+// Calling the service's tools as an agent does: by the official MCP client over HTTP.
+import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+
+/** A connected client of the service on a host port; close it by `close()`. */
+export async function connect(port: number): Promise<Client> {
+  const client = new Client({ name: 'release-flow-tests', version: '1.0.0' });
+  const url = new URL(`http://127.0.0.1:${port}/mcp`);
+  // The SDK's own types disagree under exactOptionalPropertyTypes.
+  await client.connect(new StreamableHTTPClientTransport(url) as Parameters<Client['connect']>[0]);
+  return client;
+}
+
+/** One call on a connection of its own. @throws Error with the tool's words if it refuses */
+export async function callTool(port: number, name: string, input: Record<string, unknown>): Promise<unknown> {
+  const client = await connect(port);
+  try {
+    return await callOn(client, name, input);
+  } finally {
+    await client.close();
+  }
+}
+
+export async function callOn(client: Client, name: string, input: Record<string, unknown>): Promise<unknown> {
+  const { isError, content } = await client.callTool({ name, arguments: input });
+  const [first] = content as { text: string }[];
+  if (isError) throw new Error(`${name}: ${first?.text}`);
+  return JSON.parse(first?.text ?? 'null');
+}

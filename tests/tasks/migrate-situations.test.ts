@@ -1,0 +1,253 @@
+// Older setups in every state that they are met in: moved, linked, stopped, without their compose file, in the
+// way of somebody else. What cannot be migrated is refused with the remedy, and then nothing has changed.
+import assert from 'node:assert/strict';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { type LegacySetup, treeOf } from './legacy.ts';
+import { MIGRATE, tinyLegacy } from './legacy-tiny.ts';
+import { docker, runProcess, tinyProject } from './project.ts';
+
+const migrate = (old: Pick<LegacySetup, 'project'>, ...argv: string[]) =>
+  old.project.task('migrate', ['--yes', '--json', ...argv]);
+
+const errorOf = (outcome: { json: () => Record<string, unknown> }) =>
+  outcome.json().error as { code: string; message: string; hint: string };
+
+/** Name, size and hash of every file in a volume. */
+function volumeContent(volume: string): Promise<string> {
+  const base = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
+  const script = 'cd /v && find . -type f -exec sha256sum {} + | sort';
+  return docker('run', '--rm', '--network=none', '--volume', `${volume}:/v:ro`, base, 'sh', '-c', script);
+}
+
+async function isAnswering(old: LegacySetup): Promise<void> {
+  for (let attempt = 0; attempt < 100; attempt += 1) {
+    if (await old.health().catch(() => undefined)) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+test('nothing to come from: said, and exit 0', async (t) => {
+  const project = await tinyProject(t);
+  const undescribed = await migrate({ project });
+  assert.deepEqual([undescribed.code, errorOf(undescribed).code], [2, 'config-invalid']);
+  const nobody = MIGRATE.replaceAll('rag-mcp', `nobody-${project.name}`);
+  await project.edit('configs/release.toml', (text) => text + nobody);
+  const before = await project.snapshot();
+  const nothing = await project.task('migrate');
+  assert.deepEqual(
+    [nothing.code, /^Nothing to migrate: no container and no compose file/.test(nothing.stdout)],
+    [0, true],
+  );
+  assert.equal((await migrate({ project }, '--rollback')).code, 0);
+  assert.deepEqual(await project.snapshot(), before);
+  const nowhere = await migrate({ project }, '--from', '/nowhere');
+  assert.deepEqual([nowhere.code, errorOf(nowhere).code], [2, 'no-compose-file']);
+});
+
+test('what cannot be migrated is refused with its remedy, all at once, and nothing has changed', async (t) => {
+  const old = await tinyLegacy(t);
+  const { project } = old;
+  const [before, facts] = [await old.snapshot(), await old.facts()];
+  const refused = async (what: string) => {
+    const outcome = await migrate(old);
+    assert.equal(outcome.code, 1, `${what}: ${outcome.stderr}`);
+    assert.equal((await migrate(old, '--status')).json().state, 'none');
+    return errorOf(outcome);
+  };
+
+  await t.test(
+    'a network of a third project on the new subnet, a busy port, a dirty tree, an old leftover',
+    async () => {
+      const subnet = /TINY_SUBNET=(.*)/.exec(await project.read('.env'))![1]!;
+      const other = `10.63.${Number(subnet.split('.')[2])}.0/24`;
+      const network = `${project.name}-third`;
+      t.after(() => docker('network', 'rm', network).catch(() => ''));
+      await docker(
+        'network',
+        'create',
+        '--subnet',
+        other,
+        '--label',
+        'com.docker.compose.project=neighbour',
+        network,
+      );
+      const server = createServer().listen(project.ports.dev, '0.0.0.0');
+      await project.edit('.env', (text) => text.replace(`TINY_SUBNET=${subnet}`, `TINY_SUBNET=${other}`));
+      await project.write('note', 'not committed');
+      await writeFile(`${old.composeFile}.deprecated`, '');
+      const { message } = await refused('four problems');
+      server.close();
+      assert.match(message, new RegExp(`the network ${network} of the project neighbour has ${other}`));
+      assert.match(message, /TINY_SUBNET=172\.\d+\.0\.0\/16 in \.env/);
+      assert.match(message, new RegExp(`Port ${project.ports.dev}, which dev needs, is taken by node`));
+      assert.match(message, /uncommitted changes in note/);
+      assert.match(message, /docker-compose\.mcp\.yml\.deprecated is in the way/);
+      await project.edit('.env', (text) => text.replace(`TINY_SUBNET=${other}`, `TINY_SUBNET=${subnet}`));
+      await rm(join(project.root, 'note'));
+      await rm(`${old.composeFile}.deprecated`);
+      await docker('network', 'rm', network);
+    },
+  );
+
+  await t.test('another container in the old network, which has to go', async () => {
+    const name = `${project.name}-neighbour`;
+    t.after(() => docker('rm', '--force', name).catch(() => ''));
+    await docker(
+      'run',
+      '--detach',
+      '--name',
+      name,
+      '--network',
+      `${old.id}_rag-net`,
+      '--entrypoint=node',
+      old.image,
+      '-e',
+      'setInterval(()=>{},1e6)',
+    );
+    const { message, hint } = await refused('a neighbour');
+    assert.match(
+      `${message} ${hint}`,
+      new RegExp(`which goes with the old service: ${name}.*docker network disconnect`, 's'),
+    );
+    await docker('rm', '--force', name);
+  });
+
+  await t.test('a compose file with more than is understood', async () => {
+    const text = await readFile(old.composeFile, 'utf8');
+    await writeFile(old.composeFile, text.replace(/^services:$/m, 'services:\n  cache: { image: redis }'));
+    const { code, message } = await refused('two services');
+    assert.deepEqual(
+      [code, /has 2 services: cache, rag-mcp/.test(message)],
+      ['unknown-shape', true],
+      message,
+    );
+    await writeFile(old.composeFile, text);
+    await old.compose('stop');
+    await writeFile(old.composeFile, text.replace(/^services:/m, 'service:'));
+    assert.equal((await refused('no compose file')).code, 'unknown-shape');
+    await writeFile(old.composeFile, text);
+    await old.compose('start');
+  });
+
+  await t.test('no room for two copies: found before the old service stops', async () => {
+    const small = join(project.directory, 'small');
+    await mkdir(small);
+    await runProcess('mount', ['-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', small]);
+    t.after(() => runProcess('umount', [small]));
+    const env = await project.read('.env');
+    const place = (_line: string, what: string) => `TINY_${what}_DIR=${small}/${what.toLowerCase()}`;
+    await project.write('.env', env.replace(/^TINY_(DATA|BACKUP)_DIR=.*$/gm, place));
+    const { code, message } = await refused('a small disk');
+    assert.equal(code, 'disk-full', message);
+    assert.match(message, /free, needed \d+ kB for the copy at .*small\/data, \d+ kB for the backup/);
+    await project.write('.env', env);
+    await runProcess('umount', [small]);
+    await rm(small, { recursive: true });
+  });
+  await isAnswering(old);
+  assert.deepEqual(await old.snapshot(), before);
+
+  // From here on the old service is stopped: it has to be so again in the end.
+  await old.compose('stop');
+  const stopped = await old.snapshot();
+  const good = await docker('image', 'inspect', '--format', '{{.Id}}', `${project.name}:latest`);
+  await t.test('a step that fails takes itself back and says both ways on', async () => {
+    await docker('image', 'tag', old.image, `${project.name}:latest`);
+    const failed = await migrate(old);
+    assert.equal(failed.code, 1, failed.stderr);
+    const { message, hint } = errorOf(failed);
+    assert.match(message, /^The step "start" failed: .*Cannot start dev/s);
+    assert.match(hint, /taken back; neither service.*go on: npx tsx tasks\/migrate\.ts.*--rollback/s);
+    assert.equal((await migrate(old, '--status')).json().state, 'migrating');
+    assert.equal((await old.snapshot()).newContainers, '', 'the step has left nothing');
+  });
+
+  await t.test('two at once: one goes on with it, the other says who does; and back', async () => {
+    await docker('image', 'tag', good, `${project.name}:latest`);
+    const both = await Promise.all([migrate(old), migrate(old)]);
+    const [winner, loser] = both.sort((a, b) => a.code - b.code);
+    assert.deepEqual([winner!.code, loser!.code], [0, 1], loser!.stderr);
+    assert.equal(errorOf(loser!).code, 'locked');
+    const { state, downtimeSeconds } = winner!.json();
+    assert.deepEqual([state, downtimeSeconds], ['migrated', 0]);
+    assert.match(await project.read('.env'), /^TINY_TOKEN=old-secret-token-4711$/m);
+    const back = await migrate(old, '--rollback');
+    assert.equal(back.code, 0, back.stderr);
+    const after = await old.snapshot();
+    const containers = String(after.containers).replace('created', 'exited');
+    assert.deepEqual({ ...after, containers }, stopped, 'stopped as it was, with everything else');
+    await old.compose('start');
+    await isAnswering(old);
+    assert.deepEqual(await old.facts(), facts);
+  });
+});
+
+test('data linked from a place of its own, on the port of dev, models in use elsewhere; then finished', async (t) => {
+  const old = await tinyLegacy(t, {
+    on: 'dev',
+    data: 'own',
+    linked: true,
+    owner: { uid: 0, gid: 0, mode: 0o750 },
+  });
+  const { project } = old;
+  await docker('exec', old.service, 'chmod', '0600', '/app/models/model.gguf');
+  const user = `${project.name}-models-user`;
+  t.after(() => docker('rm', '--force', user).catch(() => ''));
+  t.after(() => docker('volume', 'rm', '--force', `${project.name}-models`).catch(() => ''));
+  await docker(
+    'run',
+    '--detach',
+    '--name',
+    user,
+    '--volume',
+    `${old.volume}:/m`,
+    '--entrypoint=node',
+    old.image,
+    '-e',
+    'setInterval(()=>{},1e6)',
+  );
+  const [before, facts, models] = [await old.snapshot(), await old.facts(), await volumeContent(old.volume)];
+
+  const done = await migrate(old);
+  assert.equal(done.code, 0, done.stderr);
+  assert.match(done.stderr, /the new containers' user may not read 1 of its files/, 'so they are copied');
+  assert.equal(await volumeContent(`${project.name}-models`), models);
+  assert.deepEqual(await treeOf(old.data), before.data, 'the old place is not touched');
+  assert.equal((await treeOf(join(project.directory, 'data')))['/'], '1000:1000 700');
+
+  const back = await migrate(old, '--rollback');
+  assert.equal(back.code, 0, back.stderr);
+  assert.deepEqual(await old.snapshot(), before);
+  assert.deepEqual(await old.facts(), facts);
+
+  const again = await migrate(old);
+  assert.equal(again.code, 0, again.stderr);
+  const early = await project.task('migrate', ['--finish', '--json']);
+  assert.deepEqual([early.code, errorOf(early).code], [2, 'no-terminal'], 'it asks');
+  const finished = await migrate(old, '--finish');
+  assert.equal(finished.code, 0, finished.stderr);
+  assert.match(finished.stderr, new RegExp(`${old.volume} stays: ${user} uses it`));
+  assert.deepEqual(await treeOf(old.data), {}, 'the old data is gone');
+  const refused = await migrate(old, '--rollback');
+  assert.deepEqual([refused.code, errorOf(refused).code], [1, 'finished'], refused.stderr);
+  assert.match(errorOf(refused).hint, /backups\/.*\.tar\.zst/);
+  assert.equal((await project.health('prod')).env, 'prod');
+});
+
+test('a running container without its compose file: that is rebuilt, and brings it back', async (t) => {
+  const old = await tinyLegacy(t);
+  const facts = await old.facts();
+  const running = await old.snapshot();
+  await rm(old.composeFile);
+  const again = await migrate(old);
+  assert.equal(again.code, 0, again.stderr);
+  assert.match(again.stderr, /compose file: missing; it is rebuilt from the container/);
+  const back = await migrate(old, '--rollback');
+  assert.equal(back.code, 0, back.stderr);
+  assert.deepEqual(await old.facts(), facts);
+  const listing = ['.env', 'configs'];
+  assert.deepEqual(await old.snapshot(), { ...running, compose: 'gone', old: listing });
+});

@@ -1,0 +1,140 @@
+// The migration on a real older setup: to both environments with everything that was remembered, and back to
+// the last byte. What would be lost here is somebody's memory.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { legacySetup, TOKEN, treeOf } from './legacy.ts';
+import { docker, synapseProject } from './project.ts';
+
+interface Migrated {
+  state: string;
+  downtimeSeconds: number;
+  data: { aside: string };
+  steps: Record<string, { evidence: Record<string, unknown> }>;
+}
+
+/** A tool call with the token that the older service used. */
+async function call(port: number, name: string, input: object): Promise<string> {
+  const response = await fetch(`http://127.0.0.1:${port}/mcp`, {
+    method: 'POST',
+    headers: {
+      authorization: `Bearer ${TOKEN}`,
+      'content-type': 'application/json',
+      accept: 'application/json, text/event-stream',
+    },
+    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name, arguments: input } }),
+  });
+  return response.text();
+}
+
+const search = (query: string, memory_type: string) => ({ project_id: 'old', query, memory_type });
+
+test('migrate, work, go back: nothing of the old memory, settings and models is lost on either way', async (t) => {
+  const project = await synapseProject(t);
+  await project.edit('.env', (text) => `${text}SYNAPSE_BACKUP_DIR=${project.directory}/backups\n`);
+  const old = await legacySetup(t, project, { modelsMegabytes: 200, owner: { uid: 0, gid: 0, mode: 0o755 } });
+  const before = await old.snapshot();
+  const facts = await old.facts();
+  const migrate = (...argv: string[]) => project.task('migrate', ['--yes', '--json', ...argv]);
+  let migrated: Migrated | undefined;
+
+  await t.test('a dry run shows every step and changes nothing', async () => {
+    const dry = await project.task('migrate', ['--dry-run']);
+    assert.equal(dry.code, 0, dry.stderr);
+    assert.match(dry.stderr, /^ +11\. write it into the release notes/m);
+    assert.doesNotMatch(dry.stderr + dry.stdout, new RegExp(TOKEN), 'the secret is not printed');
+    assert.deepEqual(await old.snapshot(), before);
+  });
+
+  await t.test(
+    'both environments serve the old facts, episodes and documents, with the old token',
+    async () => {
+      const done = await migrate();
+      assert.equal(done.code, 0, done.stderr);
+      assert.doesNotMatch(done.stderr + done.stdout, new RegExp(TOKEN));
+      migrated = done.json() as unknown as Migrated;
+      assert.equal(migrated.state, 'migrated');
+      t.diagnostic(
+        `downtime ${migrated.downtimeSeconds} s, backup ${migrated.steps.backup?.evidence.seconds} s`,
+      );
+      for (const port of [project.ports.dev, project.ports.prod]) {
+        assert.match(await call(port, 'sy.mem.search', search('key-00017', 'symbolic')), /old-fact-00017/);
+        assert.match(await call(port, 'sy.mem.search', search('s', 'episodic')), /episode-/);
+        assert.match(await call(port, 'sy.mem.search', search('helix', 'semantic')), /chunk 4 about helix/);
+      }
+      assert.equal(migrated.steps.verify?.evidence.rows, 450, '200 facts, 200 lines of audit, 50 episodes');
+      assert.equal(migrated.steps.verify?.evidence.readThroughBoth, 3);
+    },
+  );
+
+  await t.test('the models are there, byte for byte, and were not copied', async () => {
+    const inspect = '{{range .Mounts}}{{if eq .Type "volume"}}{{.Name}} {{end}}{{end}}';
+    const volumes = await docker('inspect', '--format', inspect, `${project.name}-prod`);
+    assert.match(volumes, new RegExp(`(^| )${old.volume}( |$)`));
+    assert.equal((await old.snapshot()).newVolumes, '');
+  });
+
+  await t.test('settings are where they belong: files, .env, and the secret in .env alone', async () => {
+    const base = JSON.parse(await project.read('configs/synapse.json')) as Record<
+      string,
+      Record<string, unknown>
+    >;
+    assert.deepEqual(
+      [base.semantic, base.metrics?.retention_days],
+      [{ chunk_size: 900, chunk_overlap: 100 }, 3650],
+    );
+    const prod = await project.health('prod');
+    assert.deepEqual([prod.automaticLearning, prod.logLevel], ['aggressive', 'WARN']);
+    assert.match(await project.read('.env'), new RegExp(`^SYNAPSE_TOKEN=${TOKEN}$`, 'm'));
+    const shown = await project.git('show', 'HEAD');
+    assert.match(shown, /chore: migrate from rag-mcp/);
+    assert.doesNotMatch(shown, new RegExp(TOKEN));
+    assert.equal(await project.git('status', '--porcelain'), '', 'the next release finds a clean tree');
+    assert.match(
+      await project.read('release-notes.md'),
+      /^### Migrated from rag-mcp-.* \(\d{4}-\d\d-\d\d\)$/m,
+    );
+  });
+
+  await t.test('the old data waits untouched, to the last byte', async () => {
+    assert.deepEqual(await treeOf(migrated!.data.aside), before.data);
+  });
+
+  await t.test('a second run finds nothing to do, --status says where it stands', async () => {
+    const again = await migrate();
+    assert.deepEqual([again.code, again.json().state], [0, 'migrated']);
+    assert.equal((await migrate('--status')).json().state, 'migrated');
+  });
+
+  await t.test('back: the old service answers again, and everything is as it was', async () => {
+    await call(project.ports.dev, 'sy.mem.fact.add', { project_id: 'old', fact_key: 'later', fact_value: 1 });
+    const back = await migrate('--rollback');
+    assert.equal(back.code, 0, back.stderr);
+    assert.deepEqual(await old.facts(), facts);
+    assert.deepEqual(await old.snapshot(), before);
+    const twice = await migrate('--rollback');
+    assert.deepEqual([twice.code, twice.json().changed], [0, false]);
+    assert.deepEqual(await old.snapshot(), before);
+  });
+
+  await t.test(
+    'again, and back with what was written since: the old service knows the new fact',
+    async () => {
+      const again = await migrate();
+      assert.equal(again.code, 0, again.stderr);
+      await call(project.ports.dev, 'sy.mem.fact.add', {
+        project_id: 'old',
+        fact_key: 'later',
+        fact_value: 1,
+      });
+      const back = await migrate('--rollback', '--keep-new-data');
+      assert.equal(back.code, 0, back.stderr);
+      const now = (await old.facts()) as { key: string }[];
+      assert.equal(now.length, 201);
+      assert.ok(now.some(({ key }) => key === 'later'));
+      const after = await old.snapshot();
+      assert.deepEqual({ ...after, data: 0 }, { ...before, data: 0 });
+      const owners = Object.values(after.data as Record<string, string>).map((one) => one.split(' ')[0]);
+      assert.deepEqual([...new Set(owners)], ['0:0'], 'every file belongs to whom it did');
+    },
+  );
+});

@@ -1,0 +1,282 @@
+// A project of a test's own: a real git repository with a bare remote, on the real engine, with names,
+// ports and a subnet that nobody else uses, so that tests run beside each other and a user's environments.
+import { execFile, spawn } from 'node:child_process';
+import { randomBytes, randomInt } from 'node:crypto';
+import { cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
+/** By node: `START TASK …`. */
+export const START = join(REPOSITORY, 'tasks/start.mjs');
+const TINY_APP = fileURLToPath(new URL('tiny-app', import.meta.url));
+const execute = promisify(execFile);
+
+export interface Outcome {
+  code: number;
+  stdout: string;
+  stderr: string;
+  /** stdout as JSON; throws where it is not. */
+  json: () => Record<string, unknown>;
+}
+
+export interface RunOptions {
+  env?: Record<string, string | undefined>;
+  /** Gets the process, to kill it. */
+  onStart?: (pid: number) => void;
+}
+
+/** Runs a program to its end; never throws. */
+export function runProcess(
+  program: string,
+  argv: readonly string[],
+  options: RunOptions & { cwd?: string } = {},
+) {
+  return new Promise<Outcome>((resolve) => {
+    const env = { ...process.env, NODE_TEST_CONTEXT: undefined, ...options.env };
+    const child = spawn(program, argv, { cwd: options.cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      stdout += chunk;
+    });
+    child.stderr.on('data', (chunk: Buffer) => {
+      stderr += chunk;
+    });
+    child.on('close', (code, signal) =>
+      resolve({ code: code ?? (signal ? 137 : 1), stdout, stderr, json: () => JSON.parse(stdout) }),
+    );
+    if (child.pid) options.onStart?.(child.pid);
+  });
+}
+
+/** Output of `docker …`; throws when it fails. */
+export async function docker(...argv: string[]): Promise<string> {
+  const { stdout } = await execute('docker', argv, { maxBuffer: 64 << 20 });
+  return stdout.trim();
+}
+
+/** The same, for lists that come in any order. */
+async function sortedLines(...argv: string[]): Promise<string> {
+  return (await docker(...argv)).split('\n').sort().join('\n');
+}
+
+/** Ports that are free now. */
+export async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
+  const ports = await Promise.all(
+    servers.map(
+      (server) =>
+        new Promise<number>((resolve) =>
+          server.on('listening', () => resolve((server.address() as AddressInfo).port)),
+        ),
+    ),
+  );
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+}
+
+export class TestProject {
+  readonly directory: string;
+  readonly name: string;
+  readonly root: string;
+  readonly remote: string;
+  ports = { dev: 0, prod: 0 };
+
+  constructor(directory: string, name: string) {
+    this.directory = directory;
+    this.name = name;
+    this.root = join(directory, 'clone');
+    this.remote = join(directory, 'remote.git');
+  }
+
+  async git(...argv: string[]): Promise<string> {
+    const { stdout } = await execute('git', ['-C', this.root, ...argv], { maxBuffer: 64 << 20 });
+    return stdout.trimEnd();
+  }
+
+  /** Runs a task of this repository in the project, as the npm scripts do, without a terminal. */
+  task(name: string, argv: readonly string[] = [], options: RunOptions = {}): Promise<Outcome> {
+    return runProcess(process.execPath, [START, name, ...argv], { cwd: this.root, ...options });
+  }
+
+  async write(path: string, text: string): Promise<void> {
+    await mkdir(dirname(join(this.root, path)), { recursive: true });
+    await writeFile(join(this.root, path), text);
+  }
+
+  read(path: string): Promise<string> {
+    return readFile(join(this.root, path), 'utf8');
+  }
+
+  async edit(path: string, change: (text: string) => string): Promise<void> {
+    await this.write(path, change(await this.read(path)));
+  }
+
+  /** Commits files, and everything else that changed; returns the commit. */
+  async commit(message: string, files: Record<string, string> = {}): Promise<string> {
+    for (const [path, text] of Object.entries(files)) await this.write(path, text);
+    await this.git('add', '--all');
+    await this.git('commit', '--quiet', '--allow-empty', '-m', message);
+    return this.git('rev-parse', 'HEAD');
+  }
+
+  /** Everything that a failed task must leave as it was: refs, index, files, images, containers, .env. */
+  async snapshot(): Promise<Record<string, string>> {
+    const reference = `reference=${this.name}`;
+    return {
+      head: await this.git('rev-parse', '--symbolic-full-name', 'HEAD'),
+      refs: await this.git('for-each-ref'),
+      remote: await this.git('ls-remote', 'origin'),
+      status: await this.git('status', '--porcelain', '--ignored=no'),
+      notes: await this.read('release-notes.md').catch(() => ''),
+      env: await this.read('.env').catch(() => ''),
+      images: await sortedLines(
+        'image',
+        'ls',
+        '--filter',
+        reference,
+        '--format',
+        '{{.Repository}}:{{.Tag}} {{.ID}}',
+      ),
+      containers: await sortedLines(
+        'ps',
+        '--all',
+        '--no-trunc',
+        '--filter',
+        `label=com.docker.compose.project=${this.name}`,
+        '--format',
+        '{{.ID}} {{.Names}} {{.State}}',
+      ),
+      candidates: await docker(
+        'ps',
+        '--all',
+        '--quiet',
+        '--filter',
+        `label=release-flow.candidate=${this.name}`,
+      ),
+    };
+  }
+
+  health(environment: 'dev' | 'prod'): Promise<Record<string, unknown>> {
+    return fetch(`http://127.0.0.1:${this.ports[environment]}/health`).then(
+      (response) => response.json() as Promise<Record<string, unknown>>,
+    );
+  }
+
+  /** Removes containers, networks, volumes, images and files of the project. */
+  async remove(): Promise<void> {
+    const label = `label=com.docker.compose.project=${this.name}`;
+    const lines = (text: string) => text.split('\n').filter(Boolean);
+    const containers = [
+      ...lines(await docker('ps', '--all', '--quiet', '--filter', label)),
+      ...lines(
+        await docker('ps', '--all', '--quiet', '--filter', `label=release-flow.candidate=${this.name}`),
+      ),
+    ];
+    if (containers.length > 0) await docker('rm', '--force', '--volumes', ...containers);
+    const networks = lines(await docker('network', 'ls', '--quiet', '--filter', label));
+    if (networks.length > 0) await docker('network', 'rm', ...networks);
+    const volumes = lines(await docker('volume', 'ls', '--quiet', '--filter', label));
+    if (volumes.length > 0) await docker('volume', 'rm', ...volumes);
+    const images = lines(
+      await docker(
+        'image',
+        'ls',
+        '--filter',
+        `reference=${this.name}`,
+        '--format',
+        '{{.Repository}}:{{.Tag}}',
+      ),
+    );
+    if (images.length > 0)
+      await docker('image', 'rm', '--force', ...images.filter((name) => !name.includes('<none>')));
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
+
+async function prepare(t: TestContext, prefix: string): Promise<TestProject> {
+  const directory = await mkdtemp(join(tmpdir(), `release-flow-${prefix}-`));
+  const project = new TestProject(directory, `${prefix}-${randomBytes(4).toString('hex')}`);
+  t.after(() => project.remove());
+  await mkdir(project.root);
+  const [dev = 0, prod = 0] = await freePorts(2);
+  project.ports = { dev, prod };
+  return project;
+}
+
+/** First commit, on main, with a bare remote that has it. */
+async function initialize(project: TestProject, dotenv: Record<string, string | number>): Promise<void> {
+  await project.edit('configs/release.toml', (text) =>
+    text.replace(/^name = ".*"$/gm, `name = "${project.name}"`),
+  );
+  await project.write(
+    '.env',
+    Object.entries(dotenv)
+      .map(([name, value]) => `${name}=${value}\n`)
+      .join(''),
+  );
+  await project.git('init', '--quiet', '--initial-branch=main');
+  await project.git('config', 'user.name', 'Test Person');
+  await project.git('config', 'user.email', 'test@example.org');
+  await project.commit('feat: first version');
+  await execute('git', ['init', '--quiet', '--bare', '--initial-branch=main', project.remote]);
+  await project.git('remote', 'add', 'origin', project.remote);
+  await project.git('push', '--quiet', '--set-upstream', 'origin', 'main');
+}
+
+function subnet(): string {
+  return `10.${randomInt(64, 255)}.${randomInt(0, 255)}.0/24`;
+}
+
+/** The smallest project: an image that builds in a second. For tests of what the tasks do. */
+export async function tinyProject(t: TestContext): Promise<TestProject> {
+  const project = await prepare(t, 'tiny');
+  await cp(TINY_APP, project.root, { recursive: true });
+  await rename(join(project.root, 'gitignore'), join(project.root, '.gitignore'));
+  await initialize(project, {
+    TINY_BASE_IMAGE: process.env.TEST_BASE_IMAGE ?? 'synapse-node:24',
+    TINY_DEV_PORT: project.ports.dev,
+    TINY_PROD_PORT: project.ports.prod,
+    TINY_DEV_CONTAINER: `${project.name}-dev`,
+    TINY_PROD_CONTAINER: `${project.name}-prod`,
+    TINY_SUBNET: subnet(),
+  });
+  return project;
+}
+
+/** This very project as a user would clone it, uncommitted changes included. */
+export async function synapseProject(t: TestContext): Promise<TestProject> {
+  const project = await prepare(t, 'synapse');
+  const { stdout } = await execute('git', [
+    '-C',
+    REPOSITORY,
+    'ls-files',
+    '-z',
+    '--cached',
+    '--others',
+    '--exclude-standard',
+  ]);
+  for (const path of stdout.split('\0').filter(Boolean)) {
+    // A file that was deleted but not yet committed is still listed.
+    await cp(join(REPOSITORY, path), join(project.root, path), { recursive: true }).catch(() => {});
+  }
+  await symlink(join(REPOSITORY, 'node_modules'), join(project.root, 'node_modules'));
+  await initialize(project, {
+    SYNAPSE_BASE_IMAGE: process.env.TEST_BASE_IMAGE ?? 'synapse-node:24',
+    SYNAPSE_DATA_DIR: join(project.directory, 'data'),
+    SYNAPSE_DEV_PORT: project.ports.dev,
+    SYNAPSE_PROD_PORT: project.ports.prod,
+    SYNAPSE_DEV_CONTAINER: `${project.name}-dev`,
+    SYNAPSE_PROD_CONTAINER: `${project.name}-prod`,
+    SYNAPSE_NETWORK: `${project.name}-net`,
+    SYNAPSE_MODELS_VOLUME: `${project.name}-models`,
+    SYNAPSE_SUBNET: subnet(),
+    SYNAPSE_BIND_ADDRESS: '127.0.0.1',
+  });
+  return project;
+}

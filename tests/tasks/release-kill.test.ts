@@ -1,0 +1,103 @@
+// The kill matrix: a release dies at every step boundary and at random moments, is interrupted, loses its
+// engine or its registry. After one re-run there is exactly one release of the expected version. SEED=… repeats
+// a run; the soak runs the same with larger counts (SOAK=1).
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  type Accidents,
+  accident,
+  assertReleasedOnce,
+  chosenSeed,
+  completes,
+  KINDS,
+  randomNumbers,
+} from './accidents.ts';
+import { startRegistry } from './registry.ts';
+import { configure, smallProject } from './small-project.ts';
+
+const seed = chosenSeed();
+const SOAK = Boolean(process.env.SOAK);
+const RANDOM_KILLS = SOAK ? 300 : 30;
+
+/** Every journal record, twice: just before it is written and just after. */
+const STEPS = [
+  ...['started', 'prepared', 'committed', 'work-tree', 'image', 'pushed-image', 'pushed-refs', 'latest'],
+  ...['pushed-latest', 'cleaned'],
+];
+const BOUNDARIES = [
+  ...STEPS.map((step) => [`release/${step}`, `release/${step}/recorded`]),
+  ['release/close'],
+];
+
+/** After the releases by which `publishing` measures: v1.0.0 and v1.0.1. */
+const FIRST_PATCH = 2;
+
+async function publishing(t: Parameters<typeof smallProject>[0], random: () => number): Promise<Accidents> {
+  const project = await smallProject(t);
+  const registry = await startRegistry(t);
+  await configure(project, 'image', `registry = "${registry.address}"`);
+  const argv = ['patch', '--push', '--yes', '--json'];
+  let typicalMs = 0;
+  // The first one is slower than all others: it makes what they find.
+  for (const note of ['first', 'second']) {
+    await project.commit(`fix: ${note}`, { note });
+    const began = Date.now();
+    const outcome = await project.task('release', argv);
+    assert.equal(outcome.code, 0, outcome.stderr);
+    typicalMs = Date.now() - began;
+  }
+  return { project, registry, random, argv, typicalMs };
+}
+
+test(`killed at any step boundary, a release is completed by one re-run (SEED=${seed})`, async (t) => {
+  const random = randomNumbers(seed);
+  const accidents = await publishing(t, random);
+  const { project, argv } = accidents;
+  let patch = FIRST_PATCH - 1;
+  for (const variants of BOUNDARIES) {
+    const chosen = SOAK ? variants : [variants[Math.floor(random() * variants.length)]!];
+    for (const point of chosen) {
+      patch += 1;
+      await project.commit(`fix: repair ${patch}`, { note: String(patch) });
+      const env = { RELEASE_FLOW_FAULT: `SIGKILL@${point}` };
+      const killed = await project.task('release', argv, { env });
+      assert.equal(killed.code, 137, `${point} is reached\n${killed.stderr}`);
+      await completes(accidents, `v1.0.${patch}`, `SIGKILL at ${point}`);
+    }
+  }
+});
+
+test(`whatever happens to it, and however often, one re-run completes the release (SEED=${seed})`, async (t) => {
+  const random = randomNumbers(seed + 1);
+  const publishes = await publishing(t, random);
+  const { project } = publishes;
+  let kills = 0;
+  const counts: Record<string, number> = {};
+  for (let patch = FIRST_PATCH; kills < RANDOM_KILLS; patch += 1) {
+    await project.commit(`fix: repair ${patch}`, { note: String(patch) });
+    const happened: string[] = [];
+    // Pushing takes longer, and its boundaries are all covered above: here it is a third of the releases.
+    const keeps = { ...publishes, argv: ['patch', '--yes', '--json'], typicalMs: publishes.typicalMs * 0.7 };
+    const accidents = random() < 1 / 3 ? publishes : keeps;
+    for (let more = 1 + Math.floor(random() * 9); more > 0; more -= 1) {
+      const kind = KINDS[Math.floor(random() * KINDS.length)]!;
+      const { what, outcome } = await accident(kind, accidents);
+      happened.push(`${what} → ${outcome.code}`);
+      counts[kind] = (counts[kind] ?? 0) + 1;
+      if (kind.startsWith('kill') && outcome.code === 137) kills += 1;
+      if (outcome.code === 0) break;
+    }
+    await completes(accidents, `v1.0.${patch}`, happened.join(', '));
+  }
+  t.diagnostic(`${kills} kills that hit; accidents: ${JSON.stringify(counts)}`);
+});
+
+test('of two releases started at once one is made, the other says who holds the lock', async (t) => {
+  const project = await smallProject(t);
+  const argv = ['patch', '--yes', '--json'];
+  const outcomes = await Promise.all([project.task('release', argv), project.task('release', argv)]);
+  assert.deepEqual(outcomes.map(({ code }) => code).sort(), [0, 1]);
+  const refused = outcomes.find(({ code }) => code === 1)!;
+  assert.equal((refused.json().error as { code: string }).code, 'locked', refused.stderr);
+  await assertReleasedOnce(project, 'v1.0.0');
+});

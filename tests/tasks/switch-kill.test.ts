@@ -1,0 +1,177 @@
+// A switch that is killed, or whose engine goes away half-way: the next run brings back what ran before, or
+// finishes what had already happened, and says so. Nothing is lost at any step, nor at any moment between.
+import assert from 'node:assert/strict';
+import { randomInt } from 'node:crypto';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { docker, type TestProject } from './project.ts';
+import {
+  answerOf,
+  fakeDocker,
+  mustSwitch,
+  runningProject,
+  switchTo,
+  verifyUnchanged,
+} from './switch-support.ts';
+
+/** The steps that a new prod version, with dev stopping, goes through, as the journal names them. */
+const STEPS = ['begin', 'create-prod', 'replace-prod', 'prove-prod', 'stop-dev', 'commit', 'close'];
+const UNDONE = new Set(
+  ['begin', 'create-prod', 'replace-prod', 'prove-prod', 'stop-dev']
+    .flatMap((step) => [step, `${step}/recorded`])
+    .concat('commit'),
+);
+
+const DISTINCT = new Set([
+  ...['create-prod/recorded', 'replace-prod', 'prove-prod', 'stop-dev/recorded'],
+  ...['commit/recorded', 'close'],
+]);
+
+async function startBoth(project: TestProject): Promise<Record<string, string>> {
+  await mustSwitch(project, 'both', '--version', 'v1.0.0');
+  return project.snapshot();
+}
+
+/** After a kill: one run repairs, the earlier environments answer, or the switch is whole. */
+async function verifyRepaired(
+  project: TestProject,
+  before: Record<string, string>,
+): Promise<'undone' | 'done'> {
+  const began = Date.now();
+  const status = await project.task('switch-env', ['status', '--json']);
+  assert.equal(status.code, 0, status.stderr);
+  const { active, environments } = status.json() as {
+    active: string;
+    environments: Record<string, { healthy: boolean; version: string }>;
+  };
+  assert.ok(Date.now() - began < 10_000, 'repaired within 10 s');
+  if (active === 'both') {
+    assert.equal((await answerOf(project, 'dev')).env, 'dev');
+    await verifyUnchanged(project, before, '1.0.0');
+    return 'undone';
+  }
+  assert.deepEqual([active, environments.prod?.version], ['prod', '1.0.1']);
+  assert.equal((await answerOf(project, 'prod')).version, '1.0.1');
+  const names = await docker(
+    'ps',
+    '-a',
+    '--filter',
+    `label=com.docker.compose.project=${project.name}`,
+    '--format',
+    '{{.Names}} {{.State}}',
+  );
+  assert.deepEqual(names.split('\n').sort(), [`${project.name}-dev exited`, `${project.name}-prod running`]);
+  assert.match(await project.read('.env'), /ACTIVE_ENV=prod\nTINY_PROD_TAG=v1\.0\.1\n$/);
+  return 'done';
+}
+
+test('kill -9 at each step of a switch: what ran before runs again, or the switch is whole', async (t) => {
+  const project = await runningProject(t);
+  let before = await startBoth(project);
+  // Between a step's record and the next step's begin nothing happens at some: those are for the soak.
+  const all = STEPS.flatMap((step) => (step === 'close' ? [step] : [step, `${step}/recorded`]));
+  const points = process.env.SOAK ? all : all.filter((point) => DISTINCT.has(point));
+  for (const point of points) {
+    await t.test(point, async () => {
+      const env = { RELEASE_FLOW_FAULT: `SIGKILL@switch/${point}` };
+      const killed = await switchTo(project, ['prod', '--version', 'v1.0.1'], { env });
+      assert.equal(killed.code, 137, killed.stderr);
+      const end = await verifyRepaired(project, before);
+      assert.equal(end, UNDONE.has(point) ? 'undone' : 'done');
+      if (end === 'done') before = await startBoth(project);
+    });
+  }
+});
+
+test('kill -9 at random moments: what ran before runs again, or the switch is whole', async (t) => {
+  const seed = Number(process.env.SEED ?? randomInt(2 ** 31));
+  const rounds = process.env.SOAK ? 20 : 3;
+  t.diagnostic(`SEED=${seed}, ${rounds} rounds`);
+  console.log(`SEED=${seed}`);
+  const random = generator(seed);
+  const project = await runningProject(t);
+  let before = await startBoth(project);
+  for (let round = 0; round < rounds; round += 1) {
+    const delay = 200 + random() * 2800;
+    await t.test(`after ${delay.toFixed(0)} ms`, async () => {
+      let pid = 0;
+      const running = switchTo(project, ['prod', '--version', 'v1.0.1'], {
+        onStart: (id) => {
+          pid = id;
+        },
+      });
+      await sleep(delay);
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // It was done by then.
+      }
+      await running;
+      if ((await verifyRepaired(project, before)) === 'done') before = await startBoth(project);
+    });
+  }
+});
+
+/** Numbers from 0 to 1 that a seed repeats (mulberry32). */
+function generator(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Fails like a client without an engine, from the nth command on that would change something. */
+const ENGINE_GONE = `
+case "$1 $2" in
+  "rename "*|"update "*|"start "*|"stop "*|"rm "*|"cp "*|"compose --project-name") changing=yes;;
+esac
+[ "$1" = compose ] && case "$*" in *" up "*) ;; *) changing=;; esac
+[ -n "$changing" ] && echo x >> "$here/calls"
+calls=$(wc -l < "$here/calls" 2>/dev/null || echo 0)
+if [ "$calls" -ge "$(cat "$here/limit" 2>/dev/null || echo 999)" ]; then
+  echo "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?" >&2
+  exit 1
+fi`;
+
+test('an engine that goes away half-way: the message says so, and the next run brings prod back', async (t) => {
+  const project = await runningProject(t);
+  const before = await project.snapshot();
+  const fake = await fakeDocker(t, ENGINE_GONE);
+  await chmod(fake.folder, 0o755);
+  const goneAt = async (limit: number) => {
+    await writeFile(`${fake.folder}/limit`, `${limit}\n`);
+    await writeFile(`${fake.folder}/calls`, '');
+    const argv = ['prod', '--version', 'v1.0.1', '--json'];
+    const outcome = await switchTo(project, argv, { env: { PATH: fake.PATH } });
+    assert.equal(outcome.code, 1, outcome.stderr);
+    const { message } = outcome.json().error as { message: string };
+    assert.match(message, /Cannot connect to the Docker daemon/);
+    return message;
+  };
+  for (const limit of process.env.SOAK ? [1, 2, 3, 4, 5, 6, 7] : [5]) {
+    await t.test(`before the command number ${limit} that changes something`, async () => {
+      assert.match(await goneAt(limit), /Could not bring back what ran before/);
+      assert.equal(await project.read('.env'), before.env);
+      const status = await project.task('switch-env', ['status']);
+      assert.match(status.stderr, /was interrupted \(at \S+\): bringing back what ran before/);
+      await verifyUnchanged(project, before, '1.0.0');
+    });
+  }
+  await t.test(
+    'when all is done but the removal of the old container: told, and removed by the next run',
+    async () => {
+      assert.match(await goneAt(8), /The switch to prod is done, but what runs now cannot be seen/);
+      assert.match(await project.read('.env'), /PROD_TAG=v1\.0\.1\n$/);
+      const status = await project.task('switch-env', ['status']);
+      assert.match(status.stderr, /was interrupted at its end: finishing it/);
+      assert.equal((await answerOf(project, 'prod')).version, '1.0.1');
+      const { containers } = await project.snapshot();
+      assert.match(containers!, /^\w+ \S+-prod running$/);
+    },
+  );
+  assert.ok((await readFile(`${fake.folder}/calls`, 'utf8')).length > 0);
+});

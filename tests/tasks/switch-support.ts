@@ -1,0 +1,105 @@
+// What the tests of switch-env share: releases made by hand, so that also versions can be released that a
+// real release would refuse; and a docker of our own on PATH that breaks when it is told to.
+import assert from 'node:assert/strict';
+import { chmod, cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { releaseTagMessage } from '../../tasks/lib/release/record.ts';
+import { docker, type Outcome, REPOSITORY, runProcess, type TestProject, tinyProject } from './project.ts';
+
+export type Behaviour = 'ok' | 'unhealthy' | 'crash' | 'wrong-version' | 'slow';
+
+/** Builds an image of the tiny app; returns its id. */
+export async function buildTiny(project: TestProject, tag: string, behaviour: Behaviour, revision = 'none') {
+  const context = await mkdtemp(join(tmpdir(), 'tiny-build-'));
+  try {
+    await cp(join(REPOSITORY, 'tests/tasks/tiny-app'), context, { recursive: true });
+    await writeFile(join(context, 'behaviour'), `${behaviour}\n`);
+    const version = tag === 'latest' ? '0.0.0-dev' : tag.slice(1);
+    const values = [`VERSION=${version}`, `REVISION=${revision}`, 'CREATED=now', 'SOURCE='];
+    const base = `NODE_IMAGE=${process.env.TEST_BASE_IMAGE ?? 'synapse-node:24'}`;
+    const flags = [base, ...values].flatMap((value) => ['--build-arg', value]);
+    await docker(
+      'build',
+      '--quiet',
+      '--provenance=false',
+      ...flags,
+      '--tag',
+      `${project.name}:${tag}`,
+      context,
+    );
+  } finally {
+    await rm(context, { recursive: true });
+  }
+  return docker('image', 'inspect', '--format', '{{.Id}}', `${project.name}:${tag}`);
+}
+
+/** A release of the tiny app: its image and its annotated tag. */
+export async function releaseTiny(project: TestProject, tag: string, behaviour: Behaviour = 'ok') {
+  const revision = await project.git('rev-parse', 'HEAD');
+  const digest = await buildTiny(project, tag, behaviour, revision);
+  const image = `${project.name}:${tag}`;
+  await project.git(
+    'tag',
+    '--annotate',
+    '--message',
+    releaseTagMessage(tag, { image, digest, platforms: {} }),
+    tag,
+  );
+  return digest;
+}
+
+/** A tiny project with two good releases and `latest`, prod running the first. */
+export async function runningProject(t: TestContext): Promise<TestProject> {
+  const project = await tinyProject(t);
+  await buildTiny(project, 'latest', 'ok');
+  await releaseTiny(project, 'v1.0.0');
+  await releaseTiny(project, 'v1.0.1');
+  await mustSwitch(project, 'prod', '--version', 'v1.0.0');
+  return project;
+}
+
+export function switchTo(
+  project: TestProject,
+  argv: readonly string[],
+  options: Parameters<TestProject['task']>[2] = {},
+) {
+  return project.task('switch-env', [...argv, '--yes'], options);
+}
+
+export async function mustSwitch(project: TestProject, ...argv: string[]): Promise<Outcome> {
+  const outcome = await switchTo(project, argv);
+  assert.equal(outcome.code, 0, outcome.stderr);
+  return outcome;
+}
+
+/** Waits for an answer of 200 from an environment, at most 10 s, the limit that the issue sets. */
+export async function answerOf(project: TestProject, environment: 'dev' | 'prod') {
+  const began = Date.now();
+  for (;;) {
+    const answer = await project.health(environment).catch(() => undefined);
+    if (answer) return answer;
+    assert.ok(Date.now() - began < 10_000, `${environment} does not answer within 10 s`);
+    await sleep(50);
+  }
+}
+
+/** What a failed switch must not have changed: containers with their states, images, `.env`. */
+export async function verifyUnchanged(project: TestProject, before: Record<string, string>, version: string) {
+  assert.equal((await answerOf(project, 'prod')).version, version, 'what ran before runs again');
+  assert.deepEqual(await project.snapshot(), before);
+}
+
+/** A folder with a `docker` that is the real one until `script` (sh; `$real` is it) decides otherwise. */
+export async function fakeDocker(t: TestContext, script: string): Promise<{ PATH: string; folder: string }> {
+  const folder = await mkdtemp(join(tmpdir(), 'fake-docker-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const { stdout } = await runProcess('which', ['docker']);
+  await mkdir(folder, { recursive: true });
+  const text = `#!/bin/sh\nreal=${stdout.trim()}\nhere=${folder}\n${script}\nexec "$real" "$@"\n`;
+  await writeFile(join(folder, 'docker'), text);
+  await chmod(join(folder, 'docker'), 0o755);
+  return { PATH: `${folder}${delimiter}${process.env.PATH}`, folder };
+}

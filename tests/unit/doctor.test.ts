@@ -1,0 +1,233 @@
+// The doctor's judgements on machines that nobody has at hand: a Raspberry Pi without its memory cgroup, an old engine,
+// a network file system, a route in the way. What would be lost: a machine that is called fit and is not.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { overlaps, parseRoutes } from '../../tasks/lib/doctor/addresses.ts';
+import { CAPACITY_CHECKS } from '../../tasks/lib/doctor/capacity-checks.ts';
+import { failed, gather, ok, warning } from '../../tasks/lib/doctor/check.ts';
+import type { EngineAnswers } from '../../tasks/lib/doctor/engine-answers.ts';
+import { ENGINE_CHECKS } from '../../tasks/lib/doctor/engine-checks.ts';
+import { CHECKS } from '../../tasks/lib/doctor/examine.ts';
+import type { Facts } from '../../tasks/lib/doctor/facts.ts';
+import { LIVE_CHECKS } from '../../tasks/lib/doctor/live-checks.ts';
+import { findSecrets } from '../../tasks/lib/doctor/secrets.ts';
+import { judgeFileSystem } from '../../tasks/lib/doctor/storage-checks.ts';
+
+const INFO: EngineAnswers['info'] = {
+  version: '26.1.5+dfsg1',
+  architecture: 'aarch64',
+  cpus: 4,
+  memory: 8 * 2 ** 30,
+  cgroup: '2',
+  limits: { memory: true, swap: true, cpu: true, pids: true },
+  warnings: [],
+  root: '/var/lib/docker',
+};
+
+const CONTAINER = { id: 'c1', name: 'app-prod', state: 'running', memoryLimit: 3 * 2 ** 30 };
+const STATS = (limit: number) => ({
+  memory_stats: { usage: 1, limit },
+  cpu_stats: { cpu_usage: { total_usage: 1 } },
+});
+
+/** Facts of a well machine, with what a test changes. */
+function machine(
+  change: {
+    info?: Partial<EngineAnswers['info']>;
+    answers?: Record<string, unknown>;
+    cpus?: string;
+    containers?: object[];
+  } = {},
+) {
+  const limits = { deploy: { resources: { limits: { cpus: change.cpus ?? '3.0' } } } };
+  return {
+    project: { environments: { dev: { service: 'dev' }, prod: { service: 'prod' } } },
+    info: async () => ({ ...INFO, ...change.info }),
+    containers: async () => change.containers ?? [CONTAINER],
+    resolved: async () => JSON.stringify({ services: { dev: limits, prod: limits } }),
+    services: async () => ({ dev: { image: 'app:latest' }, prod: { image: 'app:v1.0.0' } }),
+    ask: async (path: string) =>
+      change.answers?.[path] ??
+      (path.endsWith('one-shot=true') ? STATS(CONTAINER.memoryLimit) : { Architecture: 'arm64' }),
+  } as unknown as Facts;
+}
+
+const find = (id: string) => [...ENGINE_CHECKS, ...CAPACITY_CHECKS].find((check) => check.id === id)!;
+const LIMITS = INFO.limits;
+const STATS_PATH = '/containers/c1/stats?stream=false&one-shot=true';
+
+const judgements: [id: string, verdict: string, machine: Facts, detail: RegExp, remedy?: RegExp][] = [
+  ['engine', 'ok', machine(), /engine 26/],
+  [
+    'engine',
+    'failed',
+    machine({ info: { version: '20.10.24' } }),
+    /needed is 25 or newer/,
+    /docs\.docker\.com/,
+  ],
+  ['cgroup', 'ok', machine({ info: { cgroup: '1' } }), /version 1/],
+  [
+    'cgroup',
+    'failed',
+    machine({ info: { limits: { ...LIMITS, cpu: false, pids: false } } }),
+    /CPU quota, process count/,
+    /kernel/,
+  ],
+  ['memory-limits', 'ok', machine(), /app-prod 3\.0 GB/],
+  [
+    'memory-limits',
+    'failed',
+    machine({ info: { limits: { ...LIMITS, memory: false } } }),
+    /does not enforce memory limits/,
+    /cgroup_enable=memory cgroup_memory=1.*cmdline\.txt/,
+  ],
+  [
+    'memory-limits',
+    'failed',
+    machine({ answers: { [STATS_PATH]: STATS(8 * 2 ** 30) } }),
+    /promised at most 3\.0 GB, the kernel enforces 8\.0 GB/,
+    /cmdline\.txt/,
+  ],
+  [
+    'memory-limits',
+    'failed',
+    machine({ answers: { [STATS_PATH]: { memory_stats: {} } } }),
+    /enforces nothing/,
+    /cmdline\.txt/,
+  ],
+  [
+    'memory-limits',
+    'warning',
+    machine({ containers: [{ ...CONTAINER, memoryLimit: 0 }] }),
+    /has no memory limit/,
+    /limits\.memory/,
+  ],
+  ['cpus', 'ok', machine(), /3/],
+  ['cpus', 'failed', machine({ info: { cpus: 2 } }), /dev wants 3 CPUs, the engine has 2/, /npm run setup/],
+  ['architecture', 'ok', machine(), /arm64/],
+  [
+    'architecture',
+    'failed',
+    machine({ answers: { '/images/app:v1.0.0/json': { Architecture: 'amd64' } } }),
+    /app:v1\.0\.0 is for amd64, this engine runs arm64/,
+    /npm run build-push -- v1\.0\.0/,
+  ],
+];
+for (const [id, verdict, facts, detail, remedy] of judgements) {
+  test(`${id}, ${verdict}: ${detail.source}`, async () => {
+    const finding = await find(id).run(facts);
+    assert.equal(finding.verdict, verdict, finding.detail);
+    assert.match(finding.detail, detail);
+    if (remedy) assert.match(finding.remedy ?? '', remedy);
+  });
+}
+
+test('every check has a name of its own', () => {
+  const all = [...CHECKS, ...LIVE_CHECKS];
+  assert.equal(new Set(all.map(({ id }) => id)).size, all.length);
+  assert.ok(all.every(({ title }) => title.length > 0 && title.length < 30));
+});
+
+test('the worst of several findings decides; each detail and each remedy is told once', () => {
+  assert.deepEqual(gather([], 'fine'), ok('fine'));
+  assert.equal(gather([warning('a', 'x'), failed('b', 'x')], '').verdict, 'failed');
+  assert.deepEqual(gather([warning('a', 'x'), warning('b', 'x')], ''), warning('a\nb', 'x'));
+});
+
+const fileSystems: [type: number, verdict: string, what: RegExp][] = [
+  [0xef53, 'ok', /fit/],
+  [0x9123683e, 'ok', /fit/],
+  [0x6969, 'failed', /NFS: locks over a network/],
+  [0xff534d42, 'failed', /CIFS/],
+  [0xff534d42 | 0, 'failed', /CIFS/],
+  [0x01021997, 'failed', /9p/],
+  [0x65735546, 'failed', /FUSE/],
+  [0x01021994, 'failed', /tmpfs: it is in memory/],
+  [0x794c7630, 'warning', /overlayfs: it is a container's layer/],
+];
+for (const [type, verdict, what] of fileSystems) {
+  test(`file system 0x${(type >>> 0).toString(16)}: ${verdict}`, () => {
+    const finding = judgeFileSystem(type, '/data', 'APP_DATA_DIR');
+    assert.equal(finding.verdict, verdict);
+    assert.match(finding.detail, what);
+    assert.equal(finding.verdict === 'ok', finding.remedy === undefined);
+  });
+}
+
+const pairs: [one: string, other: string, overlap: boolean][] = [
+  ['172.22.0.0/16', '172.22.5.0/24', true],
+  ['172.22.5.0/24', '172.22.0.0/16', true],
+  ['172.22.0.0/16', '172.23.0.0/16', false],
+  ['172.16.0.0/12', '172.22.0.0/16', true],
+  ['10.0.0.0/25', '10.0.0.128/25', false],
+  ['10.0.0.127/25', '10.0.0.0/32', true],
+  ['0.0.0.0/0', '192.168.1.0/24', true],
+  ['255.255.255.0/24', '255.255.255.255', true],
+  ['172.22.0.0/16', 'fd00::/8', false],
+  ['172.22.0.0/16', 'nonsense', false],
+  ['999.0.0.0/8', '231.0.0.0/8', false],
+];
+for (const [one, other, overlap] of pairs) {
+  test(`${one} and ${other} ${overlap ? 'overlap' : 'do not overlap'}`, () => {
+    assert.equal(overlaps(one, other), overlap);
+    assert.equal(overlaps(other, one), overlap);
+  });
+}
+
+test("the kernel's routes are read as networks, the default route is none", () => {
+  const table = [
+    'Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT',
+    'eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0',
+    'wg0\t000016AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0',
+    'eth0\t0002A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0',
+    '',
+  ].join('\n');
+  assert.deepEqual(parseRoutes(table), [
+    { interface: 'wg0', subnet: '172.22.0.0/16' },
+    { interface: 'eth0', subnet: '192.168.2.0/24' },
+  ]);
+  assert.ok(overlaps('172.22.0.0/16', parseRoutes(table)[0]!.subnet));
+});
+
+const secretLines: string[] = [
+  'token: s3cr3t-value',
+  '  "api_key": "abc123def456",',
+  "password = 'correct horse'",
+  'SMTP_PASSWORD=hunter2',
+  '      SYNAPSE_TOKEN: abcdefgh',
+  'ENV API_KEY=abc-def-ghi',
+  `url: postgres://app:${'hunter2'}@db:5432/app`,
+  `anything: ghp_${'a'.repeat(36)}`,
+  `x: AKIA${'ABCD1234EFGH5678'}`,
+  `-----BEGIN ${'RSA PRIVATE'} KEY-----`,
+  `# even in a remark: sk-${'a1b2'.repeat(6)}`,
+];
+for (const line of secretLines) {
+  test(`a secret: ${line.slice(0, 30)}`, () => {
+    const found = findSecrets(`name: app\n${line}\n`);
+    assert.deepEqual(
+      found.map(({ line: number }) => number),
+      [2],
+    );
+    assert.ok(!/hunter2|s3cr3t|correct horse/.test(found[0]!.why), 'the value is not repeated');
+  });
+}
+
+const harmlessLines: string[] = [
+  `SYNAPSE_TOKEN: ${'$'}{SYNAPSE_TOKEN:-}`,
+  'token: ""',
+  '# SYNAPSE_TOKEN=                     # bearer token that /mcp asks for',
+  'secret_files = { ca = "NODE_EXTRA_CA_CERTS" }',
+  'token = "TOKEN"                              # SYNAPSE_TOKEN of .env',
+  'max_tokens: 4096',
+  'password_file: /run/secrets/db',
+  '"description": "Bearer token that clients send"',
+  'RUN --mount=type=secret,id=ca,required=false \\',
+  '    if [ -f /run/secrets/ca ]; then export NODE_EXTRA_CA_CERTS=/run/secrets/ca; fi && \\',
+  'url: http://127.0.0.1:8002/health',
+  `url: postgres://app:${'$'}{DB_PASSWORD}@db/app`,
+  'api_key: <your key>',
+];
+for (const line of harmlessLines) {
+  test(`no secret: ${line.slice(0, 50)}`, () => assert.deepEqual(findSecrets(line), []));
+}

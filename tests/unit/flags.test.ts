@@ -1,0 +1,135 @@
+// The command line contract: strict flags with the nearest match, help from the same declarations, and a
+// `--help` that loads nothing heavy.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { TaskError } from '../../tasks/lib/errors.ts';
+import { helpPage, parseCommandLine } from '../../tasks/lib/flags.ts';
+import { nearest, suggestion } from '../../tasks/lib/nearest.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+const SPEC = {
+  name: 'sail',
+  summary: 'Take the ship out.',
+  arguments: '[north|south]',
+  maxArguments: 1,
+  choices: ['north', 'south'],
+  flags: {
+    knots: { type: 'string', value: 'N', description: 'speed' },
+    night: { type: 'boolean', description: 'with lights' },
+  },
+  examples: ['tsx tasks/sail.ts north --knots 5'],
+} as const;
+
+function refusal(argv: string[]): TaskError {
+  try {
+    parseCommandLine(SPEC, argv);
+  } catch (error) {
+    assert(error instanceof TaskError);
+    return error;
+  }
+  return assert.fail(`${argv.join(' ')} was accepted`);
+}
+
+test('what is given is what the task gets; what is not given is false or undefined', () => {
+  const rows: [string[], Record<string, unknown>, string[]][] = [
+    [[], { knots: undefined, night: false, yes: false, json: false, 'dry-run': false }, []],
+    [['north', '--knots', '5', '-y'], { knots: '5', yes: true }, ['north']],
+    [['--knots=5', '--json', '--dry-run', 'south'], { knots: '5', json: true, 'dry-run': true }, ['south']],
+    [['--knots=-5'], { knots: '-5' }, []],
+    [['--knots', '-5'], { knots: '-5' }, []],
+    [['--knots', '5', '--knots', '6'], { knots: '6' }, []],
+    [['--', 'north'], { night: false }, ['north']],
+    [['-h'], { help: true }, []],
+  ];
+  for (const [argv, expected, positionals] of rows) {
+    const parsed = parseCommandLine(SPEC, argv);
+    const flags = parsed.flags as Record<string, unknown>;
+    for (const [name, value] of Object.entries(expected)) assert.equal(flags[name], value, argv.join(' '));
+    assert.deepEqual(parsed.positionals, positionals);
+  }
+});
+
+test('everything else is refused with exit 2, saying what was meant and where the help is', () => {
+  const rows: [string[], message: string, hint: RegExp][] = [
+    [['--nigth'], 'sail: Unknown flag --nigth', /did you mean --night\?/],
+    [['--dryrun'], 'sail: Unknown flag --dryrun', /did you mean --dry-run\?/],
+    [['--no-night'], 'sail: Unknown flag --no-night', /--night/],
+    [['--force'], 'sail: Unknown flag --force', /valid: --knots, --night, --dry-run/],
+    [['-x'], 'sail: Unknown flag -x', /valid:/],
+    [['--constructor'], 'sail: Unknown flag --constructor', /valid:/],
+    [['--knots'], 'sail: --knots needs a value: --knots N', /--help/],
+    [['--knots='], 'sail: --knots needs a value: --knots N', /--help/],
+    [['--knots', '--night'], 'sail: --knots needs a value: --knots N', /--help/],
+    [['--night=no'], 'sail: --night takes no value, got "no"', /--help/],
+    [['--night='], 'sail: --night takes no value, got ""', /--help/],
+    [['nroth'], 'sail: Unknown argument "nroth"', /did you mean north\?/],
+    [['east-by-east'], 'sail: Unknown argument "east-by-east"', /valid: north, south/],
+    [['north', 'south'], 'sail: Unexpected argument "south"', /--help/],
+  ];
+  for (const [argv, message, hint] of rows) {
+    const error = refusal(argv);
+    assert.deepEqual([error.message, error.code, error.exitCode], [message, 'usage', 2]);
+    assert.match(error.hint ?? '', hint, argv.join(' '));
+    assert.match(error.hint ?? '', /see: tsx tasks\/sail\.ts --help/);
+  }
+});
+
+test('the nearest name is offered only when it is near', () => {
+  assert.equal(nearest('relese', ['release', 'status']), 'release');
+  assert.equal(nearest('x', ['release', 'status']), undefined);
+  assert.equal(nearest('x', []), undefined);
+  assert.equal(suggestion('zzzzzz', ['a', 'b']), 'valid: a, b');
+});
+
+test('the help page', () => {
+  assert.equal(
+    helpPage(SPEC),
+    `Take the ship out.
+
+Usage: tsx tasks/sail.ts [north|south] [flags]
+
+Flags:
+      --knots N  speed
+      --night    with lights
+      --dry-run  print the plan and every command, change nothing
+  -y, --yes      skip the question
+      --json     print exactly one JSON object on stdout, on failure too
+      --verbose  print each command as it runs
+  -h, --help     print this page
+
+Examples:
+  tsx tasks/sail.ts north --knots 5
+`,
+  );
+});
+
+/** Names every module that is loaded from now on, on stderr. */
+const WATCHER = `import { register } from 'node:module';
+register('data:text/javascript,' + encodeURIComponent(\`import { writeSync } from 'node:fs';
+  export async function load(url, context, next) { writeSync(2, 'LOAD ' + url + '\\\\n'); return next(url, context); }\`));`;
+const HEAVY =
+  /node_modules\/(zod|@clack|@iarna|conventional-commits-parser|tar-stream|proper-lockfile|@modelcontextprotocol)\b/;
+
+for (const name of readdirSync(join(ROOT, 'tasks')).filter((file) => file.endsWith('.ts'))) {
+  test(`${name} --help prints its page, exit 0, and loads nothing heavy for it`, () => {
+    const watcher = `data:text/javascript,${encodeURIComponent(WATCHER)}`;
+    const argv = ['--import', 'tsx/esm', '--import', watcher, join('tasks', name), '--help'];
+    const { status, stdout, stderr } = spawnSync(process.execPath, argv, { cwd: ROOT, encoding: 'utf8' });
+    assert.equal(status, 0, stderr);
+    assert.match(
+      stdout,
+      new RegExp(`^\\S.+\\n\\nUsage: tsx tasks/${name.replace('.', '\\.')}.* \\[flags\\]\\n`),
+    );
+    const loaded = stderr.split('\n').filter((line) => line.startsWith('LOAD '));
+    assert.ok(loaded.length > 10, 'the loads were seen');
+    assert.deepEqual(
+      loaded.filter((line) => HEAVY.test(line)),
+      [],
+    );
+  });
+}

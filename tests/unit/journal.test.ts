@@ -1,0 +1,76 @@
+// What tasks have done, and what one was doing when it died: a torn line must not hide the rest.
+import assert from 'node:assert/strict';
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { InterruptedError, TaskError } from '../../tasks/lib/errors.ts';
+import { openJournal, readHistory, readJournal, withHistory } from '../../tasks/lib/journal.ts';
+
+function folder(t: TestContext): string {
+  const root = mkdtempSync(join(tmpdir(), 'journal-test-'));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  return root;
+}
+
+test('a journal is what was recorded last, private, and gone once closed', async (t) => {
+  const root = folder(t);
+  assert.equal(await readJournal(root, 'release'), undefined);
+  const journal = openJournal<{ tag: string }>(root, 'release');
+  await journal.record('prepared', { tag: 'v1' });
+  await journal.record('committed', { tag: 'v1' });
+  const entry = await readJournal<{ tag: string }>(root, 'release');
+  assert.deepEqual([entry?.task, entry?.step, entry?.data], ['release', 'committed', { tag: 'v1' }]);
+  assert.equal(statSync(join(root, '.synapse/journal/release.json')).mode & 0o777, 0o600);
+  assert.equal(await readJournal(root, 'switch'), undefined, 'each task has its own');
+  await journal.close();
+  assert.equal(await readJournal(root, 'release'), undefined);
+});
+
+test('a journal that somebody broke is named, not taken for none', async (t) => {
+  const root = folder(t);
+  mkdirSync(join(root, '.synapse/journal'), { recursive: true });
+  writeFileSync(join(root, '.synapse/journal/release.json'), '{"task": "rel');
+  await assert.rejects(readJournal(root, 'release'), { code: 'journal-unreadable' });
+});
+
+test('every outcome leaves one line, and the error goes on', async (t) => {
+  const root = folder(t);
+  const details = { from: 'v1', to: 'v2' };
+  assert.equal(await withHistory(root, 'release', details, async () => 'value'), 'value');
+  const failure = new TaskError('no wind\nat all', { code: 'calm' });
+  await assert.rejects(
+    withHistory(root, 'release', details, async () => {
+      throw failure;
+    }),
+    failure,
+  );
+  await assert.rejects(
+    withHistory(root, 'switch', { from: null, to: 'prod' }, async () => {
+      throw new InterruptedError('SIGINT');
+    }),
+  );
+  const history = await readHistory(root);
+  assert.deepEqual(
+    history.map(({ task, outcome, error }) => [task, outcome, error]),
+    [
+      ['release', 'done', undefined],
+      ['release', 'failed', 'no wind'],
+      ['switch', 'interrupted', 'Interrupted by SIGINT'],
+    ],
+  );
+  assert.ok(history.every(({ at, who, seconds }) => at.endsWith('Z') && who.includes('@') && seconds >= 0));
+});
+
+test('a line torn by a power cut hides neither what came before nor what comes after', async (t) => {
+  const root = folder(t);
+  const line = (to: string) => withHistory(root, 'release', { from: null, to }, async () => {});
+  await line('v1');
+  appendFileSync(join(root, '.synapse/history.jsonl'), '{"at":"2026-01-01T00:0');
+  await line('v2');
+  await line('v3');
+  assert.deepEqual(
+    (await readHistory(root)).map(({ to }) => to),
+    ['v1', 'v2', 'v3'],
+  );
+});

@@ -1,0 +1,105 @@
+// configs/release.toml and .env: every mistake is named by file, key and nearest valid key, all at once.
+import assert from 'node:assert/strict';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { TaskError } from '../../tasks/lib/errors.ts';
+import {
+  dataDirectory,
+  imageReference,
+  loadProject,
+  portOf,
+  registryReference,
+} from '../../tasks/lib/project.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const TINY = readFileSync(join(ROOT, 'tests/tasks/tiny-app/configs/release.toml'), 'utf8');
+const folders: string[] = [];
+after(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+function projectFolder(toml: string, dotenv = ''): string {
+  const root = mkdtempSync(join(tmpdir(), 'project-test-'));
+  folders.push(root);
+  mkdirSync(join(root, 'configs/deep/er'), { recursive: true });
+  writeFileSync(join(root, 'configs/release.toml'), toml);
+  writeFileSync(join(root, '.env'), dotenv);
+  return root;
+}
+
+async function refusal(toml: string, dotenv = ''): Promise<TaskError> {
+  try {
+    await loadProject(projectFolder(toml, dotenv));
+  } catch (error) {
+    assert(error instanceof TaskError);
+    return error;
+  }
+  return assert.fail('the project was accepted');
+}
+
+test('this very project is valid, and so is the tests’ own', async () => {
+  assert.equal((await loadProject(ROOT)).project.name, 'synapse');
+  assert.equal((await loadProject(projectFolder(TINY))).project.name, 'tiny');
+});
+
+test('.env beats release.toml; the project is found from a folder below', async () => {
+  const root = projectFolder(TINY, 'TINY_PROD_PORT=9000\nTINY_DATA_DIR=/srv/x\n');
+  const project = await loadProject(join(root, 'configs/deep/er'));
+  assert.equal(project.root, root);
+  assert.deepEqual([portOf(project, 'prod'), portOf(project, 'dev')], [9000, 8013]);
+  assert.equal(dataDirectory(project), '/srv/x');
+  assert.equal(imageReference(project, 'v1.0.0'), 'tiny:v1.0.0');
+  assert.equal(registryReference(project, 'v1.0.0'), undefined);
+  const pushed = { ...project, image: { ...project.image, registry: 'ghcr.io/me/' } };
+  assert.equal(registryReference(pushed, 'v1.0.0'), 'ghcr.io/me/tiny:v1.0.0');
+});
+
+test('each mistake has its own words, exit 2', async () => {
+  const replace = (from: string, to: string) => TINY.replace(from, to);
+  const rows: [toml: string, message: RegExp, hint?: RegExp][] = [
+    [`x = \n${TINY}`, /^configs\/release\.toml:\d+:\d+: not valid TOML: /, /toml\.io/],
+    [replace('[health]', '[heath]'), /unknown key heath/, /did you mean health\?/],
+    [replace('timeout = 8', 'time_out = 8'), /unknown key candidate\.time_out/, /did you mean timeout\?/],
+    [replace('timeout = 8', 'colour = 8'), /unknown key candidate\.colour/, /valid: port, /],
+    [replace('port = 8002', 'port = "8002"'), /candidate\.port is "8002"; expected number/],
+    [replace('port = 8002', 'port = 70000'), /candidate\.port is 70000; .*65535/],
+    [
+      replace('name = "tiny"\nvariable', 'name = "Tiny App"\nvariable'),
+      /project\.name is "Tiny App"; lower-case letters/,
+    ],
+    [replace('[backup]\ndirectory = "backups"', ''), /backup is missing; expected object/],
+    [`${TINY}\n[release]\nchecks = ["npm test"]\n`, /release\.checks\.0 is "npm test"; expected array/],
+  ];
+  for (const [toml, message, hint] of rows) {
+    assert.notEqual(toml, TINY);
+    const error = await refusal(toml);
+    assert.match(error.message, message);
+    assert.equal(error.exitCode, 2);
+    if (hint) assert.match(error.hint ?? '', hint);
+  }
+});
+
+test('several mistakes are told together, each with its hint', async () => {
+  const error = await refusal(TINY.replace('timeout = 8', 'time_out = 8').replace('port = 8012', 'port = 0'));
+  assert.match(error.message, /^configs\/release\.toml has 2 problems:\n {2}- .*\n/);
+  assert.match(error.message, /unknown key candidate\.time_out\n {4}hint: did you mean timeout\?/);
+  assert.match(error.message, /environments\.prod\.port is 0/);
+});
+
+test('a port in .env that is none is refused by its name', async () => {
+  const error = await refusal(TINY, 'TINY_DEV_PORT=80a\n');
+  assert.deepEqual(
+    [error.message, error.exitCode],
+    ['.env: TINY_DEV_PORT is "80a", expected a port number', 2],
+  );
+});
+
+test('a folder without a project falls back to the one that the tasks belong to', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'project-test-'));
+  folders.push(folder);
+  cpSync(join(ROOT, 'package.json'), join(folder, 'package.json'));
+  assert.equal(`${(await loadProject(folder)).root}/`, ROOT);
+});

@@ -1,0 +1,185 @@
+// The rules of releases that need no git and no engine, as tables.
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { transientReason } from '../../tasks/lib/docker/retry.ts';
+import type { Project } from '../../tasks/lib/project.ts';
+import { isMaintenanceBranch, isReleaseBranch } from '../../tasks/lib/release/branches.ts';
+import { spaceNeeded } from '../../tasks/lib/release/disk-space.ts';
+import { movedTags } from '../../tasks/lib/release/preflight-remote.ts';
+import { rebuildDifference } from '../../tasks/lib/release/rebuild-difference.ts';
+import {
+  isReleasedImage,
+  parseReleaseTag,
+  type ReleaseRecord,
+  releaseTagMessage,
+} from '../../tasks/lib/release/record.ts';
+import { withoutInsertion } from '../../tasks/lib/release/undo-notes.ts';
+import { workTreeProblems } from '../../tasks/lib/release/work-tree-check.ts';
+
+const release = {
+  branch: 'main',
+  remote: 'origin',
+  tag_prefix: 'v',
+  notes: 'release-notes.md',
+  maintenance: ['release/*', 'v*.x'],
+  checks: [],
+  hooks: { before: [], after: [] },
+};
+const project = { release } as unknown as Project;
+
+describe('release branches', () => {
+  const cases: [branch: string, released: boolean, maintenance: boolean][] = [
+    ['main', true, false],
+    ['release/1.x', true, true],
+    ['v1.x', true, true],
+    ['v1ax', false, false],
+    ['my-release/1', false, false],
+    ['topic', false, false],
+  ];
+  for (const [branch, released, maintenance] of cases) {
+    it(`${branch} is ${released ? '' : 'not '}released${maintenance ? ', for older versions' : ''}`, () => {
+      assert.equal(isReleaseBranch(project, branch), released);
+      assert.equal(isMaintenanceBranch(project, branch), maintenance);
+    });
+  }
+
+  it('the work tree’s problems are all told', () => {
+    const tree = { head: 'abc', branch: 'topic', changes: ['a', 'b', 'c', 'd', 'e', 'f', 'g'] };
+    const found = workTreeProblems(project, tree);
+    assert.deepEqual(
+      found.map(({ code }) => code),
+      ['wrong-branch', 'dirty-tree'],
+    );
+    assert.match(found[1]!.message, /a, b, c, d, e and 2 more/);
+    assert.deepEqual(workTreeProblems(project, { head: 'abc', branch: 'v1.x', changes: [] }), []);
+  });
+});
+
+describe('what a tag records', () => {
+  const record: ReleaseRecord = {
+    image: 'ghcr.io/me/app:v1.2.0',
+    digest: 'sha256:index',
+    platforms: { 'linux/amd64': 'sha256:amd', 'linux/arm64': 'sha256:arm' },
+    baseImage: 'node:24@sha256:base',
+  };
+
+  it('is read back as it was written', () => {
+    assert.deepEqual(parseReleaseTag(releaseTagMessage('v1.2.0', record)), record);
+    assert.equal(parseReleaseTag('v1.2.0\n\nwritten by hand\n'), undefined);
+    const older = parseReleaseTag('v1.0.0\n\nImage: a:v1\nImage-Digest: sha256:x\n');
+    assert.deepEqual(older, { image: 'a:v1', digest: 'sha256:x', platforms: {} });
+  });
+
+  const builds: [string, string, Record<string, string>, boolean][] = [
+    ['the index itself', 'sha256:index', {}, true],
+    ['one of its platforms', 'sha256:arm', { 'linux/arm64': 'sha256:arm' }, true],
+    [
+      'a new index of the same platforms',
+      'sha256:new',
+      { 'linux/amd64': 'sha256:amd', 'linux/arm64': 'sha256:arm' },
+      true,
+    ],
+    [
+      'an index with one platform changed',
+      'sha256:new',
+      { 'linux/amd64': 'sha256:amd', 'linux/arm64': 'sha256:x' },
+      false,
+    ],
+    ['a platform that was not released', 'sha256:s390', { 'linux/s390x': 'sha256:s390' }, false],
+    ['something of unknown platforms', 'sha256:new', {}, false],
+  ];
+  for (const [name, id, platforms, expected] of builds) {
+    it(`${name} ${expected ? 'is' : 'is not'} the released image`, () => {
+      assert.equal(isReleasedImage(record, { id, platforms }), expected);
+    });
+  }
+
+  it('a difference is named: platform, base image, builder, provenance', () => {
+    const image = { id: 'sha256:x', platforms: { 'linux/amd64': 'sha256:x' } };
+    const differ = (more: object) =>
+      rebuildDifference({ record, image, baseImage: record.baseImage, ...more });
+    assert.match(
+      differ({ image: { id: 'sha256:x', platforms: { 'linux/riscv64': 'sha256:x' } } }),
+      /linux\/riscv64/,
+    );
+    assert.match(
+      differ({ baseImage: 'node:24@sha256:other' }),
+      /was node:24@sha256:base, here it is node:24@sha256:other/,
+    );
+    assert.match(differ({}), /the builder differs/);
+  });
+});
+
+describe('what is tried again', () => {
+  const cases: [message: string, again: boolean][] = [
+    ['received unexpected HTTP status: 503 Service Unavailable', true],
+    ['unexpected status from POST request to http://r/v2/: 500 Internal Server Error', true],
+    ['toomanyrequests: You have reached your pull rate limit', true],
+    ['429 Too Many Requests', true],
+    ['dial tcp: lookup registry.example: no such host', true],
+    ['lookup r on 127.0.0.11:53: server misbehaving', true],
+    ['dial tcp 127.0.0.1:5000: connect: connection refused', true],
+    ['read: connection reset by peer', true],
+    ['net/http: TLS handshake timeout', true],
+    ['unauthorized: authentication required', false],
+    ['denied: requested access to the resource is denied', false],
+    ['401 Unauthorized (after 500 ms)', false],
+    ['no space left on device', false],
+    ['manifest blob unknown', false],
+    ['failed to push v1.500.0', false],
+  ];
+  for (const [message, again] of cases) {
+    it(`${message}: ${again ? 'again' : 'not again'}`, () => {
+      assert.equal(transientReason(message) !== undefined, again);
+    });
+  }
+});
+
+describe('taking an entry out of the notes', () => {
+  const before = '# Notes\n\nIntro.\n\n## [v1.0.0]\n\n- one\n';
+  const after = '# Notes\n\nIntro.\n\n## [v1.1.0]\n\n- two\n\n## [v1.0.0]\n\n- one\n';
+
+  it('leaves what was there, and what others added above and below', () => {
+    assert.equal(withoutInsertion(after, before, after), before);
+    const edited = after.replace('Intro.', 'Intro, longer.').replace('- one', '- one, explained');
+    assert.equal(
+      withoutInsertion(edited, before, after),
+      before.replace('Intro.', 'Intro, longer.').replace('- one', '- one, explained'),
+    );
+  });
+
+  it('gives up on an entry that was edited, or copied', () => {
+    assert.equal(withoutInsertion(after.replace('- two', '- two and a half'), before, after), undefined);
+    assert.equal(withoutInsertion(after + after, before, after), undefined);
+  });
+
+  it('has nothing to do where the entry is gone, or was there before the release', () => {
+    assert.equal(withoutInsertion(before, before, after), before);
+    assert.equal(withoutInsertion(after, after, after), after);
+  });
+});
+
+it('a tag that names another commit on the remote is found, other tags are not', () => {
+  const tags = [
+    { name: 'v1.0.0', commit: 'aaaaaaaaaa', merged: true },
+    { name: 'v1.1.0', commit: 'bbbbbbbbbb', merged: true },
+    { name: 'nightly', commit: 'cccccccccc', merged: true },
+    { name: 'v1.2.0', commit: 'dddddddddd', merged: true },
+  ];
+  const remote = {
+    branches: new Map<string, string>(),
+    tags: new Map([
+      ['v1.0.0', 'aaaaaaaaaa'],
+      ['v1.1.0', '1111111111'],
+      ['nightly', '2222222222'],
+    ]),
+  };
+  const [found, ...others] = movedTags(project, tags, remote);
+  assert.match(found!.message, /v1\.1\.0 is at bbbbbbb here and at 1111111 on origin/);
+  assert.deepEqual(others, []);
+});
+
+it('disk space: half as much again as the last image, never less than 64 MiB', () => {
+  assert.equal(spaceNeeded(0), 64 * 2 ** 20);
+  assert.equal(spaceNeeded(200 * 2 ** 20), 300 * 2 ** 20);
+});

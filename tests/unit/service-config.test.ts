@@ -1,0 +1,240 @@
+// The layered loader: each layer wins over the next, each value knows its layer, and every way of getting
+// a file or a variable wrong has its own message. Runs without an engine, on the tasks' Node.
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import {
+  ConfigError,
+  effectiveValues,
+  loadConfig,
+  type Problem,
+  variableName,
+} from '../../service/config.ts';
+import { DATA_FORMAT } from '../../service/identity.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const folders: string[] = [];
+after(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+/** A config folder with the given files; objects are written as JSON, strings as they are. */
+function configFolder(files: Record<string, object | string>): (name: string) => string {
+  const folder = mkdtempSync(join(tmpdir(), 'synapse-config-'));
+  folders.push(folder);
+  for (const [name, content] of Object.entries(files)) {
+    writeFileSync(join(folder, name), typeof content === 'string' ? content : JSON.stringify(content));
+  }
+  return (name) => join(folder, name);
+}
+
+function problemsOf(configPath: string, env: Record<string, string> = {}): readonly Problem[] {
+  try {
+    loadConfig({ configPath, env });
+  } catch (error) {
+    assert(error instanceof ConfigError);
+    return error.problems;
+  }
+  return assert.fail('the configuration was accepted');
+}
+
+test('variable over environment file over base file over default, and each value names its layer', () => {
+  const at = configFolder({
+    'synapse.json': { log: { level: 'WARN' }, semantic: { chunk_size: 900 }, metrics: { retention_days: 7 } },
+    'synapse_prod.json': { log: { level: 'ERROR' }, semantic: { chunk_size: 800 } },
+  });
+  const env = { SYNAPSE_LOG__LEVEL: 'DEBUG' };
+  const { config, origins } = loadConfig({ configPath: at('synapse_prod.json'), env });
+  assert.equal(config.log.level, 'DEBUG');
+  assert.equal(origins['log.level'], 'environment variable SYNAPSE_LOG__LEVEL');
+  assert.equal(config.semantic.chunk_size, 800);
+  assert.equal(origins['semantic.chunk_size'], at('synapse_prod.json'));
+  assert.equal(config.metrics.retention_days, 7);
+  assert.equal(origins['metrics.retention_days'], at('synapse.json'));
+  assert.equal(config.server.port, 8002);
+  assert.equal(origins['server.port'], 'default');
+});
+
+test('every key is listed with value, origin, variable and a description', () => {
+  const at = configFolder({ 'synapse.json': {} });
+  const values = effectiveValues(loadConfig({ configPath: at('synapse.json') }));
+  assert(values.length >= 12);
+  for (const value of values) assert(value.description.length > 10, `${value.path} has no description`);
+  const mode = values.find(({ path }) => path === 'automatic_learning.mode');
+  assert.equal(mode?.value, 'moderate');
+  assert.equal(mode.variable, 'SYNAPSE_AUTOMATIC_LEARNING__MODE');
+});
+
+test('variables are parsed by the type of their key', () => {
+  const at = configFolder({ 'synapse.json': {} });
+  const env = {
+    SYNAPSE_SERVER__PORT: '9000',
+    SYNAPSE_METRICS__ENABLED: 'false',
+    SYNAPSE_SERVER__ALLOWED_HOSTS: 'pi.local, 192.168.1.20',
+    SYNAPSE_AUTOMATIC_LEARNING__MODE: 'Aggressive',
+  };
+  const { config } = loadConfig({ configPath: at('synapse.json'), env });
+  assert.equal(config.server.port, 9000);
+  assert.equal(config.metrics.enabled, false);
+  assert.deepEqual(config.server.allowed_hosts, ['pi.local', '192.168.1.20']);
+  assert.equal(config.automatic_learning.mode, 'aggressive');
+});
+
+test('SYNAPSE_ENV and LOG_LEVEL are short names, and the long name of the same key wins', () => {
+  const at = configFolder({ 'synapse.json': {} });
+  const short = { SYNAPSE_ENV: 'prod', LOG_LEVEL: 'debug' };
+  const { config, origins } = loadConfig({ configPath: at('synapse.json'), env: short });
+  assert.equal(config.environment, 'prod');
+  assert.equal(config.log.level, 'DEBUG');
+  assert.equal(origins['log.level'], 'environment variable LOG_LEVEL');
+  const both = loadConfig({ configPath: at('synapse.json'), env: { ...short, SYNAPSE_LOG__LEVEL: 'ERROR' } });
+  assert.equal(both.config.log.level, 'ERROR');
+});
+
+test('an empty variable counts as not set, and the variables of the image are no keys', () => {
+  const at = configFolder({ 'synapse.json': {} });
+  const env = {
+    LOG_LEVEL: '',
+    SYNAPSE_SERVER__PORT: '',
+    SYNAPSE_TOKEN: 'secret',
+    SYNAPSE_VERSION: 'v1.0.0',
+    SYNAPSE_REVISION: 'abc',
+    SYNAPSE_CONFIG_PATH: at('synapse.json'),
+    PATH: '/bin',
+  };
+  assert.equal(loadConfig({ env }).config.server.port, 8002);
+});
+
+test('an unknown key is refused with file, line, key path and the nearest valid key', () => {
+  const at = configFolder({
+    'synapse.json': '{\n  "automatic_learning": {\n    "mod": "moderate"\n  }\n}\n',
+  });
+  const [problem] = problemsOf(at('synapse.json'));
+  assert.equal(problem?.where, `${at('synapse.json')}:3:5`);
+  assert.equal(problem.path, 'automatic_learning.mod');
+  assert.equal(problem.hint, 'did you mean "automatic_learning.mode"?');
+});
+
+test('a key in the wrong section is refused with the section it belongs to', () => {
+  const at = configFolder({ 'synapse.json': { chunk_size: 500 } });
+  assert.equal(problemsOf(at('synapse.json'))[0]?.hint, 'did you mean "semantic.chunk_size"?');
+});
+
+test('a wrong type is refused with what was expected and what it is', () => {
+  const at = configFolder({
+    'synapse.json': { server: { port: 'http', allowed_hosts: [1] }, metrics: true },
+  });
+  const problems = problemsOf(at('synapse.json'));
+  assert.match(problems[0]!.message, /expected number.*the value is "http"/);
+  assert.equal(problems[1]!.path, 'server.allowed_hosts.0');
+  assert.match(problems[2]!.message, /expected an object, found boolean/);
+});
+
+test('a value out of bounds or outside its choices is refused with the nearest choice', () => {
+  const at = configFolder({ 'synapse.json': { server: { port: 70000 }, log: { level: 'DEBUGG' } } });
+  const problems = problemsOf(at('synapse.json'));
+  assert.match(problems[0]!.message, /<=65535; the value is 70000/);
+  assert.equal(problems[1]!.hint, 'did you mean "DEBUG"?');
+});
+
+test('values that only contradict each other across layers are refused with the layer at fault', () => {
+  const at = configFolder({ 'synapse.json': { semantic: { chunk_size: 500, chunk_overlap: 100 } } });
+  const [problem] = problemsOf(at('synapse.json'), { SYNAPSE_SEMANTIC__CHUNK_OVERLAP: '500' });
+  assert.equal(problem?.path, 'semantic.chunk_overlap');
+  assert.equal(problem.where, 'environment variable SYNAPSE_SEMANTIC__CHUNK_OVERLAP');
+});
+
+test('a misspelt variable and a variable of the wrong type are refused, with the nearest name', () => {
+  const at = configFolder({ 'synapse.json': {} });
+  const env = { SYNAPSE_SERVER__PRT: '1', SYNAPSE_SERVER__PORT: 'many', SYNAPSE_CONFIG_PAHT: 'x' };
+  const problems = problemsOf(at('synapse.json'), env);
+  assert.equal(problems.length, 3);
+  assert.match(problems[0]!.message, /expected number.*"many"/);
+  assert.equal(problems[1]!.hint, 'did you mean "SYNAPSE_SERVER__PORT"?');
+  assert.equal(problems[2]!.hint, 'did you mean "SYNAPSE_CONFIG_PATH"?');
+});
+
+for (const [name, text, position, message] of [
+  ['a missing comma', '{\n  "log": {}\n  "metrics": {}\n}', '3:3', 'comma expected'],
+  ['a comment', '{\n  // no\n}', '2:3', 'comment'],
+  ['a trailing comma', '{ "log": {}, }', '1:14', 'expected'],
+  ['a file cut off in the middle', '{ "log": {', '1:11', 'close brace expected'],
+  ['an empty file', '', '1:1', 'value expected'],
+  ['a list', '[]', '1:1', 'expected a JSON object'],
+] as const) {
+  test(`${name} is refused with line and column`, () => {
+    const at = configFolder({ 'synapse.json': text });
+    const [problem] = problemsOf(at('synapse.json'));
+    assert.equal(problem?.where, `${at('synapse.json')}:${position}`);
+    assert(problem.message.includes(message), problem.message);
+  });
+}
+
+test('a key given twice is refused, because one of the two would be ignored', () => {
+  const at = configFolder({ 'synapse.json': '{"log": {"level": "INFO", "level": "DEBUG"}}' });
+  assert.equal(problemsOf(at('synapse.json'))[0]?.message, 'given twice');
+});
+
+test('a missing base or environment file is refused', () => {
+  const alone = configFolder({ 'synapse_prod.json': {} });
+  assert.equal(problemsOf(alone('synapse_prod.json'))[0]?.where, alone('synapse.json'));
+  const base = configFolder({ 'synapse.json': {} });
+  const [problem] = problemsOf(base('synapse_prod.json'));
+  assert.equal(problem?.where, base('synapse_prod.json'));
+  assert.match(problem.message, /no such file/);
+});
+
+test('all problems of all layers are reported at once, in one readable message', () => {
+  const at = configFolder({ 'synapse.json': { lgo: {} }, 'synapse_dev.json': '{ oops' });
+  try {
+    loadConfig({ configPath: at('synapse_dev.json'), env: { LOG_LEVEL: 'LOUD' } });
+    assert.fail('accepted');
+  } catch (error) {
+    assert(error instanceof ConfigError);
+    assert.equal(error.problems.length, 3);
+    assert.match(
+      error.message,
+      /3 problems\n.*synapse\.json:1:2: lgo: unknown key\n {4}hint: did you mean "log"\?/,
+    );
+  }
+});
+
+test('the shipped files are valid, and an overlay holds only what differs from the base', () => {
+  const folder = join(root, 'configs');
+  const base = loadConfig({ configPath: join(folder, 'synapse.json') });
+  for (const [name, environment, level, mode] of [
+    ['dev', 'dev', 'DEBUG', 'aggressive'],
+    ['prod', 'prod', 'INFO', 'moderate'],
+  ] as const) {
+    const file = join(folder, `synapse_${name}.json`);
+    const { config, origins } = loadConfig({ configPath: file });
+    assert.equal(config.environment, environment);
+    assert.equal(config.log.level, level);
+    assert.equal(config.automatic_learning.mode, mode);
+    const repeated = effectiveValues({ config, origins }).filter(
+      ({ path, value, origin }) =>
+        origin === file &&
+        path !== 'environment' &&
+        JSON.stringify(value) ===
+          JSON.stringify(effectiveValues(base).find((other) => other.path === path)?.value),
+    );
+    assert.deepEqual(repeated, []);
+  }
+});
+
+test('the JSON Schemas are what the loader checks, and a stale one fails the check', () => {
+  const command = ['--import', 'tsx/esm', join(root, 'tasks/schemas.ts'), '--check'];
+  const result = spawnSync(process.execPath, command, { cwd: root, encoding: 'utf8' });
+  assert.equal(result.status, 0, result.stderr);
+});
+
+test('the image label names the data format of the code', () => {
+  const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8');
+  assert.match(dockerfile, new RegExp(`org\\.synapse\\.data-format="${DATA_FORMAT}"`));
+  assert.equal(variableName('server.port'), 'SYNAPSE_SERVER__PORT');
+});

@@ -1,0 +1,138 @@
+// tasks/start.mjs: the sources joined once are what the sources are, always. Each test has a copy of the tasks, with a
+// node_modules of its own to keep the result in.
+import assert from 'node:assert/strict';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { type Outcome, REPOSITORY as ROOT, runProcess } from '../tasks/project.ts';
+
+const TASK = 'tasks/build-push.ts';
+const SUMMARY = /summary: '([^']+)'/;
+
+interface Copy {
+  root: string;
+  cache: string;
+  node: (...argv: string[]) => Promise<Outcome>;
+  /** Starts a task of the copy. */
+  run: (...argv: string[]) => Promise<Outcome>;
+  edit: (change: (text: string) => string) => void;
+}
+
+function copyOfTasks(t: TestContext): Copy {
+  const root = mkdtempSync(join(tmpdir(), 'start-'));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  for (const path of ['tasks', 'service/config', 'service/config.ts', 'package.json', 'tsconfig.json'])
+    cpSync(join(ROOT, path), join(root, path), { recursive: true });
+  mkdirSync(join(root, 'node_modules'));
+  for (const name of readdirSync(join(ROOT, 'node_modules')).filter((entry) => !entry.startsWith('.cache')))
+    symlinkSync(join(ROOT, 'node_modules', name), join(root, 'node_modules', name));
+  const node = (...argv: string[]) => runProcess(process.execPath, argv, { cwd: root });
+  const file = join(root, TASK);
+  return {
+    root,
+    cache: join(root, 'node_modules/.cache/release-flow'),
+    node,
+    run: (...argv) => node(join(root, 'tasks/start.mjs'), ...argv),
+    edit: (change) => writeFileSync(file, change(readFileSync(file, 'utf8'))),
+  };
+}
+
+test('started twice it is joined once, and says what it says by tsx', async (t) => {
+  const { node, cache, run } = copyOfTasks(t);
+  const byTsx = await node('--import', 'tsx/esm', TASK, '--help');
+  assert.match(byTsx.stdout, /Usage/);
+  for (let time = 0; time < 2; time += 1) {
+    const { code, stdout, stderr } = await run('build-push', '--help');
+    assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: byTsx.stdout, stderr: '' });
+  }
+  assert.equal(readdirSync(cache).length, 1);
+});
+
+test('a source that is another is what runs from then on', async (t) => {
+  const { run, edit, root } = copyOfTasks(t);
+  await run('build-push', '--help');
+  edit((text) => text.replace(SUMMARY, "summary: 'First.'"));
+  assert.match((await run('build-push', '--help')).stdout, /^First\./);
+  // Of the same length and, as after a restore, of the same time.
+  const time = new Date(1_700_000_000_000);
+  utimesSync(join(root, TASK), time, time);
+  await run('build-push', '--help');
+  edit((text) => text.replace(SUMMARY, "summary: 'Other.'"));
+  utimesSync(join(root, TASK), time, time);
+  assert.match((await run('build-push', '--help')).stdout, /^Other\./);
+});
+
+test('copied without a service, as another app does, it is joined too', async (t) => {
+  const { run, cache, root } = copyOfTasks(t);
+  rmSync(join(root, 'service'), { recursive: true });
+  assert.equal((await run('build-push', '--help')).code, 0);
+  assert.equal(readdirSync(cache).length, 1);
+});
+
+test('started many times at once before it is joined, each runs', async (t) => {
+  const { run, cache } = copyOfTasks(t);
+  const outcomes = await Promise.all(Array.from({ length: 4 }, () => run('build-push', '--help')));
+  assert.deepEqual(
+    outcomes.map(({ code }) => code),
+    [0, 0, 0, 0],
+  );
+  assert.equal(readdirSync(cache).length, 1, 'and nothing unfinished stays');
+});
+
+test('where nothing can be kept it runs all the same', async (t) => {
+  const { run, root } = copyOfTasks(t);
+  writeFileSync(join(root, 'node_modules/.cache'), 'a file');
+  const { code, stdout, stderr } = await run('build-push', '--help');
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /Usage: tsx tasks\/build-push\.ts/);
+});
+
+test('a source with a mistake is told with its file and line', async (t) => {
+  const { run, edit } = copyOfTasks(t);
+  edit((text) => `${text}\nconst = 1;\n`);
+  const { code, stderr } = await run('build-push', '--help');
+  assert.equal(code, 1);
+  assert.match(stderr, /build-push\.ts:\d+:\d+/);
+});
+
+test('what was not started for a week goes; what a task may still run from stays, however old', async (t) => {
+  const { run, edit, cache } = copyOfTasks(t);
+  const weekAgo = new Date(Date.now() - 8 * 24 * 3600 * 1000);
+  await run('build-push', '--help');
+  const [inUse = ''] = readdirSync(cache);
+  mkdirSync(join(cache, 'old'));
+  for (const name of [inUse, 'old']) utimesSync(join(cache, name), weekAgo, weekAgo);
+  await run('build-push', '--help');
+  edit((text) => text.replace(SUMMARY, "summary: 'Another.'"));
+  await run('build-push', '--help');
+  const left = readdirSync(cache);
+  assert.equal(left.length, 2);
+  assert.ok(left.includes(inUse));
+});
+
+test('every task has an npm script, and every such script names a task', async () => {
+  const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+    scripts: Record<string, string>;
+  };
+  const named = Object.values(scripts).flatMap((script) => /start\.mjs (\S+)/.exec(script)?.[1] ?? []);
+  const tasks = readdirSync(join(ROOT, 'tasks')).filter((file) => file.endsWith('.ts'));
+  assert.deepEqual([...new Set(named)].sort(), tasks.map((file) => file.slice(0, -3)).sort());
+});
+
+test('a task that there is not: exit 2, with those that there are', async (t) => {
+  const { run } = copyOfTasks(t);
+  const { code, stderr } = await run('relase');
+  assert.equal(code, 2);
+  assert.match(stderr, /Cannot start relase: expected one of .*release.*status/);
+});

@@ -1,0 +1,180 @@
+// The frame around every task: one JSON object on stdout whatever happens, the contract's exit codes, and
+// no secret in anything that is printed. Each case is a process of its own, since the frame owns the process.
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+import { searchPath } from '../../tasks/lib/child-environment.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+/** Runs a task whose `run` has the given body. */
+function runFrame(body: string, argv: string[] = []) {
+  const script = `import { runTask } from './tasks/lib/task.ts';
+    import { InterruptedError, TaskError, usageError } from './tasks/lib/errors.ts';
+    import { confirm } from './tasks/lib/prompt.ts';
+    import { log, registerSecret } from './tasks/lib/log.ts';
+    await runTask({ name: 'sail', summary: 'x', flags: {}, run: async () => { ${body} } }, process.argv.slice(1));`;
+  const options = ['--import', 'tsx/esm', '--input-type=module', '--eval', script, '--', ...argv];
+  const { status, stdout, stderr } = spawnSync(process.execPath, options, { cwd: ROOT, encoding: 'utf8' });
+  return { status, stdout, stderr };
+}
+
+const ENDS = [
+  {
+    name: 'done',
+    body: `return { data: { knots: 5 }, text: 'sailed' };`,
+    status: 0,
+    json: { ok: true, task: 'sail', dryRun: false, knots: 5 },
+  },
+  {
+    name: 'an answer that is "no"',
+    body: 'return { data: { wind: false }, exitCode: 1 };',
+    status: 1,
+    json: { ok: false, task: 'sail', dryRun: false, wind: false },
+  },
+  {
+    name: 'a failure',
+    body: `throw new TaskError('no wind', { code: 'calm', hint: 'wait' });`,
+    status: 1,
+    json: {
+      ok: false,
+      task: 'sail',
+      dryRun: false,
+      error: { code: 'calm', message: 'no wind', hint: 'wait' },
+    },
+  },
+  {
+    name: 'wrong usage',
+    body: `throw usageError('no such sea');`,
+    status: 2,
+    json: {
+      ok: false,
+      task: 'sail',
+      dryRun: false,
+      error: { code: 'usage', message: 'no such sea', hint: null },
+    },
+  },
+  {
+    name: 'an interruption',
+    body: `throw new InterruptedError('SIGTERM');`,
+    status: 143,
+    json: {
+      ok: false,
+      task: 'sail',
+      dryRun: false,
+      error: {
+        code: 'interrupted',
+        message: 'Interrupted by SIGTERM',
+        hint: 'run it again to go on: what was begun is finished, or cleared away, first',
+      },
+    },
+  },
+  {
+    name: 'an error that nobody foresaw',
+    body: `return null.x;`,
+    status: 1,
+    json: {
+      ok: false,
+      task: 'sail',
+      dryRun: false,
+      error: { code: 'unexpected', message: "Cannot read properties of null (reading 'x')", hint: null },
+    },
+  },
+  {
+    name: 'a refusal of the system',
+    body: `throw Object.assign(new Error('x'), { code: 'ENOSPC', errno: -28, syscall: 'write' });`,
+    status: 1,
+    json: {
+      ok: false,
+      task: 'sail',
+      dryRun: false,
+      error: {
+        code: 'enospc',
+        message: 'Cannot write: no space left on device',
+        hint: 'free some space and run the same command again',
+      },
+    },
+  },
+  {
+    name: 'an error outside the task’s own promise',
+    body: `setTimeout(() => { throw new Error('boom'); }, 5); await new Promise((done) => setTimeout(done, 5000));`,
+    status: 1,
+    json: {
+      ok: false,
+      task: 'sail',
+      dryRun: false,
+      error: { code: 'unexpected', message: 'boom', hint: null },
+    },
+  },
+  {
+    name: 'a promise that never settles',
+    body: 'await new Promise(() => {});',
+    status: 1,
+    json: {
+      ok: false,
+      task: 'sail',
+      dryRun: false,
+      error: { code: 'unexpected', message: 'the task waited for something that never came', hint: null },
+    },
+  },
+];
+
+for (const { name, body, status, json } of ENDS) {
+  test(`--json prints exactly one object: ${name}`, () => {
+    const outcome = runFrame(body, ['--json']);
+    assert.equal(outcome.stdout.trimEnd().split('\n').length, 1, outcome.stdout);
+    assert.deepEqual(JSON.parse(outcome.stdout), json);
+    assert.equal(outcome.status, status, outcome.stderr);
+  });
+}
+
+test('without --json the result alone is on stdout; errors and hints are on stderr, without colour', () => {
+  assert.deepEqual(runFrame(`log.step('casting off'); return { text: 'sailed' };`), {
+    status: 0,
+    stdout: 'sailed\n',
+    stderr: '→ casting off\n',
+  });
+  assert.deepEqual(runFrame(`throw new TaskError('no wind', { hint: 'wait\\nor row' });`), {
+    status: 1,
+    stdout: '',
+    stderr: '✗ no wind\n  hint: wait\n        or row\n',
+  });
+});
+
+test('a question without a terminal is not waited for: exit 2; --yes answers it', () => {
+  const unasked = runFrame(`await confirm('Cast off?'); return {};`, ['--json']);
+  assert.equal(unasked.status, 2);
+  assert.match(JSON.parse(unasked.stdout).error.hint, /--yes.*--dry-run/);
+  assert.equal(runFrame(`await confirm('Cast off?'); return {};`, ['--yes']).status, 0);
+});
+
+test('a dry run that held something back does not claim its result; one with nothing to do tells it', () => {
+  const held = runFrame(`log.would('hoist the sail'); log.done('hoisted'); return { text: 'sailed' };`, [
+    '--dry-run',
+  ]);
+  assert.deepEqual([held.stdout, held.stderr], ['', 'would hoist the sail\nDry run: nothing was changed.\n']);
+  assert.equal(runFrame(`return { text: 'at sea already' };`, ['--dry-run']).stdout, 'at sea already\n');
+});
+
+test('a secret is printed nowhere: not in progress, result, error or JSON', () => {
+  const secret = 'hunter2hunter2';
+  const body = `registerSecret('${secret}'); log.info('it is ${secret}');`;
+  for (const end of [
+    `return { data: { token: '${secret}' }, text: '${secret}' };`,
+    `throw new Error('${secret}');`,
+  ]) {
+    for (const argv of [[], ['--json'], ['--verbose']]) {
+      const { stdout, stderr } = runFrame(body + end, argv);
+      assert.ok(!`${stdout}${stderr}`.includes(secret), `${stdout}${stderr}`);
+      assert.match(`${stdout}${stderr}`, /\*\*\*/);
+    }
+  }
+});
+
+test('from cron, whose PATH is short, programs in the usual places are found; PATH itself comes first', () => {
+  assert.equal(searchPath('/usr/bin:/bin').split(':').slice(0, 3).join(':'), '/usr/bin:/bin:/usr/local/bin');
+  assert.ok(searchPath('/mine:/usr/local/bin').startsWith('/mine:/usr/local/bin:'));
+  assert.ok(searchPath().startsWith('/usr/local/bin:'));
+});
