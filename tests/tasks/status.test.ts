@@ -218,8 +218,8 @@ test('status, on the real engine', async (t) => {
 
   await t.test('crash-looping: told apart from stopped', async () => {
     await replaceContainer(project, 'dev', { illness: 'crash' });
-    await waitForContainer(dev, '{{.RestartCount}}', /^[1-9]/);
-    await waitForContainer(dev, '{{.State.Status}}', /restarting/);
+    // Three restarts in a minute are a loop also at a moment when the container happens to run.
+    await waitForContainer(dev, '{{.RestartCount}}', /^([3-9]|\d\d)/);
     const { code, report } = await status();
     assert.equal(code, 1);
     assert.equal(report.environments.dev.mood, 'crash-looping');
