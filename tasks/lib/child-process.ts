@@ -19,7 +19,24 @@ export function ended(child: ChildProcess): Promise<{ exitCode: number; stderr: 
   });
   return new Promise((resolve) => {
     const settle = (exitCode: number) => resolve({ exitCode, stderr: redact(stderr) });
-    child.once('error', () => settle(127));
+    child.once('error', (error) => {
+      stderr ||= whyNotStarted([child.spawnfile], error);
+      settle(127);
+    });
     child.once('close', (code) => settle(code ?? 1));
   });
+}
+
+/** In words, for what a shell would have said. */
+export function whyNotStarted([program]: Command, { code, message }: NodeJS.ErrnoException): string {
+  return `${program}: ${code === 'ENOENT' ? 'not found' : message}`;
+}
+
+/** Ends a process that leads its group, and the rest of the group with it. */
+export function killGroup(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-pid, signal);
+  } catch {
+    // It has just ended.
+  }
 }

@@ -5,7 +5,7 @@ import type { ChildProcess, StdioOptions, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { Duplex } from 'node:stream';
 import { childEnvironment } from './child-environment.ts';
-import { ended, launch } from './child-process.ts';
+import { ended, killGroup, launch, whyNotStarted } from './child-process.ts';
 import { type Command, describeCommand } from './command-text.ts';
 import { CommandError } from './errors.ts';
 import { interruptSignal, throwIfInterrupted } from './interrupt.ts';
@@ -33,6 +33,10 @@ export interface ProcessResult {
   stderr: string;
 }
 
+// A process that takes too long goes with its group. zx would look for its descendants by `ps`, which not every Debian
+// has, and fall over where there is none.
+$.kill = async (pid, signal = 'SIGTERM') => killGroup(Number(pid), signal);
+
 async function execute(command: Command, options: CommandOptions): Promise<ProcessResult> {
   throwIfInterrupted();
   log.detail(`$ ${describeCommand(command)}`);
@@ -41,6 +45,8 @@ async function execute(command: Command, options: CommandOptions): Promise<Proce
     // zx would go through a shell; handing spawn the array itself keeps every byte of every argument.
     spawn: ((_line: string, _argv: string[], spawnOptions: object) =>
       launch(command, spawnOptions)) as unknown as typeof spawn,
+    // Unused, but without them zx does nothing where it has found no bash.
+    ...{ shell: 'sh', prefix: '', postfix: '', quote: (word: string) => word },
     quiet: true,
     nothrow: true,
     // Its own process group: Ctrl-C reaches the task, and the task decides what happens to the child.
@@ -59,10 +65,15 @@ async function execute(command: Command, options: CommandOptions): Promise<Proce
 function result(command: Command, output: ProcessOutput, options: CommandOptions): ProcessResult {
   const spawnError = output.cause as NodeJS.ErrnoException | null;
   const killed = output.signal ? 128 + constants.signals[output.signal] : 127;
-  const exitCode = spawnError?.code === 'ENOENT' ? 127 : (output.exitCode ?? killed);
+  const unstarted = spawnError ? `${whyNotStarted(command, spawnError)}\n` : '';
+  const exitCode = spawnError ? 127 : (output.exitCode ?? killed);
   const timedOut = options.timeoutMs && output.signal ? `no answer within ${options.timeoutMs} ms\n` : '';
-  const missing = spawnError?.code === 'ENOENT' ? `${command[0]}: not found\n` : '';
-  return { ok: exitCode === 0, exitCode, stdout: output.stdout, stderr: timedOut + missing + output.stderr };
+  return {
+    ok: exitCode === 0,
+    exitCode,
+    stdout: output.stdout,
+    stderr: timedOut + unstarted + output.stderr,
+  };
 }
 
 async function mustSucceed(command: Command, options: CommandOptions): Promise<string> {
