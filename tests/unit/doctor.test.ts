@@ -2,10 +2,10 @@
 // a network file system, a route in the way. What would be lost: a machine that is called fit and is not.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { EngineInfo } from '../../tasks/lib/docker/engine-info.ts';
 import { overlaps, parseRoutes } from '../../tasks/lib/doctor/addresses.ts';
 import { CAPACITY_CHECKS } from '../../tasks/lib/doctor/capacity-checks.ts';
 import { failed, gather, ok, warning } from '../../tasks/lib/doctor/check.ts';
-import type { EngineAnswers } from '../../tasks/lib/doctor/engine-answers.ts';
 import { ENGINE_CHECKS } from '../../tasks/lib/doctor/engine-checks.ts';
 import { CHECKS } from '../../tasks/lib/doctor/examine.ts';
 import type { Facts } from '../../tasks/lib/doctor/facts.ts';
@@ -13,7 +13,7 @@ import { LIVE_CHECKS } from '../../tasks/lib/doctor/live-checks.ts';
 import { findSecrets } from '../../tasks/lib/doctor/secrets.ts';
 import { judgeFileSystem } from '../../tasks/lib/doctor/storage-checks.ts';
 
-const INFO: EngineAnswers['info'] = {
+const INFO: EngineInfo = {
   version: '26.1.5+dfsg1',
   architecture: 'aarch64',
   cpus: 4,
@@ -21,7 +21,8 @@ const INFO: EngineAnswers['info'] = {
   cgroup: '2',
   limits: { memory: true, swap: true, cpu: true, pids: true },
   warnings: [],
-  root: '/var/lib/docker',
+  containerdStore: true,
+  dataRoot: '/var/lib/docker',
 };
 
 const CONTAINER = { id: 'c1', name: 'app-prod', state: 'running', memoryLimit: 3 * 2 ** 30 };
@@ -33,7 +34,7 @@ const STATS = (limit: number) => ({
 /** Facts of a well machine, with what a test changes. */
 function machine(
   change: {
-    info?: Partial<EngineAnswers['info']>;
+    info?: Partial<EngineInfo>;
     answers?: Record<string, unknown>;
     cpus?: string;
     containers?: object[];

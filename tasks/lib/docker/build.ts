@@ -10,7 +10,8 @@ import { log } from '../log.ts';
 import { type Project, variable } from '../project.ts';
 import { session } from '../session.ts';
 import { withWorkDirectory } from '../work-directory.ts';
-import { docker, type EngineInfo, type Image, inspectImage } from './images.ts';
+import type { EngineInfo } from './engine-info.ts';
+import { docker, type Image, inspectImage } from './images.ts';
 import { archivePlatforms } from './oci-archive.ts';
 
 export interface BuildRequest {

@@ -10,45 +10,6 @@ export function docker(...argv: string[]): Command {
   return ['docker', ...(context ? ['--context', context] : []), ...argv];
 }
 
-export interface EngineInfo {
-  version: string;
-  /** GOARCH-like name of the engine's machine, e.g. `x86_64`, `aarch64`. */
-  architecture: string;
-  cpus: number;
-  /** Bytes. */
-  memory: number;
-  /** Images live in containerd: digests are real manifest digests and several platforms fit in one image. */
-  containerdStore: boolean;
-  /** Where the engine keeps its images, on its own machine. */
-  dataRoot: string;
-}
-
-/** @throws TaskError when no engine answers */
-export async function engineInfo(): Promise<EngineInfo> {
-  const answer = await probe(docker('info', '--format', '{{json .}}'), { timeoutMs: 30_000 });
-  const { z } = await import('#zod');
-  const schema = z.object({
-    ServerVersion: z.string().min(1),
-    Architecture: z.string(),
-    NCPU: z.number(),
-    MemTotal: z.number(),
-    DriverStatus: z.array(z.array(z.string())).nullish(),
-    DockerRootDir: z.string().default(''),
-  });
-  const parsed = schema.safeParse(parseJson(answer.stdout));
-  if (!answer.ok || !parsed.success) throw engineDown(answer.stderr);
-  const { ServerVersion, Architecture, NCPU, MemTotal, DriverStatus, DockerRootDir } = parsed.data;
-  return {
-    version: ServerVersion,
-    architecture: Architecture,
-    cpus: NCPU,
-    memory: MemTotal,
-    containerdStore:
-      DriverStatus?.some(([, value]) => value?.startsWith('io.containerd.snapshotter')) ?? false,
-    dataRoot: DockerRootDir,
-  };
-}
-
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);

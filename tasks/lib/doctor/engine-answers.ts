@@ -3,52 +3,9 @@ import type { AskEngine } from '../docker/engine-api.ts';
 import { imageName, type Project } from '../project.ts';
 
 export interface EngineAnswers {
-  info: {
-    version: string;
-    /** `x86_64`, `aarch64`, … */
-    architecture: string;
-    cpus: number;
-    memory: number;
-    cgroup: string;
-    /** What the kernel lets the engine enforce. */
-    limits: { memory: boolean; swap: boolean; cpu: boolean; pids: boolean };
-    warnings: string[];
-    root: string;
-  };
   networks: { id: string; name: string; subnets: string[]; bridge: string }[];
   listed: { id: string; name: string; project: string; labels: Record<string, string>; ports: number[] }[];
   images: { id: string; names: string[]; labels: Record<string, string> }[];
-}
-
-export async function readInfo(ask: AskEngine): Promise<EngineAnswers['info']> {
-  const { z } = await import('#zod');
-  const flag = z.boolean().default(false);
-  const answer = z
-    .object({
-      ServerVersion: z.string(),
-      Architecture: z.string(),
-      NCPU: z.number(),
-      MemTotal: z.number(),
-      CgroupVersion: z.string().default('1'),
-      MemoryLimit: flag,
-      SwapLimit: flag,
-      CpuCfsQuota: flag,
-      PidsLimit: flag,
-      Warnings: z.array(z.string()).nullish(),
-      DockerRootDir: z.string().default(''),
-    })
-    .parse(await ask('/info'));
-  const { MemoryLimit: memory, SwapLimit: swap, CpuCfsQuota: cpu, PidsLimit: pids } = answer;
-  return {
-    version: answer.ServerVersion,
-    architecture: answer.Architecture,
-    cpus: answer.NCPU,
-    memory: answer.MemTotal,
-    cgroup: answer.CgroupVersion,
-    limits: { memory, swap, cpu, pids },
-    warnings: answer.Warnings ?? [],
-    root: answer.DockerRootDir,
-  };
 }
 
 const BRIDGE = 'com.docker.network.bridge.name';

@@ -4,16 +4,17 @@ import { resolvedConfig } from '../docker/compose-config.ts';
 import { type ComposeService, parseServices } from '../docker/compose-schema.ts';
 import type { Container } from '../docker/containers.ts';
 import type { AskEngine } from '../docker/engine-api.ts';
+import { type EngineInfo, readInfo } from '../docker/engine-info.ts';
 import { engineEndpoint, isLocalEndpoint } from '../docker/reach.ts';
 import { type Project, variable } from '../project.ts';
 import { type ReleaseTag, releaseTags } from '../release/release-tags.ts';
 import { projectContainersOf } from '../status/engine-facts.ts';
-import { type EngineAnswers, readImages, readInfo, readListed, readNetworks } from './engine-answers.ts';
+import { type EngineAnswers, readImages, readListed, readNetworks } from './engine-answers.ts';
 
 export interface Facts {
   project: Project;
   ask: AskEngine;
-  info: () => Promise<EngineAnswers['info']>;
+  info: () => Promise<EngineInfo>;
   networks: () => Promise<EngineAnswers['networks']>;
   /** Every container of the engine, in short. */
   listed: () => Promise<EngineAnswers['listed']>;

@@ -108,7 +108,7 @@ function places(project: Project, engineRoot: string | undefined): string[] {
 
 async function disk(facts: Facts): Promise<Finding> {
   if (!(await facts.isLocal())) return unchecked(ELSEWHERE);
-  const root = process.platform === 'linux' ? (await facts.info()).root : undefined;
+  const root = process.platform === 'linux' ? (await facts.info()).dataRoot : undefined;
   const found = await Promise.all(
     places(facts.project, root).map(async (place) => {
       const there = await nearest(place);

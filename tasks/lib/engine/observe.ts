@@ -2,7 +2,7 @@
 // contexts count), and changes nothing.
 import { readdir, stat } from 'node:fs/promises';
 import { probe } from '../command.ts';
-import { engineInfo } from '../docker/images.ts';
+import { engineInfo } from '../docker/engine-info.ts';
 import { TaskError } from '../errors.ts';
 import { readIfPresent } from '../files.ts';
 import { STANDARD_PLACE } from './daemon.ts';

@@ -5,8 +5,9 @@ import { projectContainers } from '../docker/compose.ts';
 import { resolvedConfig } from '../docker/compose-config.ts';
 import { parseResolved } from '../docker/compose-schema.ts';
 import { inspectContainers } from '../docker/containers.ts';
+import { engineInfo } from '../docker/engine-info.ts';
 import { askHealth } from '../docker/health.ts';
-import { engineInfo, inspectImage } from '../docker/images.ts';
+import { inspectImage } from '../docker/images.ts';
 import { overlaps } from '../doctor/addresses.ts';
 import type { LegacyDescription } from '../migrate-schema.ts';
 import {

@@ -1,7 +1,7 @@
 // Is there room for a release: the exported tree and the image archive below the project, the image in the
 // engine's storage? A build that runs out of space half-way costs minutes and says so badly.
 import { statfs } from 'node:fs/promises';
-import type { EngineInfo } from '../docker/images.ts';
+import type { EngineInfo } from '../docker/engine-info.ts';
 import { TaskError } from '../errors.ts';
 import type { Project } from '../project.ts';
 import { session } from '../session.ts';

@@ -2,7 +2,8 @@
 // tried before they get their name.
 import { type BuiltImage, buildCommit, buildImage } from '../docker/build.ts';
 import { candidateReference, removeCandidates, tryCandidate } from '../docker/candidate.ts';
-import { type EngineInfo, inspectImage, tagImage } from '../docker/images.ts';
+import type { EngineInfo } from '../docker/engine-info.ts';
+import { inspectImage, tagImage } from '../docker/images.ts';
 import { TaskError } from '../errors.ts';
 import { resolveRevision, sourceUrl } from '../git.ts';
 import { uninterrupted } from '../interrupt.ts';

@@ -2,7 +2,8 @@
 // its remedy; asking changes nothing.
 import { verifyCompose } from '../docker/compose.ts';
 import { composeServices, verifyServices } from '../docker/compose-config.ts';
-import { type EngineInfo, engineInfo, inspectImage } from '../docker/images.ts';
+import { type EngineInfo, engineInfo } from '../docker/engine-info.ts';
+import { inspectImage } from '../docker/images.ts';
 import { combinedError, TaskError } from '../errors.ts';
 import { isShallow, localTags, workTree } from '../git.ts';
 import { imageReference, type Project, variable } from '../project.ts';

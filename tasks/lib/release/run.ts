@@ -2,7 +2,8 @@
 // after it can be repeated, and is, by the next run if this one dies.
 import { buildCommit } from '../docker/build.ts';
 import { candidateReference, tryCandidate } from '../docker/candidate.ts';
-import { type EngineInfo, inspectImage } from '../docker/images.ts';
+import type { EngineInfo } from '../docker/engine-info.ts';
+import { inspectImage } from '../docker/images.ts';
 import { combinedError } from '../errors.ts';
 import { shortHash, workTree } from '../git.ts';
 import { uninterrupted } from '../interrupt.ts';

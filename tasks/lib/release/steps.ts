@@ -2,7 +2,8 @@
 // by a run that died, and finds out by looking.
 import { buildCommit } from '../docker/build.ts';
 import { candidateReference, removeCandidates } from '../docker/candidate.ts';
-import { engineInfo, inspectImage, tagImage } from '../docker/images.ts';
+import { engineInfo } from '../docker/engine-info.ts';
+import { inspectImage, tagImage } from '../docker/images.ts';
 import { pushImage } from '../docker/registry.ts';
 import { TaskError } from '../errors.ts';
 import { resolveRevision, shortHash } from '../git.ts';
