@@ -81,6 +81,7 @@ async function runInImage(files: string[], image: string): Promise<Counts> {
     '--mount',
     mount,
     small,
+    ...(process.env.SOAK ? ['--env=SOAK'] : []),
     '--workdir=/project',
   ];
   const node = ['node', '--test', '--test-concurrency=2', '--test-reporter=spec'];
@@ -106,7 +107,8 @@ const withoutEngine = runHere(chosen('unit'));
 const engine = suites.some((suite) => suite !== 'unit') ? await bringUpEngine() : undefined;
 const results = [await withoutEngine];
 if (engine) {
-  results.push(await runInImage(chosen('service'), engine.baseImage));
+  const forSoak = suites.includes('soak') ? testFiles('service').filter((file) => file.includes('kill')) : [];
+  results.push(await runInImage([...new Set([...chosen('service'), ...forSoak])], engine.baseImage));
   results.push(await runHere([...chosen('tasks'), ...chosen('soak')]));
   await engine.stop();
 }

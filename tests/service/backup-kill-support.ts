@@ -1,0 +1,25 @@
+// What the tests share that kill the backup program: when, how often, and what must be true afterwards.
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { names, type Places, startProgram, verify } from './backup-support.ts';
+
+export const ROUNDS = process.env.SOAK ? 60 : 10;
+export const isArchive = (name: string) => /^synapse-.*\.tar\.zst$/.test(name);
+
+/** Kills a command `ms` after it started. */
+export async function killAfter(command: string, options: object, ms: number) {
+  const running = startProgram(command, options);
+  const timer = setTimeout(() => running.child.kill('SIGKILL'), ms);
+  const outcome = await running.ended;
+  clearTimeout(timer);
+  return outcome;
+}
+
+/** Every archive has a record that is right about it, and those of before are there. */
+export async function verifyState(places: Places, before: readonly string[], context: string): Promise<void> {
+  const archives = names(places).filter(isArchive);
+  for (const archive of before) assert.ok(archives.includes(archive), `${context}: ${archive} is gone`);
+  for (const archive of archives) assert.ok(existsSync(join(places.backups, `${archive}.json`)), context);
+  for (const verdict of await verify(places)) assert.ok(verdict.ok, `${context}: ${verdict.problems}`);
+}
