@@ -16,6 +16,18 @@ export async function killAfter(command: string, options: object, ms: number) {
   return outcome;
 }
 
+/** Kills a command as soon as the archives' directory has no more than so many entries. */
+export async function killOnce(left: number, places: Places, command: string, options: object) {
+  const running = startProgram(command, options);
+  let over = false;
+  const outcome = running.ended.finally(() => {
+    over = true;
+  });
+  while (!over && names(places).length > left) await new Promise((resolve) => setImmediate(resolve));
+  running.child.kill('SIGKILL');
+  return outcome;
+}
+
 /** Every archive has a record that is right about it, and those of before are there. */
 export async function verifyState(places: Places, before: readonly string[], context: string): Promise<void> {
   const archives = names(places).filter(isArchive);
