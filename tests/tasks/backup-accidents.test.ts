@@ -28,16 +28,16 @@ const execute = promisify(execFile);
 
 /** Journal steps of a restore at which it is killed, and what the next run makes of it. */
 const KILLS: [point: string, outcome: 'old' | 'new'][] = [
+  ['unpack/recorded', 'old'],
+  ['backup/recorded', 'old'],
   ['stop/recorded', 'old'],
   ['swap/recorded', 'old'],
   ['start/recorded', 'new'],
+  ['finish/recorded', 'new'],
   ['close', 'new'],
 ];
-/** The rest of the matrix, in the soak. */
+/** Just before the same records: in the soak. */
 const MORE_KILLS: typeof KILLS = [
-  ['unpack/recorded', 'old'],
-  ['backup/recorded', 'old'],
-  ['finish/recorded', 'new'],
   ['unpack', 'old'],
   ['stop', 'old'],
   ['backup', 'old'],
