@@ -7,22 +7,6 @@ import { join } from 'node:path';
 import { docker, type Outcome, type TestProject } from './project.ts';
 import type { Registry } from './registry.ts';
 
-/** Mulberry32: the same seed draws the same numbers. */
-export function randomNumbers(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-/** SEED=… repeats a run; else a new one, to be printed. */
-export function chosenSeed(): number {
-  return process.env.SEED ? Number(process.env.SEED) : Math.floor(Math.random() * 2 ** 31);
-}
-
 /** The processes that carry the mark of a run: everything that it started. */
 async function startedBy(root: string, pid: number): Promise<number[]> {
   const names = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { STEPS } from '../../tasks/lib/migrate/step-names.ts';
-import { chosenSeed, randomNumbers } from './accidents.ts';
+import { chosenSeed, randomNumbers } from '../random.ts';
 import type { LegacySetup } from './legacy.ts';
 import { tinyLegacy } from './legacy-tiny.ts';
 

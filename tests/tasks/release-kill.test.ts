@@ -3,15 +3,8 @@
 // a run; the soak runs the same with larger counts (SOAK=1).
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import {
-  type Accidents,
-  accident,
-  assertReleasedOnce,
-  chosenSeed,
-  completes,
-  KINDS,
-  randomNumbers,
-} from './accidents.ts';
+import { chosenSeed, randomNumbers } from '../random.ts';
+import { type Accidents, accident, assertReleasedOnce, completes, KINDS } from './accidents.ts';
 import { startRegistry } from './registry.ts';
 import { configure, smallProject } from './small-project.ts';
 

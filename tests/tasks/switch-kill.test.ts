@@ -1,9 +1,9 @@
 // A switch that is killed, or whose engine goes away half-way: the next run brings back what ran before, or
 // finishes what had already happened, and says so. Nothing is lost at any step, nor at any moment between.
 import assert from 'node:assert/strict';
-import { randomInt } from 'node:crypto';
 import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
+import { chosenSeed, randomNumbers } from '../random.ts';
 import { docker, type TestProject } from './project.ts';
 import {
   answerOf,
@@ -77,18 +77,18 @@ test('kill -9 at each step of a switch: what ran before runs again, or the switc
 });
 
 test('kill -9 at random moments: what ran before runs again, or the switch is whole', async (t) => {
-  const seed = Number(process.env.SEED ?? randomInt(2 ** 31));
-  const rounds = process.env.SOAK ? 100 : 20;
-  t.diagnostic(`SEED=${seed}, ${rounds} rounds`);
+  const seed = chosenSeed();
+  const wanted = process.env.SOAK ? 100 : 20;
+  t.diagnostic(`SEED=${seed}, ${wanted} kills`);
   console.log(`SEED=${seed}`);
-  const random = generator(seed);
+  const random = randomNumbers(seed);
   const project = await runningProject(t);
   await startBoth(project);
   const began = Date.now();
   await mustSwitch(project, 'prod', '--version', 'v1.0.1');
   const typicalMs = Date.now() - began;
   let before = await startBoth(project);
-  for (let kills = 0; kills < rounds; ) {
+  for (let kills = 0; kills < wanted; ) {
     const delay = random() * typicalMs;
     await t.test(`after ${delay.toFixed(0)} of ${typicalMs} ms`, async () => {
       let timer: NodeJS.Timeout | undefined;
@@ -103,17 +103,6 @@ test('kill -9 at random moments: what ran before runs again, or the switch is wh
     });
   }
 });
-
-/** Numbers from 0 to 1 that a seed repeats (mulberry32). */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** Fails like a client without an engine, from the nth command on that would change something. */
 const ENGINE_GONE = `

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Listed } from '../../tasks/lib/backup/program-schema.ts';
 import { isoWeek, type Keep, planRetention } from '../../tasks/lib/backup/retention.ts';
+import { chosenSeed, randomFrom } from '../random.ts';
 
 type State = 'proven' | 'unproven' | 'damaged' | 'adopted' | 'foreign';
 
@@ -113,21 +114,17 @@ describe('retention', () => {
   });
 
   it('for random archives and policies: never removes the last proven one, nothing foreign, and is stable', () => {
-    const seed = Number(process.env.SEED ?? Date.now() % 1e9);
+    const seed = chosenSeed();
     console.log(`SEED=${seed}`);
-    let state = seed || 1;
-    const random = (below: number) => {
-      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-      return state % below;
-    };
+    const { below, pick } = randomFrom(seed);
     const states: State[] = ['proven', 'proven', 'proven', 'unproven', 'damaged', 'adopted', 'foreign'];
     for (let round = 0; round < 300; round += 1) {
-      const times = new Set(Array.from({ length: random(30) }, () => 1_767_225_600 + random(90 * 86_400)));
+      const times = new Set(Array.from({ length: below(30) }, () => 1_767_225_600 + below(90 * 86_400)));
       const archives = [...times]
         .sort((a, b) => a - b)
-        .map((time) => archive(new Date(time * 1000).toISOString(), states[random(states.length)]));
+        .map((time) => archive(new Date(time * 1000).toISOString(), pick(states)));
       const rules = ['last', 'hourly', 'daily', 'weekly', 'monthly', 'yearly'] as const;
-      const policy = keep(Object.fromEntries(rules.map((rule) => [rule, random(4)])));
+      const policy = keep(Object.fromEntries(rules.map((rule) => [rule, below(4)])));
       const first = planRetention(archives, policy);
       const staying = archives.filter((one) => first.find((two) => two.archive === one.archive)!.keep);
       const proven = archives.filter(({ record }) => record?.source === 'created' && record.proof);

@@ -13,29 +13,14 @@ import { type Changes, collectChanges } from '../../tasks/lib/notes/changes.ts';
 import { type Commit, commitLogArguments, parseCommitLog } from '../../tasks/lib/notes/commits.ts';
 import { escapeLine } from '../../tasks/lib/notes/markdown.ts';
 import { renderEntry } from '../../tasks/lib/notes/notes.ts';
+import { type Choice, chosenSeed, randomFrom } from '../random.ts';
 
 const GOLDEN = new URL('./golden/', import.meta.url);
-const SEED = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));
+const SEED = chosenSeed();
 console.log(`# seed ${SEED} (SEED=${SEED} repeats this run)`);
 
-/** mulberry32: small, seeded, good enough to pick from lists. */
-function randomFrom(seed: number) {
-  let state = seed;
-  const next = () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-  const below = (n: number) => Math.floor(next() * n);
-  return { below, pick: <T>(list: readonly T[]): T => list[below(list.length)]! };
-}
-
 /** Runs a random test often; a failure names the seed of its round. */
-async function randomly(
-  rounds: number,
-  body: (random: ReturnType<typeof randomFrom>) => Promise<void> | void,
-) {
+async function randomly(rounds: number, body: (random: Choice) => Promise<void> | void) {
   for (let round = 0; round < rounds; round += 1) {
     try {
       await body(randomFrom(SEED + round));
@@ -181,7 +166,7 @@ interface Model {
 }
 
 /** A random history and, from replaying it forwards, the commits that must be told of. Newest first. */
-function randomHistory({ below, pick }: ReturnType<typeof randomFrom>): Model {
+function randomHistory({ below, pick }: Choice): Model {
   const history: Model['history'] = [];
   const inForce = new Map<string, boolean>();
   const reverts = new Map<string, string>();
@@ -289,7 +274,7 @@ const PIECES = [
   '## v1.2.0-rc.1',
 ];
 
-function randomFile({ below, pick }: ReturnType<typeof randomFrom>): Buffer {
+function randomFile({ below, pick }: Choice): Buffer {
   const lineEnd = pick(['\n', '\n', '\r\n', '\r']);
   const start = pick(['', '', '', '\uFEFF', `---${lineEnd}title: x${lineEnd}---${lineEnd}`]);
   const lines = Array.from({ length: below(14) }, () => pick(PIECES));

@@ -1,6 +1,5 @@
 // .env belongs to its user: a switch changes its own two values and not a byte besides.
 import assert from 'node:assert/strict';
-import { randomInt } from 'node:crypto';
 import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +7,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { dotenvFiles, dotenvPath, loadDotenv, updateDotenv } from '../../tasks/lib/dotenv.ts';
 import { editDotenv, parseDotenv, strangeLine } from '../../tasks/lib/dotenv-text.ts';
 import { session } from '../../tasks/lib/session.ts';
+import { chosenSeed, randomFrom } from '../random.ts';
 
 const set = { ACTIVE: 'prod' };
 
@@ -60,20 +60,15 @@ describe('editing .env', () => {
   });
 
   it('whatever the file says, other lines stay byte for byte and the value reads back', () => {
-    const seed = Number(process.env.SEED ?? randomInt(2 ** 31));
-    let state = seed;
-    const random = (below: number) => {
-      state = (Math.imul(state, 1103515245) + 12345) >>> 0;
-      return Math.floor((state / 2 ** 32) * below);
-    };
-    const pick = <T>(list: readonly T[]): T => list[random(list.length)]!;
+    const seed = chosenSeed();
+    const { below, pick } = randomFrom(seed);
     const piece = () =>
       pick(['A', 'ACTIVE', 'ACTIVE_X', 'export B', ' C ', '#ACTIVE', '']) +
       pick(['=', ' = ', '', '=="']) +
       pick(['1', '"x y"', "'z'", '"a # b" # c', 'v # w', '$X', 'ü', '""', "'", '`q`', '']);
     for (let round = 0; round < 3000; round += 1) {
       const end = pick(['\n', '\r\n']);
-      const lines = Array.from({ length: random(7) }, piece);
+      const lines = Array.from({ length: below(7) }, piece);
       const before = lines.join(end) + pick(['', end]);
       const after = editDotenv(before, set);
       const context = `SEED=${seed} round ${round}: ${JSON.stringify(before)} → ${JSON.stringify(after)}`;
