@@ -98,7 +98,7 @@ async function runInImage(files: string[], image: string): Promise<Counts> {
   return { passed: count('pass'), failed, skipped: count('skipped') + count('todo') };
 }
 
-// Docker's programs are in Go, and collect garbage for a tenth of the time that tests on two cores have.
+// Docker's programs are in Go: with fewer collections its client takes a fifth to a quarter less of the processor.
 process.env.GOGC ??= '400';
 
 const started = Date.now();
@@ -107,8 +107,10 @@ const withoutEngine = runHere(chosen('unit'));
 const engine = suites.some((suite) => suite !== 'unit') ? await bringUpEngine() : undefined;
 const results = [await withoutEngine];
 if (engine) {
-  const forSoak = suites.includes('soak') ? testFiles('service').filter((file) => file.includes('kill')) : [];
-  results.push(await runInImage([...new Set([...chosen('service'), ...forSoak])], engine.baseImage));
+  const inImage = testFiles('service').filter(
+    (file) => suites.includes('service') || (suites.includes('soak') && file.includes('kill')),
+  );
+  results.push(await runInImage(inImage, engine.baseImage));
   results.push(await runHere([...chosen('tasks'), ...chosen('soak')]));
   await engine.stop();
 }

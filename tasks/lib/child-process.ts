@@ -1,4 +1,5 @@
-// A process as node knows it, for command.ts alone: begun without a shell, and looked after until it has ended.
+// A process as node knows it: begun without a shell, looked after until it has ended, or made to end. What a task
+// starts goes through command.ts.
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import type { Command } from './command-text.ts';
 import { redact } from './log.ts';
@@ -32,11 +33,11 @@ export function whyNotStarted([program]: Command, { code, message }: NodeJS.Errn
   return `${program}: ${code === 'ENOENT' ? 'not found' : message}`;
 }
 
-/** Ends a process that leads its group, and the rest of the group with it. */
-export function killGroup(pid: number, signal: NodeJS.Signals): void {
+/** Signals a process, or by a negative id the whole group that it leads. */
+export function kill(pid: number, signal: NodeJS.Signals): void {
   try {
-    process.kill(-pid, signal);
+    process.kill(pid, signal);
   } catch {
-    // It has just ended.
+    // It has just ended by itself.
   }
 }

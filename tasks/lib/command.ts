@@ -5,7 +5,7 @@ import type { ChildProcess, StdioOptions, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { Duplex } from 'node:stream';
 import { childEnvironment } from './child-environment.ts';
-import { ended, killGroup, launch, whyNotStarted } from './child-process.ts';
+import { ended, kill, launch, whyNotStarted } from './child-process.ts';
 import { type Command, describeCommand } from './command-text.ts';
 import { CommandError } from './errors.ts';
 import { interruptSignal, throwIfInterrupted } from './interrupt.ts';
@@ -35,7 +35,7 @@ export interface ProcessResult {
 
 // A process that takes too long goes with its group. zx would look for its descendants by `ps`, which not every Debian
 // has, and fall over where there is none.
-$.kill = async (pid, signal = 'SIGTERM') => killGroup(Number(pid), signal);
+$.kill = async (pid, signal = 'SIGTERM') => kill(-Number(pid), signal);
 
 async function execute(command: Command, options: CommandOptions): Promise<ProcessResult> {
   throwIfInterrupted();
@@ -46,7 +46,8 @@ async function execute(command: Command, options: CommandOptions): Promise<Proce
     spawn: ((_line: string, _argv: string[], spawnOptions: object) =>
       launch(command, spawnOptions)) as unknown as typeof spawn,
     // Unused, but without them zx does nothing where it has found no bash.
-    ...{ shell: 'sh', prefix: '', postfix: '', quote: (word: string) => word },
+    shell: 'sh',
+    quote: (word: string) => word,
     quiet: true,
     nothrow: true,
     // Its own process group: Ctrl-C reaches the task, and the task decides what happens to the child.
@@ -68,12 +69,8 @@ function result(command: Command, output: ProcessOutput, options: CommandOptions
   const unstarted = spawnError ? `${whyNotStarted(command, spawnError)}\n` : '';
   const exitCode = spawnError ? 127 : (output.exitCode ?? killed);
   const timedOut = options.timeoutMs && output.signal ? `no answer within ${options.timeoutMs} ms\n` : '';
-  return {
-    ok: exitCode === 0,
-    exitCode,
-    stdout: output.stdout,
-    stderr: timedOut + unstarted + output.stderr,
-  };
+  const stderr = timedOut + unstarted + output.stderr;
+  return { ok: exitCode === 0, exitCode, stdout: output.stdout, stderr };
 }
 
 async function mustSucceed(command: Command, options: CommandOptions): Promise<string> {

@@ -2,6 +2,7 @@
 // write a ref while the next run works. They are told by a mark in their environment, set before they start,
 // so that there is no moment in which one of them is unknown.
 import { readdir, readFile } from 'node:fs/promises';
+import { kill } from './child-process.ts';
 import { log } from './log.ts';
 
 /** Environment variable that names the run a process belongs to: `ROOT#PID`. */
@@ -77,20 +78,12 @@ export async function stopOrphans(root: string): Promise<void> {
     if (left.length === 0) return;
     for (const { pid, name } of left.filter(mayStop)) {
       log.detail(`ending ${name} (pid ${pid}), which the interrupted run left`);
-      end(pid);
+      kill(pid, 'SIGKILL');
     }
     if (Date.now() > deadline) {
       log.warn(`git of the interrupted run still works: pid ${left.map(({ pid }) => pid).join(', ')}`);
       return;
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
-
-function end(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch {
-    // It has just ended by itself.
   }
 }

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { kill } from '../../tasks/lib/child-process.ts';
 import { docker, type Outcome, type TestProject } from './project.ts';
 import type { Registry } from './registry.ts';
 
@@ -17,14 +18,6 @@ async function startedBy(root: string, pid: number): Promise<number[]> {
     }),
   );
   return marked.flat();
-}
-
-function kill(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal);
-  } catch {
-    // It has just ended.
-  }
 }
 
 /** A `docker` on PATH that is the real one for the first `calls` calls, and then has no engine. */

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
+import { kill } from '../../tasks/lib/child-process.ts';
 import { chosenSeed, randomNumbers } from '../random.ts';
 import { docker, type TestProject } from './project.ts';
 import {
@@ -94,7 +95,7 @@ test('kill -9 at random moments: what ran before runs again, or the switch is wh
       let timer: NodeJS.Timeout | undefined;
       const { code } = await switchTo(project, ['prod', '--version', 'v1.0.1'], {
         onStart: (pid) => {
-          timer = setTimeout(() => process.kill(pid, 'SIGKILL'), delay);
+          timer = setTimeout(() => kill(pid, 'SIGKILL'), delay);
         },
       });
       clearTimeout(timer);

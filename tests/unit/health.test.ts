@@ -6,6 +6,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withEngine } from '../../tasks/lib/docker/engine-api.ts';
+import { readInfo } from '../../tasks/lib/docker/engine-info.ts';
 import {
   askHealth,
   type HealthAnswer,
@@ -93,6 +94,14 @@ test('questions to an engine that is not there are all refused, also those that 
     assert.equal(answer.status, 'rejected');
     assert.equal((answer as PromiseRejectedResult).reason.code, 'engine-down');
   }
+});
+
+test('what answers but is no engine is not taken for one', async () => {
+  for (const answer of [undefined, 'hello', {}, { ServerVersion: '' }])
+    await assert.rejects(
+      readInfo(async () => answer),
+      { code: 'engine-down', message: 'No Docker engine answers: what answers /info is none' },
+    );
 });
 
 test('a question that hangs does not hide that the next one is answered', async (t) => {
