@@ -6,7 +6,12 @@ import type * as Zod from 'zod';
 
 export type { output, ZodType } from 'zod';
 
-export const { z } = createRequire(import.meta.url)('zod') as typeof Zod;
+const require = createRequire(import.meta.url);
+
+export const { z } = require('zod') as typeof Zod;
+
+// A task parses a thing once: a parser compiled for it would cost more than it brings.
+z.config({ jitless: true });
 
 // One by one what service/config takes from it: `import * as z` is what esbuild sees through.
 const { enum: choice } = z;

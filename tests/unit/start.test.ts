@@ -73,6 +73,32 @@ test('a source that is another is what runs from then on', async (t) => {
   assert.match((await run('build-push', '--help')).stdout, /^Other\./);
 });
 
+test('what V8 compiled in the first runs is kept, one file by task, and nothing is lost if it is damaged', async (t) => {
+  const { cache, run } = copyOfTasks(t);
+  const compiled = () => {
+    const folder = join(cache, readdirSync(cache)[0]!);
+    return readdirSync(folder).flatMap((name) => (name.startsWith('tasks.js.') ? [join(folder, name)] : []));
+  };
+  for (let time = 0; time < 6; time += 1) await run('build-push', '--help');
+  await run('status', '--help');
+  assert.deepEqual(
+    compiled()
+      .map((path) => path.split('.').slice(-2).join('.'))
+      .sort(),
+    ['build-push.4', 'status.1'],
+  );
+  for (const path of compiled()) {
+    const content = readFileSync(path);
+    writeFileSync(path, content.fill(0, content.length / 2, content.length / 2 + 4096));
+  }
+  for (const task of ['build-push', 'status']) {
+    const { code, stdout, stderr } = await run(task, '--help');
+    assert.deepEqual([code, stderr], [0, '']);
+    assert.match(stdout, /Usage/);
+  }
+  assert.equal(compiled().length, 2, 'and kept anew');
+});
+
 test('copied without a service, as another app does, it is joined too', async (t) => {
   const { run, cache, root } = copyOfTasks(t);
   rmSync(join(root, 'service'), { recursive: true });
@@ -106,7 +132,7 @@ test('a source with a mistake is told with its file and line', async (t) => {
   assert.match(stderr, /build-push\.ts:\d+:\d+/);
 });
 
-test('what was not started for a week goes; what a task may still run from stays, however old', async (t) => {
+test('what was not started for a week goes; what a task may be starting from stays, however old', async (t) => {
   const { run, edit, cache } = copyOfTasks(t);
   const weekAgo = new Date(Date.now() - 8 * 24 * 3600 * 1000);
   await run('build-push', '--help');
