@@ -5,8 +5,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { bringUpEngine } from '../tests/engine.ts';
-import type { TestProject } from '../tests/tasks/project.ts';
-import { smallProject } from '../tests/tasks/small-project.ts';
+import { type TestProject, tinyProject } from '../tests/tasks/project.ts';
 import { median } from './figures.ts';
 import { busy, emptyScript, traceTask } from './trace.ts';
 
@@ -51,7 +50,7 @@ const seconds = (ms: number) => `${(ms / 1000).toFixed(2)} s`;
 
 const engine = await bringUpEngine();
 test('release', async (t) => {
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   await measure(project, 0);
   const measured: Measured[] = [];
   const floors: number[] = [];

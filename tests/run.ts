@@ -10,6 +10,7 @@ import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { fileURLToPath } from 'node:url';
 import { bringUpEngine } from './engine.ts';
+import { ensurePrograms } from './programs.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const SUITES = ['unit', 'service', 'tasks', 'soak'] as const;
@@ -105,6 +106,7 @@ const started = Date.now();
 const chosen = (suite: Suite) => (suites.includes(suite) ? testFiles(suite) : []);
 const withoutEngine = runHere(chosen('unit'));
 const engine = suites.some((suite) => suite !== 'unit') ? await bringUpEngine() : undefined;
+if (suites.some((suite) => suite === 'tasks' || suite === 'soak')) await ensurePrograms();
 const results = [await withoutEngine];
 if (engine) {
   const inImage = testFiles('service').filter(

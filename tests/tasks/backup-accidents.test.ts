@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { installPackages } from '../../tasks/lib/engine/apt.ts';
+import { ensureProgram } from '../programs.ts';
 import {
   archivesOf,
   backup,
@@ -234,13 +234,7 @@ test('accidents', async (t) => {
   await t.test(
     'off-site: sent by restic, checked, and brought back from there when all else is lost',
     async () => {
-      if (
-        await execute('restic', ['version']).then(
-          () => false,
-          () => true,
-        )
-      )
-        await installPackages(['restic']);
+      await ensureProgram('restic');
       const repository = join(project.directory, 'repository');
       await writeFile(join(project.directory, 'password'), 'not a secret here', { mode: 0o600 });
       const config = await project.read('configs/release.toml');

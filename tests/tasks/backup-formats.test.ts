@@ -5,8 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { releaseTagMessage } from '../../tasks/lib/release/record.ts';
 import { backup, dataOf, mustBackup, readData, tinyWithData, writeData } from './backup-support.ts';
-import { docker, type TestProject } from './project.ts';
-import { configure } from './small-project.ts';
+import { configure, docker, type TestProject } from './project.ts';
 import { mustSwitch } from './switch-support.ts';
 
 const LABEL = 'org.tiny.data-format';

@@ -7,9 +7,9 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { backupImage } from './backup-image.ts';
 import { callOn, connect } from './mcp.ts';
-import { docker, type Outcome, REPOSITORY, type RunOptions, type TestProject } from './project.ts';
-import { configure } from './small-project.ts';
+import { configure, docker, type Outcome, type RunOptions, type TestProject } from './project.ts';
 import { runningProject } from './switch-support.ts';
 
 const WRITERS = fileURLToPath(new URL('backup-writers.mjs', import.meta.url));
@@ -48,14 +48,7 @@ export async function everythingIn(directory: string): Promise<string[]> {
 /** The tiny project with data and an image that has the backup program: no service writes there. */
 export async function tinyWithData(t: TestContext): Promise<TestProject> {
   const project = await runningProject(t);
-  const image = `${project.name}-backup:1`;
-  const context = join(project.directory, 'image');
-  await mkdir(context);
-  await execute(process.execPath, [join(REPOSITORY, 'service/bundle.mjs'), join(context, 'synapse.mjs')]);
-  const base = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
-  await project.write('../image/Dockerfile', `FROM ${base}\nCOPY backup.mjs /app/backup.mjs\n`);
-  await docker('build', '--quiet', '--tag', image, context);
-  t.after(() => docker('image', 'rm', '--force', image));
+  const image = await backupImage(t, project);
   await configure(project, 'backup', `image = "${image}"`);
   await project.edit('configs/release.toml', (text) =>
     text

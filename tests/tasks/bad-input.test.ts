@@ -253,7 +253,7 @@ test('a repository that is not fit for a release is left as it is', async (t) =>
       name: 'a Dockerfile that does not build',
       make: async () => {
         await project.edit('Dockerfile', (text) =>
-          text.replace('USER node', 'COPY missing-file /app/\nUSER node'),
+          text.replace('USER 1000', 'COPY missing-file /app/\nUSER 1000'),
         );
         await project.commit('feat: a file that was forgotten');
       },
@@ -270,7 +270,7 @@ test('a repository that is not fit for a release is left as it is', async (t) =>
         code: 'candidate-unhealthy',
         says: {
           crash: /ended with exit code 3.*cannot start, as asked/s,
-          unhealthy: /answered 503, expected 200, after 2 s/,
+          unhealthy: /answered 404, expected 200, after 2 s/,
           'wrong-version': /reports version "9\.9\.9", expected "1\.0\.0"/,
         }[behaviour],
         hint: /nothing was released/,

@@ -1,10 +1,9 @@
-// The tiny project with an older setup to come from: an image that builds in a second, the real backup program in
-// an image of its own, and the release made beforehand, so that a migration takes seconds and can be killed often.
-import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { backupImage } from './backup-image.ts';
 import { type LegacyOptions, type LegacySetup, legacySetup } from './legacy.ts';
-import { docker, REPOSITORY, runProcess, type TestProject, tinyProject } from './project.ts';
+import { tinyProject } from './project.ts';
+import { tinyBase } from './tiny-base.ts';
 
 export const MIGRATE = `
 [migrate]
@@ -35,34 +34,18 @@ const MOUNTS = `
       - { type: volume, source: tiny-models, target: /app/models }
 `;
 
-async function backupImage(t: TestContext, project: TestProject): Promise<void> {
-  const folder = join(project.directory, 'backup-image');
-  const image = `${project.name}-backup:1`;
-  t.after(() => docker('image', 'rm', '--force', image).catch(() => ''));
-  await mkdir(folder);
-  const bundled = await runProcess('node', [
-    join(REPOSITORY, 'service/bundle.mjs'),
-    join(folder, 'synapse.mjs'),
-  ]);
-  if (bundled.code !== 0) throw new Error(bundled.stderr);
-  const base = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
-  await writeFile(join(folder, 'Dockerfile'), `FROM ${base}\nCOPY backup.mjs /app/\n`);
-  await docker('build', '--quiet', '--tag', image, folder);
-  await rm(folder, { recursive: true });
-  await project.edit('configs/release.toml', (text) =>
-    text.replace(/^\[backup\]\n/m, `[backup]\nimage = "${image}"\nkeep = { last = 2 }\n`),
-  );
-}
-
 /** `options.released: false` leaves the release to the migration. */
 export async function tinyLegacy(
   t: TestContext,
   options: LegacyOptions & { released?: boolean } = {},
 ): Promise<LegacySetup> {
   const project = await tinyProject(t);
+  // The program that copies runs in the base image, by its node.
+  const [base, node] = [await tinyBase(), process.env.TEST_BASE_IMAGE ?? 'synapse-node:24'];
+  await project.edit('Dockerfile', (text) => text.replace(/^FROM .*$/m, `FROM ${base}`));
   await project.edit('.env', (text) =>
     [
-      text.trimEnd(),
+      text.trimEnd().replace(`TINY_BASE_IMAGE=${base}`, `TINY_BASE_IMAGE=${node}`),
       `TINY_DATA_DIR=${join(project.directory, 'data')}`,
       `TINY_BACKUP_DIR=${join(project.directory, 'backups')}`,
       '# a line of the user\n',
@@ -74,7 +57,10 @@ export async function tinyLegacy(
       .concat(`\nvolumes:\n  tiny-models: { name: "\${TINY_MODELS_VOLUME:-${project.name}-models}" }\n`),
   );
   await project.edit('configs/release.toml', (text) => text + MIGRATE);
-  await backupImage(t, project);
+  const image = await backupImage(t, project);
+  await project.edit('configs/release.toml', (text) =>
+    text.replace(/^\[backup\]\n/m, `[backup]\nimage = "${image}"\nkeep = { last = 2 }\n`),
+  );
   const setup = await legacySetup(t, project, options);
   if (options.released !== false) {
     const released = await project.task('release', ['patch', '--yes']);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { askHealth } from '../../tasks/lib/docker/health.ts';
+import { ensureProgram } from '../programs.ts';
 import { docker, runProcess, type TestProject } from './project.ts';
 
 const SOURCE = fileURLToPath(new URL('rag-mcp', import.meta.url));
@@ -175,16 +176,6 @@ export async function treeOf(
   return found;
 }
 
-async function python(): Promise<string> {
-  const present = await runProcess('python3', ['-c', 'import sqlite3']);
-  if (present.code !== 0) {
-    const installed = await runProcess('apt-get', ['install', '--yes', '--no-install-recommends', 'python3']);
-    if (installed.code !== 0)
-      throw new Error(`python3 is needed and cannot be installed: ${installed.stderr}`);
-  }
-  return 'python3';
-}
-
 export const DEFAULT_CONFIG = {
   chunk_size: 900,
   chunk_overlap: 100,
@@ -244,7 +235,7 @@ export async function legacySetup(
 }
 
 async function runPython(folder: string, ...figures: number[]): Promise<void> {
-  const written = await runProcess(await python(), [
+  const written = await runProcess(await ensureProgram('python3'), [
     join(SOURCE, 'write-data.py'),
     folder,
     ...figures.map(String),

@@ -1,6 +1,5 @@
 // A project of a test's own: a real git repository with a bare remote, on the real engine, with names,
 // ports and a subnet that nobody else uses, so that tests run beside each other and a user's environments.
-import { execFile, spawn } from 'node:child_process';
 import { randomBytes, randomInt } from 'node:crypto';
 import { cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
@@ -8,57 +7,15 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { docker, execute, type Outcome, type RunOptions, runProcess } from './processes.ts';
+import { tinyBase } from './tiny-base.ts';
+
+export { docker, type Outcome, type RunOptions, runProcess } from './processes.ts';
 
 export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 /** By node: `START TASK …`. */
 export const START = join(REPOSITORY, 'tasks/start.mjs');
 const TINY_APP = fileURLToPath(new URL('tiny-app', import.meta.url));
-const execute = promisify(execFile);
-
-export interface Outcome {
-  code: number;
-  stdout: string;
-  stderr: string;
-  /** stdout as JSON; throws where it is not. */
-  json: () => Record<string, unknown>;
-}
-
-export interface RunOptions {
-  env?: Record<string, string | undefined>;
-  /** Gets the process, to kill it. */
-  onStart?: (pid: number) => void;
-}
-
-/** Runs a program to its end; never throws. */
-export function runProcess(
-  program: string,
-  argv: readonly string[],
-  options: RunOptions & { cwd?: string } = {},
-) {
-  return new Promise<Outcome>((resolve) => {
-    const env = { ...process.env, NODE_TEST_CONTEXT: undefined, ...options.env };
-    const child = spawn(program, argv, { cwd: options.cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
-    let stdout = '';
-    let stderr = '';
-    child.stdout.on('data', (chunk: Buffer) => {
-      stdout += chunk;
-    });
-    child.stderr.on('data', (chunk: Buffer) => {
-      stderr += chunk;
-    });
-    child.on('close', (code, signal) =>
-      resolve({ code: code ?? (signal ? 137 : 1), stdout, stderr, json: () => JSON.parse(stdout) }),
-    );
-    if (child.pid) options.onStart?.(child.pid);
-  });
-}
-
-/** Output of `docker …`; throws when it fails. */
-export async function docker(...argv: string[]): Promise<string> {
-  const { stdout } = await execute('docker', argv, { maxBuffer: 64 << 20 });
-  return stdout.trim();
-}
 
 /** The same, for lists that come in any order. */
 async function sortedLines(...argv: string[]): Promise<string> {
@@ -244,7 +201,7 @@ export async function tinyProject(t: TestContext): Promise<TestProject> {
   await cp(TINY_APP, project.root, { recursive: true });
   await rename(join(project.root, 'gitignore'), join(project.root, '.gitignore'));
   await initialize(project, {
-    TINY_BASE_IMAGE: process.env.TEST_BASE_IMAGE ?? 'synapse-node:24',
+    TINY_BASE_IMAGE: await tinyBase(),
     TINY_DEV_PORT: project.ports.dev,
     TINY_PROD_PORT: project.ports.prod,
     TINY_DEV_CONTAINER: `${project.name}-dev`,
@@ -284,4 +241,15 @@ export async function synapseProject(t: TestContext): Promise<TestProject> {
     SYNAPSE_BIND_ADDRESS: '127.0.0.1',
   });
   return project;
+}
+
+/** Sets a key of release.toml, below its table's heading, and commits. */
+export async function configure(project: TestProject, table: string, lines: string): Promise<void> {
+  await project.edit('configs/release.toml', (text) =>
+    text.includes(`[${table}]`)
+      ? text.replace(`[${table}]\n`, `[${table}]\n${lines}\n`)
+      : `${text}\n[${table}]\n${lines}\n`,
+  );
+  await project.commit(`build: configure ${table}`);
+  await project.git('push', '--quiet', 'origin', 'main');
 }

@@ -1,17 +1,14 @@
 // A real registry process of a test's own, on a free loopback port with its own storage, behind a small proxy
 // that can fail on request: rate limits and server errors that a healthy registry will not produce.
 import { spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { installPackages } from '../../tasks/lib/engine/apt.ts';
+import { ensureProgram } from '../programs.ts';
 import { docker, freePorts } from './project.ts';
-
-const PROGRAM = '/usr/bin/docker-registry';
 
 /** What the proxy answers instead of the registry; undefined: it passes the request on. */
 export type Fault = (method: string, path: string) => number | undefined;
@@ -54,7 +51,7 @@ export class Registry {
 }
 
 async function serve(t: TestContext, port: number): Promise<void> {
-  if (!existsSync(PROGRAM)) await installPackages(['docker-registry']);
+  const program = await ensureProgram('docker-registry');
   const directory = await mkdtemp(join(tmpdir(), 'release-flow-registry-'));
   const config = join(directory, 'config.yml');
   await writeFile(
@@ -67,7 +64,7 @@ async function serve(t: TestContext, port: number): Promise<void> {
       '',
     ].join('\n'),
   );
-  const child = spawn(PROGRAM, ['serve', config], { stdio: 'ignore' });
+  const child = spawn(program, ['serve', config], { stdio: 'ignore' });
   const ended = new Promise((resolve) => child.once('close', resolve));
   t.after(async () => {
     child.kill('SIGKILL');

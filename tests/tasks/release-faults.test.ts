@@ -8,9 +8,8 @@ import { type TestContext, test } from 'node:test';
 import { read } from '../../tasks/lib/command.ts';
 import { chosenSeed, randomNumbers } from '../random.ts';
 import { assertReleasedOnce } from './accidents.ts';
-import { runProcess, START, type TestProject } from './project.ts';
+import { configure, runProcess, START, type TestProject, tinyProject } from './project.ts';
 import { secondEngine } from './second-engine.ts';
-import { configure, smallProject } from './small-project.ts';
 
 const seed = chosenSeed();
 const SOAK = Boolean(process.env.SOAK);
@@ -32,7 +31,7 @@ async function onSmallDisk(t: TestContext, project: TestProject, megabytes: numb
 
 test(`a disk that fills up during a release loses nothing (SEED=${seed})`, async (t) => {
   const random = randomNumbers(seed);
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   const disk = await onSmallDisk(t, project, 96);
   const fill = `test -e ${disk}/keep || exit 0; avail=$(df --output=avail -k ${disk} | tail -1); keep=$(cat ${disk}/keep); test $avail -le $keep || head -c $((avail - keep))k /dev/zero > ${disk}/filler`;
   await configure(project, 'release', `checks = [["sh", "-c", ${JSON.stringify(fill)}]]`);
@@ -64,7 +63,7 @@ test(`an engine that is killed during a release loses nothing (SEED=${seed})`, a
   const engine = await secondEngine(t);
   process.env.DOCKER_HOST = engine.host;
   t.after(() => delete process.env.DOCKER_HOST);
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   const release = (onStart?: () => void) => {
     const task = [process.execPath, START, 'release', ...ARGV];
     const options = { cwd: project.root, ...(onStart ? { onStart } : {}) };

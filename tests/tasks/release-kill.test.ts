@@ -5,8 +5,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { chosenSeed, randomNumbers } from '../random.ts';
 import { type Accidents, accident, assertReleasedOnce, completes, KINDS } from './accidents.ts';
+import { configure, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
-import { configure, smallProject } from './small-project.ts';
 
 const seed = chosenSeed();
 const SOAK = Boolean(process.env.SOAK);
@@ -25,8 +25,8 @@ const BOUNDARIES = [
 /** After the releases by which `publishing` measures: v1.0.0 and v1.0.1. */
 const FIRST_PATCH = 2;
 
-async function publishing(t: Parameters<typeof smallProject>[0], random: () => number): Promise<Accidents> {
-  const project = await smallProject(t);
+async function publishing(t: Parameters<typeof tinyProject>[0], random: () => number): Promise<Accidents> {
+  const project = await tinyProject(t);
   const registry = await startRegistry(t);
   await configure(project, 'image', `registry = "${registry.address}"`);
   const argv = ['patch', '--push', '--yes', '--json'];
@@ -86,7 +86,7 @@ test(`whatever happens to it, and however often, one re-run completes the releas
 });
 
 test('of two releases started at once one is made, the other says who holds the lock', async (t) => {
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   const argv = ['patch', '--yes', '--json'];
   const outcomes = await Promise.all([project.task('release', argv), project.task('release', argv)]);
   assert.deepEqual(outcomes.map(({ code }) => code).sort(), [0, 1]);

@@ -4,9 +4,8 @@ import assert from 'node:assert/strict';
 import { chmod, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { docker, type TestProject, tinyProject } from './project.ts';
+import { configure, docker, type TestProject, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
-import { configure, smallProject } from './small-project.ts';
 
 const release = (project: TestProject, ...argv: string[]) =>
   project.task('release', [...argv, '--yes', '--json']);
@@ -22,7 +21,7 @@ async function editor(project: TestProject, script: string): Promise<string> {
 }
 
 test('--notes-only prints the entry and changes nothing, dirty tree or not', async (t) => {
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   await project.write('note', 'not committed');
   const before = await project.snapshot();
   const printed = await project.task('release', ['minor', '--notes-only']);
@@ -33,7 +32,7 @@ test('--notes-only prints the entry and changes nothing, dirty tree or not', asy
 });
 
 test('a dry run shows every command of a release, its pushes and its undoing, and changes nothing', async (t) => {
-  const [project, registry] = [await smallProject(t), await startRegistry(t)];
+  const [project, registry] = [await tinyProject(t), await startRegistry(t)];
   await configure(project, 'image', `registry = "${registry.address}"`);
   const before = await project.snapshot();
   const shown = await project.task('release', ['patch', '--push', '--deploy', '--dry-run']);
@@ -57,7 +56,7 @@ test('a dry run shows every command of a release, its pushes and its undoing, an
 });
 
 test('--edit commits the entry as a person left it, and an emptied one stops the release', async (t) => {
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   const before = await project.snapshot();
   const EDITOR = await editor(project, ': > "$1"');
   const env = { EDITOR, VISUAL: undefined, GIT_EDITOR: undefined };
@@ -72,7 +71,7 @@ test('--edit commits the entry as a person left it, and an emptied one stops the
 });
 
 test('hooks run around the release and know it; a failing one before it changes nothing', async (t) => {
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   const told = join(project.directory, 'told');
   const script = `printf '%s|' "$1" "$TINY_RELEASE_TAG" "$TINY_RELEASE_VERSION" "$TINY_RELEASE_COMMIT" "$TINY_RELEASE_DIGEST" >> ${told}; test ! -e ${told}.fail`;
   const hook = (when: string) => `["sh", "-c", ${JSON.stringify(script)}, "hook", "${when}"]`;
@@ -93,7 +92,7 @@ test('hooks run around the release and know it; a failing one before it changes 
 });
 
 test('a check that changes the project stops the release: what is released is what was planned', async (t) => {
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   await configure(project, 'release', 'checks = [["sh", "-c", "echo generated > note"]]');
   const refs = await project.git('for-each-ref');
   const failed = await release(project, 'patch');
@@ -103,7 +102,7 @@ test('a check that changes the project stops the release: what is released is wh
 });
 
 test('a fix of an old version comes from a maintenance branch, by name, and latest stays', async (t) => {
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   assert.equal((await release(project, 'patch')).code, 0);
   await project.commit('feat: two', { note: 'two' });
   assert.equal((await release(project, 'major')).json().tag, 'v2.0.0');

@@ -4,12 +4,11 @@ import assert from 'node:assert/strict';
 import { chmod, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { docker, runProcess, type TestProject, tinyProject } from './project.ts';
+import { configure, docker, runProcess, type TestProject, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
-import { configure, smallProject } from './small-project.ts';
 
-async function publishing(t: Parameters<typeof smallProject>[0]) {
-  const [project, registry] = [await smallProject(t), await startRegistry(t)];
+async function publishing(t: Parameters<typeof tinyProject>[0]) {
+  const [project, registry] = [await tinyProject(t), await startRegistry(t)];
   await configure(project, 'image', `registry = "${registry.address}"`);
   return { project, registry };
 }
@@ -199,7 +198,7 @@ test('every problem is told at once and nothing is touched: version in the regis
 });
 
 test('a remote that does not answer is a warning without --push and an error with it', async (t) => {
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   await project.git('remote', 'set-url', 'origin', join(project.directory, 'gone.git'));
   const refused = await release(project, 'patch', '--push');
   assert.equal(refused.code, 1);

@@ -2,9 +2,8 @@
 // else's commit is ever reset.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { docker, type TestProject } from './project.ts';
+import { configure, docker, type TestProject, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
-import { configure, smallProject } from './small-project.ts';
 
 const release = (project: TestProject, ...argv: string[]) =>
   project.task('release', [...argv, '--yes', '--json']);
@@ -18,7 +17,7 @@ async function released(project: TestProject, ...argv: string[]): Promise<Record
 const imageId = (reference: string) => docker('image', 'inspect', '--format', '{{.Id}}', reference);
 
 test('an unpublished release is removed exactly: refs, notes, images and latest are as before', async (t) => {
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   const first = await released(project, 'patch');
   await project.commit('fix: next', { note: 'next' });
   const before = await project.snapshot();
@@ -32,7 +31,7 @@ test('an unpublished release is removed exactly: refs, notes, images and latest 
 });
 
 test('commits on top of it stay: the entry goes by a commit of its own', async (t) => {
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   await released(project, 'patch');
   await project.commit('fix: next', { note: 'next' });
   const notesBefore = await project.read('release-notes.md');
@@ -55,7 +54,7 @@ test('commits on top of it stay: the entry goes by a commit of its own', async (
 });
 
 test('an entry that was edited since is not guessed at: refused, and nothing is touched', async (t) => {
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   await released(project, 'patch');
   await project.edit('release-notes.md', (text) => text.replace('### Features', '### New features'));
   await project.commit('docs: better notes');
@@ -67,7 +66,7 @@ test('an entry that was edited since is not guessed at: refused, and nothing is 
 });
 
 test('a published release is never deleted: withdrawn in the notes, latest back everywhere', async (t) => {
-  const [project, registry] = [await smallProject(t), await startRegistry(t)];
+  const [project, registry] = [await tinyProject(t), await startRegistry(t)];
   await configure(project, 'image', `registry = "${registry.address}"`);
   const first = await released(project, 'patch', '--push');
   await project.commit('fix: a bad one', { note: 'bad' });
@@ -90,7 +89,7 @@ test('a published release is never deleted: withdrawn in the notes, latest back 
 });
 
 test('killed while undoing, the next run completes it', async (t) => {
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   await released(project, 'patch');
   const all = ['started/recorded', 'images', 'images/recorded', 'refs', 'refs/recorded', 'work-tree'];
   for (const step of process.env.SOAK ? all : ['images/recorded', 'refs']) {
@@ -112,9 +111,9 @@ test('killed while undoing, the next run completes it', async (t) => {
 });
 
 test('a release that is not here, or not in this branch, is not undone', async (t) => {
-  const project = await smallProject(t);
+  const project = await tinyProject(t);
   await released(project, 'patch');
-  await project.git('checkout', '--quiet', '-b', 'release/0.9', 'main~2');
+  await project.git('checkout', '--quiet', '-b', 'release/0.9', 'main~1');
   for (const tag of ['v1.0.0', 'v9.9.9']) {
     const before = await project.snapshot();
     const refused = await release(project, '--undo', tag);

@@ -7,6 +7,7 @@ import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { probe, read } from '../../tasks/lib/command.ts';
 import { type DaemonPlace, startDaemon, stopDaemon } from '../../tasks/lib/engine/daemon.ts';
+import { ensureProgram } from '../programs.ts';
 
 export interface SecondEngine {
   folder: string;
@@ -58,7 +59,7 @@ export async function secondEngine(t: TestContext): Promise<SecondEngine> {
   });
   // The same kind of image store as the first one has: only then do images keep their digests.
   await writeFile(path('daemon.json'), '{"features": {"containerd-snapshotter": true}}');
-  if (!(await probe(['which', 'ip'])).ok) await read(['apt-get', 'install', '--yes', 'iproute2']);
+  await ensureProgram('ip');
   await read(['ip', 'netns', 'add', namespace]);
   await read(['ip', '-n', namespace, 'link', 'set', 'lo', 'up']);
   await startDaemon(place);
@@ -84,10 +85,7 @@ export async function secondEngine(t: TestContext): Promise<SecondEngine> {
  */
 export async function overSsh({ folder, namespace, host }: SecondEngine, name: string) {
   const path = (file: string) => join(folder, file);
-  if (!(await probe(['which', '/usr/sbin/sshd'])).ok) {
-    const install = ['apt-get', 'install', '--yes', '--no-install-recommends', 'openssh-server'] as const;
-    await read(install, { env: { DEBIAN_FRONTEND: 'noninteractive' } });
-  }
+  const sshd = await ensureProgram('sshd');
   await mkdir('/run/sshd', { recursive: true });
   for (const key of ['host', 'user'])
     await read(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-f', path(key)]);
@@ -100,7 +98,7 @@ export async function overSsh({ folder, namespace, host }: SecondEngine, name: s
   await writeFile(path('sshd_config'), `${server.join('\n')}\n`);
   const client = [
     `Host ${name}`,
-    `  ProxyCommand nsenter --net=/run/netns/${namespace} /usr/sbin/sshd -i -f ${path('sshd_config')}`,
+    `  ProxyCommand nsenter --net=/run/netns/${namespace} ${sshd} -i -f ${path('sshd_config')}`,
     ...[`  User root`, `  IdentityFile ${path('user')}`, `  UserKnownHostsFile ${path('known')}`],
     ...['  StrictHostKeyChecking accept-new', '  LogLevel ERROR'],
   ];

@@ -3,29 +3,11 @@ import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { docker, type TestProject } from './project.ts';
 
-/** Serves /health by this program instead of the app's; `answer` is what a request does. */
-function server(answer: string): string {
-  return `const fs = require('node:fs');
-const body = { env: process.env.APP_ENV, version: process.env.APP_VERSION, revision: process.env.APP_REVISION };
-const well = (response, status) => response.writeHead(status).end(JSON.stringify(body));
-require('node:http').createServer((request, response) => { ${answer} }).listen(8002);
-process.on('SIGTERM', () => process.exit(0));`;
-}
-
-export const ILLNESSES = {
-  /** Dies at once, each time. */
-  crash: 'process.exit(3)',
-  /** Answers, but not well; for ever. */
-  unhealthy: server('well(response, 503)'),
-  /** Not well until it is restarted. */
-  once: `${server('well(response, globalThis.sick ? 503 : 200)')}
-globalThis.sick = !fs.existsSync('/tmp/started'); fs.writeFileSync('/tmp/started', '');`,
-} as const;
-
-const HEALTH_CHECK = `node -e "fetch('http://127.0.0.1:8002').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"`;
+/** How the tiny app goes wrong: dies at once, each time; is never well; is not well until it is restarted. */
+type Illness = 'crash' | 'unhealthy' | 'once';
 
 interface Replacement {
-  illness: keyof typeof ILLNESSES;
+  illness: Illness;
   image?: string;
 }
 
@@ -49,14 +31,12 @@ export async function replaceContainer(
     ...Object.entries(labels).map(([key, value]) => `--label=${key}=${value}`),
     `--publish=127.0.0.1:${project.ports[environment]}:8002`,
     `--env=APP_ENV=${environment}`,
-    `--health-cmd=${HEALTH_CHECK}`,
+    `--env=APP_BEHAVIOUR=${illness}`,
+    '--user=0',
     '--health-interval=1s',
     '--health-retries=1',
     '--health-start-period=0s',
-    '--entrypoint=node',
     image ?? `${project.name}:${environment === 'dev' ? 'latest' : 'v1.0.0'}`,
-    '-e',
-    ILLNESSES[illness],
   );
   return name;
 }

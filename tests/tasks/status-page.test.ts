@@ -1,15 +1,14 @@
 // The status page in a real browser, at phone and desktop width, light and dark. What would be lost: a page that
 // loads something from elsewhere, that cannot be read on a phone, or that says nothing to who cannot see its charts.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
-import { installPackages } from '../../tasks/lib/engine/apt.ts';
 import { statusPage } from '../../tasks/lib/status/page/page.ts';
+import { ensureProgram } from '../programs.ts';
 import {
   EMPTY_SERIES,
   HOSTILE,
@@ -40,18 +39,10 @@ const screenshots = mkdtempSync(join(tmpdir(), 'status-page-'));
 const pages = mkdtempSync(join(tmpdir(), 'release-flow-pages-'));
 let browser: Browser;
 
-function find(program: string): string | undefined {
-  try {
-    return execFileSync('which', [program], { encoding: 'utf8' }).trim();
-  } catch {
-    return undefined;
-  }
-}
-
 before(async () => {
-  if (!find('chromium')) await installPackages(['chromium']);
+  const executablePath = await ensureProgram('chromium');
   // Playwright gives it a fresh user data directory and removes that at the end.
-  browser = await chromium.launch({ executablePath: find('chromium')!, args: FLAGS });
+  browser = await chromium.launch({ executablePath, args: FLAGS });
 });
 
 after(async () => {

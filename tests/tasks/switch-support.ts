@@ -8,6 +8,7 @@ import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { releaseTagMessage } from '../../tasks/lib/release/record.ts';
 import { docker, type Outcome, REPOSITORY, runProcess, type TestProject, tinyProject } from './project.ts';
+import { tinyBase } from './tiny-base.ts';
 
 export type Behaviour = 'ok' | 'unhealthy' | 'crash' | 'wrong-version' | 'slow';
 
@@ -19,7 +20,7 @@ export async function buildTiny(project: TestProject, tag: string, behaviour: Be
     await writeFile(join(context, 'behaviour'), `${behaviour}\n`);
     const version = tag === 'latest' ? '0.0.0-dev' : tag.slice(1);
     const values = [`VERSION=${version}`, `REVISION=${revision}`, 'CREATED=now', 'SOURCE='];
-    const base = `NODE_IMAGE=${process.env.TEST_BASE_IMAGE ?? 'synapse-node:24'}`;
+    const base = `NODE_IMAGE=${await tinyBase()}`;
     const flags = [base, ...values].flatMap((value) => ['--build-arg', value]);
     await docker(
       'build',

@@ -106,7 +106,7 @@ test('the environments take over from each other and no client finds neither', a
 test('a version that does not work never takes prod away', async (t) => {
   const project = await runningProject(t);
   const cases: [Behaviour, { code: string; text: RegExp }][] = [
-    ['unhealthy', { code: 'unhealthy', text: /Cannot start prod: .*answered 503, expected 200/ }],
+    ['unhealthy', { code: 'unhealthy', text: /Cannot start prod: .*answered 404, expected 200/ }],
     ['crash', { code: 'unhealthy', text: /exit code 3[\s\S]*cannot start, as asked/ }],
     ['wrong-version', { code: 'unhealthy', text: /reports version "9\.9\.9", expected "2\.0\.\d"/ }],
   ];

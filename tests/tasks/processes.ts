@@ -1,0 +1,49 @@
+// Programs that the tests run, and what becomes of them.
+import { execFile, spawn } from 'node:child_process';
+import { promisify } from 'node:util';
+
+export const execute = promisify(execFile);
+
+export interface Outcome {
+  code: number;
+  stdout: string;
+  stderr: string;
+  /** stdout as JSON; throws where it is not. */
+  json: () => Record<string, unknown>;
+}
+
+export interface RunOptions {
+  env?: Record<string, string | undefined>;
+  /** Gets the process, to kill it. */
+  onStart?: (pid: number) => void;
+}
+
+/** Runs a program to its end; never throws. */
+export function runProcess(
+  program: string,
+  argv: readonly string[],
+  options: RunOptions & { cwd?: string } = {},
+) {
+  return new Promise<Outcome>((resolve) => {
+    const env = { ...process.env, NODE_TEST_CONTEXT: undefined, ...options.env };
+    const child = spawn(program, argv, { cwd: options.cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      stdout += chunk;
+    });
+    child.stderr.on('data', (chunk: Buffer) => {
+      stderr += chunk;
+    });
+    child.on('close', (code, signal) =>
+      resolve({ code: code ?? (signal ? 137 : 1), stdout, stderr, json: () => JSON.parse(stdout) }),
+    );
+    if (child.pid) options.onStart?.(child.pid);
+  });
+}
+
+/** Output of `docker …`; throws when it fails. */
+export async function docker(...argv: string[]): Promise<string> {
+  const { stdout } = await execute('docker', argv, { maxBuffer: 64 << 20 });
+  return stdout.trim();
+}
