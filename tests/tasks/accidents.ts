@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { kill } from '../../tasks/lib/child-process.ts';
-import { docker, type Outcome, type TestProject } from './project.ts';
+import type { Outcome, TestProject } from './project.ts';
 import type { Registry } from './registry.ts';
 
 /** The processes that carry the mark of a run: everything that it started. */
@@ -99,22 +99,12 @@ export async function assertReleasedOnce(
   tag: string,
   registry?: Registry,
 ): Promise<void> {
-  const [commit, tags, subjects, status, notes, message, images, snapshot] = await Promise.all([
+  const [commit, tags, subjects, notes, message, { status, images, candidates }] = await Promise.all([
     project.git('rev-parse', `${tag}^{commit}`, 'main'),
     project.git('tag', '--list'),
     project.git('log', '--format=%s', 'main'),
-    project.git('status', '--porcelain'),
     project.read('release-notes.md'),
     project.git('cat-file', 'tag', tag),
-    docker(
-      'image',
-      'ls',
-      '--format',
-      '{{.Tag}} {{.ID}}',
-      '--no-trunc',
-      '--filter',
-      `reference=${project.name}`,
-    ),
     project.snapshot(),
   ]);
   const [tagged, main] = commit.split('\n');
@@ -127,7 +117,9 @@ export async function assertReleasedOnce(
   assert.equal(notes.split(`## [${tag}]`).length - 1, 1, 'one notes entry');
   assert.equal(status, '', 'a clean tree');
   const digest = /^Image-Digest: (.+)$/m.exec(message)?.[1];
-  const named = new Map(lines(images).map((line) => line.split(' ') as [string, string]));
+  const named = new Map(
+    lines(images!).map((line) => line.slice(`${project.name}:`.length).split(' ') as [string, string]),
+  );
   assert.equal(named.get(tag), digest, 'the image is the recorded one');
   assert.equal(named.get('latest'), digest, 'latest follows');
   assert.deepEqual(
@@ -135,7 +127,7 @@ export async function assertReleasedOnce(
     [],
     'no candidate image',
   );
-  assert.equal(snapshot.candidates, '', 'no candidate container');
+  assert.equal(candidates, '', 'no candidate container');
   const state = await readdir(join(project.root, '.synapse'), { recursive: true });
   assert.deepEqual(
     state.filter((name) => /work-|index-|journal\/|owner|\.partial/.test(name)),

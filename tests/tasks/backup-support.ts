@@ -165,7 +165,7 @@ export async function startFacts(project: TestProject, environment: 'dev' | 'pro
       const fact = { project_id: 'backup', fact_key: key, fact_value: n };
       await callOn(client, 'sy.mem.fact.add', fact);
       acknowledged.push({ key, at: Date.now() });
-      await new Promise((resolve) => setTimeout(resolve, 10));
+      await new Promise((resolve) => setTimeout(resolve, 40));
     }
   })();
   work.catch(() => {});

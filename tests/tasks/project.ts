@@ -98,6 +98,7 @@ export class TestProject {
       images: await sortedLines(
         'image',
         'ls',
+        '--no-trunc',
         '--filter',
         reference,
         '--format',

@@ -13,7 +13,7 @@ export interface Sample {
 
 type Interval = [from: number, to: number];
 
-const EVERY_MS = 25;
+const EVERY_MS = 50;
 const PATIENCE_MS = 1000;
 
 /** When a port did not answer although it did before and after: from the first refusal to the next answer. Pure. */
