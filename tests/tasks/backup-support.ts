@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { ensureProgram } from '../programs.ts';
 import { backupImage } from './backup-image.ts';
 import { callOn, connect } from './mcp.ts';
 import { configure, docker, type Outcome, type RunOptions, type TestProject } from './project.ts';
@@ -63,28 +64,41 @@ export async function tinyWithData(t: TestContext): Promise<TestProject> {
 /** Data that says what it is: one file, and one database with as many rows as the text has letters. */
 export async function writeData(project: TestProject, text: string): Promise<void> {
   const data = dataOf(project);
-  await mkdir(data, { recursive: true, mode: 0o700 });
-  const script = `
-    const { DatabaseSync } = require('node:sqlite'); const fs = require('node:fs');
-    for (const name of fs.readdirSync('/data')) fs.rmSync('/data/' + name, { recursive: true });
-    fs.writeFileSync('/data/text', process.argv[1]);
-    const d = new DatabaseSync('/data/letters.db'); d.exec('PRAGMA journal_mode = WAL; CREATE TABLE letters(a)');
-    for (const a of process.argv[1]) d.prepare('INSERT INTO letters VALUES (?)').run(a); d.close();
-    require('node:child_process').execFileSync('chown', ['-R', '1000:1000', '/data']);`;
-  const base = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
-  await docker('run', '--rm', '--network=none', '-v', `${data}:/data`, base, 'node', '-e', script, text);
+  await rm(data, { recursive: true, force: true });
+  await mkdir(data, { mode: 0o700 });
+  await python(
+    `import sqlite3, sys
+data, text = sys.argv[1:]
+open(data + '/text', 'w').write(text)
+letters = sqlite3.connect(data + '/letters.db')
+letters.execute('PRAGMA journal_mode = WAL')
+letters.execute('CREATE TABLE letters(a)')
+letters.executemany('INSERT INTO letters VALUES (?)', [(a,) for a in text])
+letters.commit()
+letters.close()`,
+    data,
+    text,
+  );
+  await execute('chown', ['-R', '1000:1000', data]);
 }
 
 /** What the data says it is; both halves must agree. */
-export async function readData(directory: string): Promise<string> {
-  const script = `
-    const { DatabaseSync } = require('node:sqlite');
-    const d = new DatabaseSync('/data/letters.db', { readOnly: true });
-    const letters = d.prepare('SELECT a FROM letters ORDER BY rowid').all().map(({ a }) => a).join('');
-    const text = require('node:fs').readFileSync('/data/text', 'utf8');
-    console.log(letters === text ? text : 'torn: ' + letters + ' and ' + text);`;
-  const base = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
-  return docker('run', '--rm', '--network=none', '-v', `${directory}:/data`, base, 'node', '-e', script);
+export function readData(directory: string): Promise<string> {
+  return python(
+    `import sqlite3, sys
+data = sys.argv[1]
+letters = sqlite3.connect(f'file:{data}/letters.db?mode=ro', uri=True)
+letters = ''.join(a for (a,) in letters.execute('SELECT a FROM letters ORDER BY rowid'))
+text = open(data + '/text').read()
+print(text if letters == text else f'torn: {letters} and {text}')`,
+    directory,
+  );
+}
+
+/** Python's SQLite, since this machine's node may have none. */
+async function python(script: string, ...argv: string[]): Promise<string> {
+  const { stdout } = await execute(await ensureProgram('python3'), ['-c', script, ...argv]);
+  return stdout.trim();
 }
 
 export interface Writers {

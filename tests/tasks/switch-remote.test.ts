@@ -43,7 +43,7 @@ test('over ssh the other machine runs what was released here, and keeps it when 
   const running = async () =>
     (await engine.docker('ps', '--format', '{{.Names}} {{.Image}}')).split('\n').sort();
 
-  const config = () => engine.docker('exec', `${project.name}-prod`, 'cat', '/etc/tiny/app.json');
+  const config = () => engine.docker('exec', `${project.name}-prod`, 'busybox', 'cat', '/etc/tiny/app.json');
 
   await t.test('a data directory that is not there on that machine is told', async () => {
     const outcome = await remote('prod', '--version', 'v1.0.0');
