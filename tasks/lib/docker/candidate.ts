@@ -1,9 +1,9 @@
 // Trying a freshly built image once, alone: no data, no network neighbours, a port on loopback that the
 // engine picks. It must become healthy and say that it is the version and commit it was built from.
 import { randomBytes } from 'node:crypto';
-import { probe, run } from '../command.ts';
-import { TaskError } from '../errors.ts';
-import { uninterrupted } from '../interrupt.ts';
+import { type Command, probe, run } from '../command.ts';
+import { CommandError, TaskError } from '../errors.ts';
+import { pause, uninterrupted } from '../interrupt.ts';
 import { imageReference, type Project } from '../project.ts';
 import { session } from '../session.ts';
 import { containersWithLabel, inspectContainers, lastLogLines } from './containers.ts';
@@ -25,6 +25,8 @@ export function candidateCommand(project: Project, image: string, name: string) 
     name,
     '--label',
     candidateLabel(project),
+    // Only what was built here: never what a registry has under this name.
+    '--pull=never',
     '--read-only',
     '--init',
     '--cap-drop=ALL',
@@ -48,7 +50,7 @@ export async function tryCandidate(
 ): Promise<HealthAnswer | undefined> {
   const name = `${project.project.name}-candidate-${randomBytes(4).toString('hex')}`;
   try {
-    await run(candidateCommand(project, image, name));
+    await start(candidateCommand(project, image, name));
     if (session.dryRun) return undefined;
     return await withReach(async (reach) => {
       const { url, ...by } = await reach(await publishedPort(project, name));
@@ -67,6 +69,20 @@ export async function tryCandidate(
     await uninterrupted(async () => {
       if (!session.dryRun) await probe(docker('rm', '--force', '--volumes', name));
     });
+  }
+}
+
+/** An engine that removes another image at that moment was once seen to miss one that it had just loaded. */
+async function start(command: Command): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await run(command);
+      return;
+    } catch (error) {
+      const isMissing = error instanceof CommandError && /no such image/i.test(error.stderr);
+      if (!isMissing || tries === 3) throw error;
+      await pause(200);
+    }
   }
 }
 
