@@ -154,8 +154,10 @@ describe('setup with an engine that is down', () => {
 
   it('an engine that this user may not use is not started a second time', async () => {
     const env = await fakeDocker('permission denied while trying to connect to the Docker daemon socket');
+    const began = Date.now();
     const { exitCode, answer } = await setupJson(['--yes'], env);
     assert.deepEqual([exitCode, answer.error?.code], [1, 'engine-denied']);
+    assert.ok(Date.now() - began < 15_000, 'it does not wait for an answer that cannot come any more');
     await verifyUntouched();
   });
 });

@@ -43,7 +43,7 @@ interface Line {
 async function askOne(agent: Agent, path: string, { failure, hangUp }: Line): Promise<unknown> {
   // A question that waits for its turn on a line that has died hears nothing of it by itself.
   const died = failure.then((error) => Promise.reject(error));
-  const answer = await Promise.race([get(agent, path), died]).catch(async () => {
+  const answer = await Promise.race([get(agent, path, failure), died]).catch(async () => {
     hangUp();
     const error = await failure;
     throwIfInterrupted();
@@ -58,7 +58,11 @@ async function askOne(agent: Agent, path: string, { failure, hangUp }: Line): Pr
   });
 }
 
-function get(agent: Agent, path: string): Promise<{ status: number; text: string }> {
+function get(
+  agent: Agent,
+  path: string,
+  failure: Line['failure'],
+): Promise<{ status: number; text: string }> {
   return new Promise((resolve, reject) => {
     const outgoing = request({ agent, host: 'docker', path }, (response) => {
       let text = '';
@@ -70,6 +74,8 @@ function get(agent: Agent, path: string): Promise<{ status: number; text: string
       response.on('end', () => resolve({ status: response.statusCode ?? 0, text }));
     });
     const timer = setTimeout(() => outgoing.destroy(new Error('no answer')), PATIENCE_MS);
+    // A question that never got onto the line is never closed: the task would outlive its end by the patience.
+    void failure.then(() => clearTimeout(timer));
     outgoing.on('error', reject);
     outgoing.on('close', () => {
       clearTimeout(timer);
