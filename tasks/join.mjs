@@ -1,16 +1,13 @@
 // Joins all tasks with their libraries into one script, for tasks/start.mjs.
 import {
-  closeSync,
   existsSync,
-  fsyncSync,
   mkdirSync,
-  openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   statSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -53,13 +50,7 @@ export function keep(path, bytes) {
   const unfinished = `${path}.${process.pid}.unfinished`;
   try {
     mkdirSync(dirname(path), { recursive: true });
-    const file = openSync(unfinished, 'w');
-    try {
-      writeSync(file, bytes);
-      fsyncSync(file);
-    } finally {
-      closeSync(file);
-    }
+    writeFileSync(unfinished, bytes, { flush: true });
     renameSync(unfinished, path);
   } catch {
     // It is made again.
@@ -92,8 +83,6 @@ export async function joinSources(tasks, { root, cache, path }) {
     target: 'node20',
     format: 'cjs',
     mainFields: ['module', 'main'],
-    // See tasks/lib/zod.ts.
-    conditions: ['module'],
     banner: { js: '(function (require, task) {' },
     footer: { js: '})' },
     plugins: [likeInPlace(root)],

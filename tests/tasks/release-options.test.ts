@@ -40,7 +40,7 @@ test('a dry run shows every command of a release, its pushes and its undoing, an
   const steps = [
     /would run: git .* commit-tree/,
     /would run: docker buildx build/,
-    /would run: docker run --detach/,
+    /would run: docker run --detach .*--pull=never/,
     /would run: git .* update-ref .* --stdin/,
     /would run: docker image tag \S+:v1\.0\.0/,
     new RegExp(`would run: docker push --quiet ${registry.address}/${project.name}:v1\\.0\\.0`),
