@@ -1,6 +1,7 @@
 // A full disk, and an engine that is really stopped, in the middle of a release: what was there stays, and one
 // re-run completes the release once there is room, or an engine, again. SEED=… repeats a run.
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { cp, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +11,7 @@ import { chosenSeed, randomNumbers } from '../random.ts';
 import { assertReleasedOnce } from './accidents.ts';
 import { configure, runProcess, START, type TestProject, tinyProject } from './project.ts';
 import { secondEngine } from './second-engine.ts';
+import { fakeDocker } from './switch-support.ts';
 
 const seed = chosenSeed();
 const SOAK = Boolean(process.env.SOAK);
@@ -87,4 +89,17 @@ test(`an engine that is killed during a release loses nothing (SEED=${seed})`, a
     if (again.code !== 0) assert.match(again.stderr, /Nothing to release/);
     await assertReleasedOnce(project, `v1.0.${patch}`);
   }
+});
+
+test('an engine that misses the image it has just loaded is asked again', async (t) => {
+  const project = await tinyProject(t);
+  const missing = `if [ "$1" = run ] && [ ! -e "$here/missed" ]; then
+  : > "$here/missed"
+  echo "docker: Error response from daemon: No such image: candidate" >&2
+  exit 125
+fi`;
+  const { PATH, folder } = await fakeDocker(t, missing);
+  const outcome = await project.task('release', ['patch', '--yes', '--json'], { env: { PATH } });
+  assert.equal(outcome.code, 0, outcome.stderr);
+  assert.ok(existsSync(`${folder}/missed`));
 });
