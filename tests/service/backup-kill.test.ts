@@ -10,7 +10,7 @@ import { create, createOptions, dataDirectory, names, startProgram } from './bac
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 test('create, killed at any moment: the older archive stays, no half of one counts, the next run works', async (t) => {
-  const places = dataDirectory(t, 8000);
+  const places = dataDirectory(t, 3000);
   const started = performance.now();
   const { archive: first } = await create(places);
   const duration = performance.now() - started;

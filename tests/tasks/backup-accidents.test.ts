@@ -90,16 +90,11 @@ test('accidents', async (t) => {
     const name = `${project.name}-prod`;
     await docker('update', '--restart=no', name);
     const blocker = createServer();
-    let done = false;
-    const watch = setInterval(async () => {
-      const state = await docker('inspect', '--format', '{{.State.Status}}', name).catch(() => '');
-      if (state === 'exited' && !done && !blocker.listening)
-        blocker.listen(project.ports.prod, '127.0.0.1', () => {});
-    }, 20);
-    blocker.on('error', () => {});
-    const failed = await backup(project, ['restore', archives[0]!]);
-    done = true;
-    clearInterval(watch);
+    const stopped = docker('wait', name);
+    const restoring = backup(project, ['restore', archives[0]!]);
+    await stopped;
+    blocker.listen(project.ports.prod, '127.0.0.1');
+    const failed = await restoring;
     blocker.close();
     assert.equal(failed.code, 1, failed.stderr);
     assert.match(failed.stderr, /putting everything back/);

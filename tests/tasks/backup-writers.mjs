@@ -1,4 +1,4 @@
-// Moves money between two databases without a pause, in a container of the image: withdraw in one, commit, deposit
+// Moves money between two databases all the while, in a container of the image: withdraw in one, commit, deposit
 // in the other, commit. Every 25th transfer is announced in a third database first, which is not in WAL mode.
 // Usage: node backup-writers.mjs DATA NAME ACKNOWLEDGEMENTS · or: DATA --check for what is in a restored directory.
 import { appendFileSync } from 'node:fs';
@@ -7,6 +7,8 @@ import { DatabaseSync } from 'node:sqlite';
 
 const [data, name, acknowledgements] = process.argv.slice(2);
 const START = 1_000_000;
+/** Enough transfers for every cut to meet some, and the processor left to what is tested. */
+const PAUSE_MS = 8;
 
 function open(file, journalMode) {
   const database = new DatabaseSync(join(data, file), { timeout: 15_000 });
@@ -43,7 +45,7 @@ function write() {
     commit(from, id, -1);
     commit(to, id, 1);
     appendFileSync(acknowledgements, `${id} ${Date.now()}\n`);
-    setTimeout(step, 1);
+    setTimeout(step, PAUSE_MS);
   };
   step();
 }

@@ -98,16 +98,16 @@ export async function buildImage(
 }
 
 /** BuildKit now and then loses a snapshot that another build has just released; a second try has it again. */
-async function build(command: Command): Promise<undefined> {
+async function build(command: Command, mayRepeat = true): Promise<undefined> {
   try {
-    await run(command);
+    // Buildx would attest what git says around the exported tree: the commit before the release.
+    return await run(command, { env: { BUILDX_GIT_INFO: 'false' } }).then(() => undefined);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    if (!/parent snapshot \S+ does not exist/.test(error.message)) throw buildFailure(error);
+    if (!mayRepeat || !/parent snapshot \S+ does not exist/.test(error.message)) throw buildFailure(error);
     log.warn('the builder lost a cached layer; building once more');
-    await run(command);
+    return build(command, false);
   }
-  return undefined;
 }
 
 function buildFailure(cause: CommandError): TaskError {
