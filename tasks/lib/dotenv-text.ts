@@ -80,14 +80,20 @@ export function editDotenv(text: string, changes: Record<string, string | undefi
   let edited = text;
   for (const [name, value] of Object.entries(changes)) {
     const own = assignments(edited).filter((one) => one.name === name);
-    const last = own.at(-1);
     if (value === undefined) edited = own.reduceRight(withoutLine, edited);
-    else if (last) {
-      const rest = edited.slice(last.at + last.raw.length);
-      edited = edited.slice(0, last.at) + written(value, last.raw) + rest;
-    } else edited = appended(edited, `${name}=${written(value)}`);
+    else edited = replaced(edited, own.at(-1), value) ?? appended(edited, `${name}=${written(value)}`);
   }
   return edited;
+}
+
+/** With another value in its place; undefined where there is none, or where the file would then be read otherwise. */
+function replaced(text: string, last: Assignment | undefined, value: string): string | undefined {
+  if (!last) return undefined;
+  const { at, raw } = last;
+  const edited = text.slice(0, at) + written(value, raw) + text.slice(at + raw.length);
+  // A quote that is open further up may now end elsewhere.
+  const names = (one: string) => assignments(one).map(({ name }) => name);
+  return names(edited).join() === names(text).join() ? edited : undefined;
 }
 
 function withoutLine(text: string, { start, end }: Assignment): string {

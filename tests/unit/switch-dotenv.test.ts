@@ -30,6 +30,11 @@ describe('editing .env', () => {
     ['a value with a hash inside quotes', 'ACTIVE="d#v"\n', 'ACTIVE="prod"\n'],
     ['foreign lines that are no assignments', 'what is this\n\n', 'what is this\n\nACTIVE=prod\n'],
     ['a foreign value over several lines', 'KEY="a\nACTIVE=no\nb"\n', 'KEY="a\nACTIVE=no\nb"\nACTIVE=prod\n'],
+    [
+      'a quote that was left open further up',
+      "B='\nACTIVE=='z'\nC='\n",
+      "B='\nACTIVE=='z'\nC='\nACTIVE=prod\n",
+    ],
     ['a byte order mark', '\uFEFFA=1\n', '\uFEFFA=1\nACTIVE=prod\n'],
   ];
   for (const [name, before, after] of cases) {
