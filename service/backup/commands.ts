@@ -45,7 +45,8 @@ async function create(options: CreateOptions & { prove: boolean }): Promise<obje
     );
   }
   const { proof } = readRecord(backups, record.archive)!;
-  return { ...made, proof, proofSeconds, peakMegabytes: peakMegabytes() };
+  const archives = listArchives(backups, origin.project);
+  return { ...made, proof, proofSeconds, peakMegabytes: peakMegabytes(), archives };
 }
 
 function verdictOf({ manifest, ...verdict }: Verdict): object {

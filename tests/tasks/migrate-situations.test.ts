@@ -15,6 +15,8 @@ const migrate = (old: Pick<LegacySetup, 'project'>, ...argv: string[]) =>
 const errorOf = (outcome: { json: () => Record<string, unknown> }) =>
   outcome.json().error as { code: string; message: string; hint: string };
 
+const OF_ROOT = { uid: 0, gid: 0, mode: 0o750 };
+
 /** Name, size and hash of every file in a volume. */
 function volumeContent(volume: string): Promise<string> {
   const base = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
@@ -190,7 +192,7 @@ test('data linked from a place of its own, on the port of dev, models in use els
     on: 'dev',
     data: 'own',
     linked: true,
-    owner: { uid: 0, gid: 0, mode: 0o750 },
+    owner: OF_ROOT,
   });
   const { project } = old;
   await docker('exec', old.service, 'chmod', '0600', '/app/models/model.gguf');
@@ -209,7 +211,7 @@ test('data linked from a place of its own, on the port of dev, models in use els
     '-e',
     'setInterval(()=>{},1e6)',
   );
-  const [before, facts, models] = [await old.snapshot(), await old.facts(), await volumeContent(old.volume)];
+  const [before, models] = [await old.snapshot(), await volumeContent(old.volume)];
 
   const done = await migrate(old);
   assert.equal(done.code, 0, done.stderr);
@@ -218,13 +220,6 @@ test('data linked from a place of its own, on the port of dev, models in use els
   assert.deepEqual(await treeOf(old.data), before.data, 'the old place is not touched');
   assert.equal((await treeOf(join(project.directory, 'data')))['/'], '1000:1000 700');
 
-  const back = await migrate(old, '--rollback');
-  assert.equal(back.code, 0, back.stderr);
-  assert.deepEqual(await old.snapshot(), before);
-  assert.deepEqual(await old.facts(), facts);
-
-  const again = await migrate(old);
-  assert.equal(again.code, 0, again.stderr);
   const early = await project.task('migrate', ['--finish', '--json']);
   assert.deepEqual([early.code, errorOf(early).code], [2, 'no-terminal'], 'it asks');
   const finished = await migrate(old, '--finish');
@@ -237,8 +232,8 @@ test('data linked from a place of its own, on the port of dev, models in use els
   assert.equal((await project.health('prod')).env, 'prod');
 });
 
-test('a running container without its compose file: that is rebuilt, and brings it back', async (t) => {
-  const old = await tinyLegacy(t);
+test('a running container without its compose file, its data linked: that is rebuilt, and brings it back', async (t) => {
+  const old = await tinyLegacy(t, { on: 'dev', data: 'own', linked: true, owner: OF_ROOT });
   const facts = await old.facts();
   const running = await old.snapshot();
   await rm(old.composeFile);

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { askEngine } from '../../tasks/lib/docker/engine-api.ts';
 import { docker, execute, type Outcome, type RunOptions, runProcess } from './processes.ts';
 import { tinyBase } from './tiny-base.ts';
 
@@ -17,9 +18,14 @@ export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 export const START = join(REPOSITORY, 'tasks/start.mjs');
 const TINY_APP = fileURLToPath(new URL('tiny-app', import.meta.url));
 
-/** The same, for lists that come in any order. */
-async function sortedLines(...argv: string[]): Promise<string> {
-  return (await docker(...argv)).split('\n').sort().join('\n');
+/** Sorted: the engine lists in any order. */
+const sortedLines = (lines: readonly string[]) => [...lines].sort().join('\n');
+
+/** What the engine lists of a kind, by its own interface: it is asked before and after most tests. */
+async function listed<T>(kind: 'containers' | 'images', filters: Record<string, string[]>): Promise<T[]> {
+  return (await askEngine(
+    `/${kind}/json?all=1&filters=${encodeURIComponent(JSON.stringify(filters))}`,
+  )) as T[];
 }
 
 /** Ports that are free now. */
@@ -87,7 +93,17 @@ export class TestProject {
 
   /** Everything that a failed task must leave as it was: refs, index, files, images, containers, .env. */
   async snapshot(): Promise<Record<string, string>> {
-    const reference = `reference=${this.name}`;
+    interface Container {
+      Id: string;
+      Names: string[];
+      State: string;
+    }
+    const [images, containers, candidates] = await Promise.all([
+      listed<{ Id: string; RepoTags: string[] }>('images', { reference: [this.name] }),
+      listed<Container>('containers', { label: [`com.docker.compose.project=${this.name}`] }),
+      listed<Container>('containers', { label: [`release-flow.candidate=${this.name}`] }),
+    ]);
+    const ownTags = (tags: string[]) => tags.filter((tag) => tag.startsWith(`${this.name}:`));
     return {
       head: await this.git('rev-parse', '--symbolic-full-name', 'HEAD'),
       refs: await this.git('for-each-ref'),
@@ -95,31 +111,13 @@ export class TestProject {
       status: await this.git('status', '--porcelain', '--ignored=no'),
       notes: await this.read('release-notes.md').catch(() => ''),
       env: await this.read('.env').catch(() => ''),
-      images: await sortedLines(
-        'image',
-        'ls',
-        '--no-trunc',
-        '--filter',
-        reference,
-        '--format',
-        '{{.Repository}}:{{.Tag}} {{.ID}}',
+      images: sortedLines(
+        images.flatMap(({ Id, RepoTags }) => ownTags(RepoTags).map((tag) => `${tag} ${Id}`)),
       ),
-      containers: await sortedLines(
-        'ps',
-        '--all',
-        '--no-trunc',
-        '--filter',
-        `label=com.docker.compose.project=${this.name}`,
-        '--format',
-        '{{.ID}} {{.Names}} {{.State}}',
+      containers: sortedLines(
+        containers.map(({ Id, Names, State }) => `${Id} ${Names.join().slice(1)} ${State}`),
       ),
-      candidates: await docker(
-        'ps',
-        '--all',
-        '--quiet',
-        '--filter',
-        `label=release-flow.candidate=${this.name}`,
-      ),
+      candidates: sortedLines(candidates.map(({ Id }) => Id)),
     };
   }
 
@@ -133,12 +131,13 @@ export class TestProject {
   async remove(): Promise<void> {
     const label = `label=com.docker.compose.project=${this.name}`;
     const lines = (text: string) => text.split('\n').filter(Boolean);
-    const containers = [
-      ...lines(await docker('ps', '--all', '--quiet', '--filter', label)),
-      ...lines(
-        await docker('ps', '--all', '--quiet', '--filter', `label=release-flow.candidate=${this.name}`),
-      ),
-    ];
+    const containers = (
+      await Promise.all(
+        [`com.docker.compose.project=${this.name}`, `release-flow.candidate=${this.name}`].map((one) =>
+          listed<{ Id: string }>('containers', { label: [one] }),
+        ),
+      )
+    ).flatMap((found) => found.map(({ Id }) => Id));
     if (containers.length > 0) await docker('rm', '--force', '--volumes', ...containers);
     const networks = lines(await docker('network', 'ls', '--quiet', '--filter', label));
     if (networks.length > 0) await docker('network', 'rm', ...networks);

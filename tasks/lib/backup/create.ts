@@ -61,9 +61,13 @@ export async function createArchive(
 }
 
 /** Removes what no rule keeps. */
-async function applyRetention(project: Project, image: BackupImage): Promise<string[]> {
+async function applyRetention(
+  project: Project,
+  image: BackupImage,
+  created: CreatedArchive,
+): Promise<string[]> {
   if (isEmptyPolicy(project.backup.keep)) return [];
-  const { archives } = await listArchives(project, image);
+  const archives = created.archives ?? (await listArchives(project, image)).archives;
   const going = planRetention(archives, project.backup.keep).filter(({ keep }) => !keep);
   if (going.length === 0) return [];
   return removeArchives(project, image, going.map(({ archive }) => archive).sort());
@@ -76,7 +80,9 @@ async function steps(project: Project, options: BackupOptions, phases: Phases) {
   const created = await timed(phases, 'archive and proof', () => createArchive(project, image, options));
   const archive = created?.archive ?? '<archive>';
   if (options.rehearse) await timed(phases, 'rehearsal', () => rehearse(project, image, archive));
-  const removed = created ? await timed(phases, 'retention', () => applyRetention(project, image)) : [];
+  const removed = created
+    ? await timed(phases, 'retention', () => applyRetention(project, image, created))
+    : [];
   if (project.backup.offsite) await timed(phases, 'off-site', () => sendOffsite(project, archive));
   return { created, removed };
 }

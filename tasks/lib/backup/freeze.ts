@@ -1,9 +1,8 @@
 // Freezing the containers while files are copied (--pause), so that the files belong to the same moment as the
 // databases. Written down before the first one is frozen: whatever kills this task, the next one thaws them.
 import { probe, run } from '../command.ts';
-import { projectContainers } from '../docker/compose.ts';
-import { inspectContainers } from '../docker/containers.ts';
-import { docker } from '../docker/images.ts';
+import { docker } from '../docker/client.ts';
+import { inspectContainers, projectContainers } from '../docker/containers.ts';
 import { TaskError } from '../errors.ts';
 import { uninterrupted } from '../interrupt.ts';
 import { openJournal, readJournal } from '../journal.ts';
@@ -61,7 +60,7 @@ export async function withFreezer<T>(project: Project, work: (freezer: Freezer) 
   };
   const freeze = async () => {
     if (frozen.length > 0) return;
-    const running = (await inspectContainers(await projectContainers(project)))
+    const running = (await projectContainers(project))
       .filter(({ state }) => state === 'running')
       .map(({ id }) => id);
     if (running.length === 0) return;

@@ -1,6 +1,6 @@
 // The `docker run` of the backup program: what it may see, whom it may become, and nothing more.
 import type { Command } from '../command.ts';
-import { docker } from '../docker/images.ts';
+import { docker } from '../docker/client.ts';
 import type { Project } from '../project.ts';
 
 export interface Call {

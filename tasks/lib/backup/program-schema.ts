@@ -28,17 +28,6 @@ const ArchiveRecord = z.object({
   problems: z.array(z.string()),
 });
 
-export const CreatedArchive = ArchiveRecord.extend({
-  cut: z.object({ heldMs: z.number(), attempts: z.number(), paused: z.boolean() }),
-  blocked: z.record(z.string(), z.number()),
-  skipped: z.array(z.object({ path: z.string(), reason: z.string() })),
-  seconds: z.number(),
-  owner: z.object({ uid: z.number(), gid: z.number() }),
-  proofSeconds: z.number(),
-  peakMegabytes: z.number(),
-});
-export type CreatedArchive = output<typeof CreatedArchive>;
-
 export const Listed = z.object({
   archive: z.string(),
   time: z.string(),
@@ -48,6 +37,19 @@ export const Listed = z.object({
 });
 /** An archive in the backup directory; without a record it was neither made nor verified here. */
 export type Listed = output<typeof Listed>;
+
+export const CreatedArchive = ArchiveRecord.extend({
+  cut: z.object({ heldMs: z.number(), attempts: z.number(), paused: z.boolean() }),
+  blocked: z.record(z.string(), z.number()),
+  skipped: z.array(z.object({ path: z.string(), reason: z.string() })),
+  seconds: z.number(),
+  owner: z.object({ uid: z.number(), gid: z.number() }),
+  proofSeconds: z.number(),
+  peakMegabytes: z.number(),
+  /** All that are there now, this one included; an older program does not say. */
+  archives: z.array(Listed).optional(),
+});
+export type CreatedArchive = output<typeof CreatedArchive>;
 
 export const Listing = z.object({ archives: z.array(Listed), free: z.number() });
 

@@ -2,10 +2,10 @@
 // and asked how it is. What it writes is thrown away.
 import { randomBytes } from 'node:crypto';
 import { probe, run } from '../command.ts';
+import { docker, parseJson } from '../docker/client.ts';
 import { resolvedConfig } from '../docker/compose-config.ts';
 import { inspectContainers, lastLogLines } from '../docker/containers.ts';
 import { healthProblems } from '../docker/health.ts';
-import { docker, parseJson } from '../docker/images.ts';
 import { TaskError } from '../errors.ts';
 import { pause, uninterrupted } from '../interrupt.ts';
 import { log } from '../log.ts';

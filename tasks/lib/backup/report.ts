@@ -16,11 +16,12 @@ export function reportCreated(
   phases: Phases,
 ): TaskResult {
   if (!created) return {};
+  const { archives: _, ...made } = created;
   const lines = [
     describeCreated(created, backupDirectory(project)),
     ...removed.map((name) => `  removed ${name}`),
   ];
-  return { data: { ...created, removed, phases }, text: lines.join('\n') };
+  return { data: { ...made, removed, phases }, text: lines.join('\n') };
 }
 
 export async function reportList(

@@ -2,10 +2,8 @@
 // place is looked at, and the release that can read its data format is found.
 import { randomBytes } from 'node:crypto';
 import { basename, dirname, resolve } from 'node:path';
-import { read } from '../command.ts';
-import { environmentOfService, projectContainers } from '../docker/compose.ts';
-import { type Container, inspectContainers } from '../docker/containers.ts';
-import { docker } from '../docker/images.ts';
+import { environmentOfService } from '../docker/compose.ts';
+import { type Container, containerIds, inspectContainers, projectContainers } from '../docker/containers.ts';
 import { TaskError, usageError } from '../errors.ts';
 import { dataDirectory, type Project } from '../project.ts';
 import { type BackupImage, dataPlace } from './places.ts';
@@ -53,19 +51,18 @@ async function preview(
 
 /** Containers of this project that run, by environment; any other that uses the data stops the restore. */
 async function runningOn(project: Project): Promise<Running[]> {
-  const filters = ['--filter', `volume=${dataDirectory(project)}`, '--filter', 'status=running'];
-  const users = await read(docker('ps', '--quiet', '--no-trunc', ...filters));
+  const users = await containerIds({ volume: [dataDirectory(project)] });
   const ours = await projectContainers(project);
-  const containers = await inspectContainers([...new Set([...ours, ...users.split('\n').filter(Boolean)])]);
+  const isOurs = (id: string) => ours.some((one) => one.id === id);
   const isActive = ({ state }: Container) => ['running', 'restarting', 'paused'].includes(state);
-  const foreign = containers.filter((one) => isActive(one) && !ours.includes(one.id));
+  const foreign = (await inspectContainers(users.filter((id) => !isOurs(id)))).filter(isActive);
   if (foreign.length > 0) {
     throw new TaskError(`Other containers use the data: ${foreign.map(({ name }) => name).join(', ')}`, {
       code: 'data-in-use',
       hint: `stop them first: docker stop ${foreign.map(({ name }) => name).join(' ')}`,
     });
   }
-  return containers.filter(isActive).flatMap(({ id, service }) => {
+  return ours.filter(isActive).flatMap(({ id, service }) => {
     const environment = environmentOfService(project, service);
     return environment ? [{ environment, id }] : [];
   });

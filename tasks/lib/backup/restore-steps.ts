@@ -1,7 +1,8 @@
 // The steps of a restore and their undoing: unpack beside, stop, swap, start and prove, or everything back.
 import { probe, run } from '../command.ts';
+import { docker } from '../docker/client.ts';
 import { inspectContainers } from '../docker/containers.ts';
-import { docker, inspectImage } from '../docker/images.ts';
+import { inspectImage } from '../docker/images.ts';
 import { TaskError } from '../errors.ts';
 import { log } from '../log.ts';
 import type { Project } from '../project.ts';

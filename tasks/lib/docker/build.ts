@@ -1,5 +1,4 @@
-// Building the image, for a release from its commit's tree, for `latest` from the working tree. The same
-// inputs give the same digest where the engine's image store allows it.
+// Building the image: a release from its commit's tree, `latest` from the working tree. Same inputs, same digest.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, run } from '../command.ts';
@@ -10,8 +9,9 @@ import { log } from '../log.ts';
 import { type Project, variable } from '../project.ts';
 import { session } from '../session.ts';
 import { withWorkDirectory } from '../work-directory.ts';
+import { docker } from './client.ts';
 import type { EngineInfo } from './engine-info.ts';
-import { docker, type Image, inspectImage } from './images.ts';
+import { type Image, inspectImage } from './images.ts';
 import { archivePlatforms } from './oci-archive.ts';
 
 export interface BuildRequest {

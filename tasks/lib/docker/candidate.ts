@@ -6,9 +6,10 @@ import { CommandError, TaskError } from '../errors.ts';
 import { pause, uninterrupted } from '../interrupt.ts';
 import { imageReference, type Project } from '../project.ts';
 import { session } from '../session.ts';
-import { containersWithLabel, inspectContainers, lastLogLines } from './containers.ts';
+import { docker } from './client.ts';
+import { containerIds, inspectContainers, lastLogLines } from './containers.ts';
 import { type ExpectedHealth, type HealthAnswer, waitForHealth } from './health.ts';
-import { docker, imageReferences } from './images.ts';
+import { imageReferences } from './images.ts';
 import { withReach } from './reach.ts';
 
 function candidateLabel(project: Project): string {
@@ -117,7 +118,7 @@ export function candidateReference(project: Project, commit: string): string {
 /** Removes the containers and image names of candidates, a killed run's included. */
 export async function removeCandidates(project: Project): Promise<void> {
   const [containers, images] = await Promise.all([
-    containersWithLabel(candidateLabel(project)),
+    containerIds({ label: [candidateLabel(project)] }),
     imageReferences(imageReference(project, 'candidate-*')),
   ]);
   if (containers.length > 0) await run(docker('rm', '--force', '--volumes', ...containers));

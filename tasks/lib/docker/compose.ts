@@ -13,7 +13,7 @@ import {
   portOf,
   variableName,
 } from '../project.ts';
-import { docker, engineDown } from './images.ts';
+import { docker } from './client.ts';
 
 /** What compose interpolates beyond .env; `tag` is the release that prod runs. */
 export function composeEnvironment(
@@ -48,14 +48,6 @@ export function composeCommand(project: Project, ...argv: string[]): Command {
 /** Compose on a model that is given on stdin (compose-model.ts): it needs no file and no variable of ours. */
 export function modelCommand(project: Project, ...argv: string[]): Command {
   return docker('compose', '--project-name', project.project.name, '--file', '-', ...argv);
-}
-
-/** The ids of this project's containers, running or not. @throws TaskError when the engine is down */
-export async function projectContainers(project: Project): Promise<string[]> {
-  const filter = `label=com.docker.compose.project=${project.project.name}`;
-  const answer = await probe(docker('ps', '--all', '--quiet', '--no-trunc', '--filter', filter));
-  if (!answer.ok) throw engineDown(answer.stderr);
-  return answer.stdout.split('\n').filter(Boolean);
 }
 
 export function environmentOfService(project: Project, service: string): EnvironmentName | undefined {

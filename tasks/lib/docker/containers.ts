@@ -1,6 +1,8 @@
 // Containers as the engine knows them: what runs, from which image, how it feels, what it said last.
-import { probe, read } from '../command.ts';
-import { docker, engineDown, parseJson } from './images.ts';
+import { probe } from '../command.ts';
+import type { Project } from '../project.ts';
+import { docker } from './client.ts';
+import { type AskEngine, askEngine, withEngine } from './engine-api.ts';
 
 export interface Container {
   id: string;
@@ -30,12 +32,29 @@ export interface Container {
   anonymousVolumes: string[];
 }
 
-/** Containers by id or name; those that do not exist are left out. */
-export async function inspectContainers(ids: readonly string[]): Promise<Container[]> {
-  if (ids.length === 0) return [];
-  const answer = await probe(docker('container', 'inspect', ...ids));
-  if (/cannot connect|daemon running/i.test(answer.stderr)) throw engineDown(answer.stderr);
-  return parseContainers(parseJson(answer.stdout) ?? []);
+/** Containers by id or name; those that do not exist are left out. @throws TaskError when the engine is down */
+export function inspectContainers(ids: readonly string[]): Promise<Container[]> {
+  return withEngine((ask) => inspectAll(ask, ids));
+}
+
+async function inspectAll(ask: AskEngine, ids: readonly string[]): Promise<Container[]> {
+  const found = await Promise.all(ids.map((id) => ask(`/containers/${encodeURIComponent(id)}/json`)));
+  return parseContainers(found.filter((container) => container !== undefined));
+}
+
+/** The containers of the project's environments, running or not. @throws TaskError when the engine is down */
+export function projectContainers(project: Project, asked?: AskEngine): Promise<Container[]> {
+  const label = `com.docker.compose.project=${project.project.name}`;
+  const find = async (ask: AskEngine) => inspectAll(ask, await containerIds({ label: [label] }, ask));
+  return asked ? find(asked) : withEngine(find);
+}
+
+/** The ids of all containers, running or not, that pass the engine's filters, e.g. `{ label: ['a=b'] }`. */
+export async function containerIds(filters: Record<string, string[]>, ask = askEngine): Promise<string[]> {
+  const { z } = await import('#zod');
+  const schema = z.array(z.object({ Id: z.string() }));
+  const path = `/containers/json?all=1&filters=${encodeURIComponent(JSON.stringify(filters))}`;
+  return schema.parse(await ask(path)).map(({ Id }) => Id);
 }
 
 async function containerSchema() {
@@ -107,12 +126,6 @@ function policyName({ Name, MaximumRetryCount }: { Name: string; MaximumRetryCou
 function splitVariable(line: string): [name: string, value: string] {
   const [name = '', ...rest] = line.split('=');
   return [name, rest.join('=')];
-}
-
-/** The ids of all containers, running or not, that carry a label. */
-export async function containersWithLabel(label: string): Promise<string[]> {
-  const output = await read(docker('ps', '--all', '--quiet', '--no-trunc', '--filter', `label=${label}`));
-  return output ? output.split('\n') : [];
 }
 
 /** The last lines that a container logged, stdout and stderr together. */

@@ -1,7 +1,8 @@
 // What the engine says of itself and its machine. By its own interface: `docker info` asks each plugin of the client
 // for its description as well, which takes longer than all the rest.
+
+import { engineDown } from './client.ts';
 import { type AskEngine, withEngine } from './engine-api.ts';
-import { engineDown } from './images.ts';
 
 export interface EngineInfo {
   version: string;

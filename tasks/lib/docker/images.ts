@@ -1,40 +1,7 @@
-// Images and containers as the Docker engine knows them. Its JSON is checked at this edge.
-import { type Command, describeCommand, probe, read, run } from '../command.ts';
-import { CommandError, TaskError } from '../errors.ts';
-import { session } from '../session.ts';
-
-/** Every call of `docker` goes through here, so that `--context` reaches them all. */
-export function docker(...argv: string[]): Command {
-  const { context, engineSocket } = session;
-  if (engineSocket) return ['docker', '--host', `unix://${engineSocket}`, ...argv];
-  return ['docker', ...(context ? ['--context', context] : []), ...argv];
-}
-
-export function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-/** The error of a task that needs an engine and has none. */
-export function engineDown(stderr: string): TaskError {
-  const reason = stderr.trim().split('\n').at(-1) ?? '';
-  return new TaskError(`No Docker engine answers${reason ? `: ${reason}` : ''}`, {
-    code: 'engine-down',
-    hint: howToReach(reason),
-  });
-}
-
-function howToReach(reason: string): string {
-  const host = process.env.DOCKER_HOST;
-  if (/permission denied/i.test(reason))
-    return 'this user may not use it: sudo usermod -aG docker "$USER", then log in again';
-  if (host)
-    return `DOCKER_HOST names the engine at ${host}: start that one, or unset DOCKER_HOST to use this machine's`;
-  return 'start Docker, or let `npm run setup` install and start it (Debian, Raspberry Pi OS)';
-}
+// Images as the Docker engine knows them. Its JSON is checked at this edge.
+import { read, run } from '../command.ts';
+import { docker } from './client.ts';
+import { askEngine } from './engine-api.ts';
 
 export interface Image {
   /** What the engine calls the image: the manifest digest in a containerd store, else the config digest. */
@@ -48,13 +15,9 @@ export interface Image {
 
 /** The image, or undefined if the engine does not have it. @throws TaskError when the engine is down */
 export async function inspectImage(reference: string): Promise<Image | undefined> {
-  const command = docker('image', 'inspect', reference);
-  const answer = await probe(command);
-  if (!answer.ok) {
-    if (/no such image|not found/i.test(answer.stderr)) return undefined;
-    if (/cannot connect|daemon running/i.test(answer.stderr)) throw engineDown(answer.stderr);
-    throw new CommandError(describeCommand(command), answer.exitCode, answer.stderr);
-  }
+  const path = reference.split('/').map(encodeURIComponent).join('/');
+  const answer = await askEngine(`/images/${path}/json`);
+  if (answer === undefined) return undefined;
   const { z } = await import('#zod');
   const schema = z.object({
     Id: z.string(),
@@ -63,8 +26,7 @@ export async function inspectImage(reference: string): Promise<Image | undefined
     RepoDigests: z.array(z.string()).nullish(),
     Config: z.object({ Labels: z.record(z.string(), z.string()).nullish() }).nullish(),
   });
-  const [image] = z.array(schema).parse(JSON.parse(answer.stdout));
-  if (!image) return undefined;
+  const image = schema.parse(answer);
   return {
     id: image.Id,
     labels: image.Config?.Labels ?? {},

@@ -1,36 +1,10 @@
 // How a port that the engine publishes is reached from here: directly, or through ssh where the engine's
 // client goes through ssh, too. So nothing but that one ssh login has to be open between the two machines.
-import { homedir } from 'node:os';
-import { join } from 'node:path';
-import { probe, read } from '../command.ts';
-import { readIfPresent } from '../files.ts';
+import { probe } from '../command.ts';
 import { session } from '../session.ts';
+import { engineEndpoint, isLocalEndpoint } from './endpoint.ts';
 import type { HealthAddress } from './health.ts';
-import { docker } from './images.ts';
 import { openSshLine, type SshLine } from './ssh-line.ts';
-
-/** Where the client finds the engine, e.g. `unix:///var/run/docker.sock`, `ssh://me@pi`. */
-export async function engineEndpoint(): Promise<string> {
-  if (!session.context && process.env.DOCKER_HOST) return process.env.DOCKER_HOST;
-  if (!session.context && (await isDefaultContext())) return DEFAULT_ENDPOINT;
-  const named = session.context ? [session.context] : [];
-  return read(docker('context', 'inspect', '--format', '{{.Endpoints.docker.Host}}', ...named));
-}
-
-const DEFAULT_ENDPOINT = 'unix:///var/run/docker.sock';
-
-/** Spares a process in the most common case: nobody ever chose another context. */
-async function isDefaultContext(): Promise<boolean> {
-  if (process.platform !== 'linux' || process.env.DOCKER_CONTEXT) return false;
-  const folder = process.env.DOCKER_CONFIG ?? join(homedir(), '.docker');
-  const text = await readIfPresent(join(folder, 'config.json'));
-  return text === undefined || !text.includes('"currentContext"');
-}
-
-/** True if the engine sees this machine's files and its published ports are ours. */
-export function isLocalEndpoint(endpoint: string): boolean {
-  return /^(unix|npipe|fd):/.test(endpoint);
-}
 
 let line: Promise<SshLine> | undefined;
 const forwarded = new Map<number, Promise<string>>();

@@ -3,7 +3,8 @@ import { probe, run } from '../command.ts';
 import { CommandError, TaskError } from '../errors.ts';
 import { log } from '../log.ts';
 import { session } from '../session.ts';
-import { docker, inspectImage, tagImage } from './images.ts';
+import { docker } from './client.ts';
+import { inspectImage, tagImage } from './images.ts';
 import { transientReason, withRetries } from './retry.ts';
 
 /** One question, without retries. @throws TaskError if the registry does not answer, or refuses to */

@@ -1,7 +1,7 @@
 // Is the Docker engine, with its plugins and its kernel, fit to run the project?
 
 import { probe } from '../command.ts';
-import { docker } from '../docker/images.ts';
+import { docker } from '../docker/client.ts';
 import { OLDEST_ENGINE } from '../engine/plan.ts';
 import { semver } from '../libraries.ts';
 import { amount } from '../status/format.ts';

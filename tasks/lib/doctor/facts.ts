@@ -2,13 +2,12 @@
 // over one connection.
 import { resolvedConfig } from '../docker/compose-config.ts';
 import { type ComposeService, parseServices } from '../docker/compose-schema.ts';
-import type { Container } from '../docker/containers.ts';
+import { type Container, projectContainers } from '../docker/containers.ts';
+import { engineEndpoint, isLocalEndpoint } from '../docker/endpoint.ts';
 import type { AskEngine } from '../docker/engine-api.ts';
 import { type EngineInfo, readInfo } from '../docker/engine-info.ts';
-import { engineEndpoint, isLocalEndpoint } from '../docker/reach.ts';
 import { type Project, variable } from '../project.ts';
 import { type ReleaseTag, releaseTags } from '../release/release-tags.ts';
-import { projectContainersOf } from '../status/engine-facts.ts';
 import { type EngineAnswers, readImages, readListed, readNetworks } from './engine-answers.ts';
 
 export interface Facts {
@@ -50,7 +49,7 @@ export function collectFacts(project: Project, ask: AskEngine): Facts {
     info,
     networks: afterInfo(() => readNetworks(ask)),
     listed: afterInfo(() => readListed(ask)),
-    containers: afterInfo(() => projectContainersOf(ask, project)),
+    containers: afterInfo(() => projectContainers(project, ask)),
     images: afterInfo(() => readImages(ask, project)),
     resolved,
     services: once(async () => parseServices(project, await resolved())),

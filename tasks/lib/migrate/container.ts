@@ -2,8 +2,8 @@
 // nothing else, under a label by which the next run finds what a killed one left.
 import { fileURLToPath } from 'node:url';
 import { read, run } from '../command.ts';
-import { containersWithLabel } from '../docker/containers.ts';
-import { docker } from '../docker/images.ts';
+import { docker } from '../docker/client.ts';
+import { containerIds } from '../docker/containers.ts';
 import { type Project, variable } from '../project.ts';
 import { session } from '../session.ts';
 
@@ -63,7 +63,7 @@ export async function runProgram<T>(project: Project, job: ContainerJob): Promis
 
 /** Removes what a killed run left running. */
 export async function removeLeftovers(project: Project): Promise<void> {
-  const left = await containersWithLabel(label(project));
+  const left = await containerIds({ label: [label(project)] });
   if (left.length > 0) await run(docker('rm', '--force', '--volumes', ...left));
 }
 

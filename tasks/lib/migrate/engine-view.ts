@@ -1,6 +1,5 @@
 // What the engine knows that a migration decides by: all containers, networks and volumes, checked at this edge.
-import { probe } from '../command.ts';
-import { docker, engineDown, parseJson } from '../docker/images.ts';
+import { askEngine, withEngine } from '../docker/engine-api.ts';
 import type { Mount } from './legacy.ts';
 
 export interface EngineContainer {
@@ -39,13 +38,15 @@ export interface EngineVolume {
   labels: Record<string, string>;
 }
 
-async function inspectAll(kind: 'container' | 'network', list: readonly string[]): Promise<unknown> {
-  const answer = await probe(docker(...list, '--quiet', '--no-trunc'));
-  if (!answer.ok) throw engineDown(answer.stderr);
-  const ids = answer.stdout.split('\n').filter(Boolean);
-  if (ids.length === 0) return [];
-  // One that vanishes in between is left out.
-  return parseJson((await probe(docker(kind, 'inspect', ...ids))).stdout) ?? [];
+/** Everything of a kind, one by one: a list tells less. One that vanishes in between is left out. */
+function inspectAll(kind: 'containers' | 'networks', list: string): Promise<unknown[]> {
+  return withEngine(async (ask) => {
+    const listed = (await ask(list)) as { Id: string }[];
+    const found = await Promise.all(
+      listed.map(({ Id }) => ask(kind === 'containers' ? `/containers/${Id}/json` : `/networks/${Id}`)),
+    );
+    return found.filter((one) => one !== undefined);
+  });
 }
 
 async function containerSchema() {
@@ -86,7 +87,7 @@ async function containerSchema() {
 /** Every container, running or not. @throws TaskError when no engine answers */
 export async function engineContainers(): Promise<EngineContainer[]> {
   const [{ z }, schema] = await Promise.all([import('#zod'), containerSchema()]);
-  const found = z.array(schema).parse(await inspectAll('container', ['ps', '--all']));
+  const found = z.array(schema).parse(await inspectAll('containers', '/containers/json?all=1'));
   return found.map(({ Config, HostConfig, ...one }) => ({
     id: one.Id,
     name: one.Name.replace(/^\//, ''),
@@ -129,7 +130,7 @@ export async function engineNetworks(): Promise<EngineNetwork[]> {
     IPAM: z.object({ Config: z.array(range).nullish() }),
     Containers: z.record(z.string(), z.unknown()).nullish(),
   });
-  const found = z.array(schema).parse(await inspectAll('network', ['network', 'ls']));
+  const found = z.array(schema).parse(await inspectAll('networks', '/networks'));
   return found.map((network) => ({
     name: network.Name,
     driver: network.Driver,
@@ -142,14 +143,14 @@ export async function engineNetworks(): Promise<EngineNetwork[]> {
 
 /** A volume by its name, or undefined. */
 export async function engineVolume(name: string): Promise<EngineVolume | undefined> {
-  const answer = await probe(docker('volume', 'inspect', name));
-  if (!answer.ok) return undefined;
+  const answer = await askEngine(`/volumes/${encodeURIComponent(name)}`);
+  if (answer === undefined) return undefined;
   const { z } = await import('#zod');
   const schema = z.object({
     Name: z.string(),
     Driver: z.string(),
     Labels: z.record(z.string(), z.string()).nullish(),
   });
-  const [volume] = z.array(schema).parse(JSON.parse(answer.stdout));
-  return volume && { name: volume.Name, driver: volume.Driver, labels: volume.Labels ?? {} };
+  const volume = schema.parse(answer);
+  return { name: volume.Name, driver: volume.Driver, labels: volume.Labels ?? {} };
 }

@@ -1,6 +1,7 @@
 // The end of the way back: after some days the old pieces are removed, each only if nobody uses it.
 import { probe, run } from '../command.ts';
-import { docker, inspectImage } from '../docker/images.ts';
+import { docker } from '../docker/client.ts';
+import { inspectImage } from '../docker/images.ts';
 import { TaskError } from '../errors.ts';
 import { log } from '../log.ts';
 import type { LegacyDescription } from '../migrate-schema.ts';

@@ -3,7 +3,7 @@
 import { realpath, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { type Command, probe } from '../command.ts';
-import { docker } from '../docker/images.ts';
+import { docker } from '../docker/client.ts';
 import { EXIT, TaskError } from '../errors.ts';
 import type { LegacyDescription } from '../migrate-schema.ts';
 import type { Project } from '../project.ts';

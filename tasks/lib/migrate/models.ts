@@ -1,7 +1,8 @@
 // The models volume: used as it is where the engine and compose allow it, else copied inside a container and
 // compared file by file. Nothing is ever downloaded again.
 import { run } from '../command.ts';
-import { docker, inspectImage } from '../docker/images.ts';
+import { docker } from '../docker/client.ts';
+import { inspectImage } from '../docker/images.ts';
 import type { LegacyDescription } from '../migrate-schema.ts';
 import { type Project, variable } from '../project.ts';
 import { containerUser, nodeImage, runProgram, volumeMount } from './container.ts';

@@ -1,6 +1,6 @@
 // The file that stands for a compose file that is gone: made from the container, kept with our bookkeeping.
 import { probe } from '../command.ts';
-import { docker } from '../docker/images.ts';
+import { docker } from '../docker/client.ts';
 import { readIfPresent, replaceFile } from '../files.ts';
 import type { Project } from '../project.ts';
 import { ensureStateDirectory, statePath } from '../state.ts';

@@ -1,8 +1,8 @@
 // The services around the change: the old one stops, the new one starts; and the other way round.
 import { run } from '../command.ts';
+import { docker } from '../docker/client.ts';
 import { inspectContainers, lastLogLines } from '../docker/containers.ts';
 import { askHealth } from '../docker/health.ts';
-import { docker } from '../docker/images.ts';
 import { TaskError } from '../errors.ts';
 import { pause } from '../interrupt.ts';
 import { log } from '../log.ts';

@@ -2,8 +2,9 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { probe, read, run } from '../command.ts';
+import { docker } from '../docker/client.ts';
 import { engineInfo } from '../docker/engine-info.ts';
-import { docker, inspectImage, tagImage } from '../docker/images.ts';
+import { inspectImage, tagImage } from '../docker/images.ts';
 import { dotenvPath } from '../dotenv.ts';
 import { applySetup, planSetup } from '../engine/setup.ts';
 import { readIfPresent, writeFileAtomic } from '../files.ts';

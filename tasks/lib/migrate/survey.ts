@@ -1,10 +1,9 @@
 // Looking at everything that a migration depends on: data, room, ports, networks, models. Changes nothing.
 import { readdir } from 'node:fs/promises';
 import { backupDirectory } from '../backup/places.ts';
-import { projectContainers } from '../docker/compose.ts';
 import { resolvedConfig } from '../docker/compose-config.ts';
 import { parseResolved } from '../docker/compose-schema.ts';
-import { inspectContainers } from '../docker/containers.ts';
+import { projectContainers } from '../docker/containers.ts';
 import { engineInfo } from '../docker/engine-info.ts';
 import { askHealth } from '../docker/health.ts';
 import { inspectImage } from '../docker/images.ts';
@@ -89,7 +88,7 @@ export async function surveyMigration(
     surveyPort(project, legacy, 'dev'),
     surveyPort(project, legacy, 'prod'),
     inspectImage(legacy.image),
-    inspectContainers(await projectContainers(project)),
+    projectContainers(project),
   ]);
   const network = subnets.networks.find(({ name }) => name === legacy.network?.name);
   const neighbours = (network?.containers ?? []).flatMap(

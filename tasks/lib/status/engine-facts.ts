@@ -1,22 +1,12 @@
 // What the engine knows of the project's containers, asked over one connection: who runs, and what each uses.
 
 import { environmentOfService } from '../docker/compose.ts';
-import { type Container, parseContainers } from '../docker/containers.ts';
+import type { Container } from '../docker/containers.ts';
 import type { AskEngine } from '../docker/engine-api.ts';
 import type { EnvironmentName, Project } from '../project.ts';
 import { kernelPeak, parseUsage, type Usage } from './resources.ts';
 
 export type Usages = Partial<Record<EnvironmentName, Usage>>;
-
-/** The project's containers, running or not. */
-export async function projectContainersOf(ask: AskEngine, project: Project): Promise<Container[]> {
-  const filters = JSON.stringify({ label: [`com.docker.compose.project=${project.project.name}`] });
-  const listed = await ask(`/containers/json?all=1&filters=${encodeURIComponent(filters)}`);
-  const ids = (listed as { Id: string }[]).map(({ Id }) => Id);
-  const inspected = await Promise.all(ids.map((id) => ask(`/containers/${id}/json`)));
-  // One that was removed since it was listed is no container any more.
-  return parseContainers(inspected.filter((one) => one !== undefined));
-}
 
 /** What each running environment uses now; cheap, because it does not wait for a second reading. */
 export async function usagesOf(

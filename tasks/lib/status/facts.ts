@@ -1,5 +1,6 @@
 // Everything that a status page tells, looked up at once and as cheaply as possible: one connection to the engine,
 // two calls of compose, one of git, our own files. Making sense of it is the report's.
+import { projectContainers } from '../docker/containers.ts';
 import { withEngine } from '../docker/engine-api.ts';
 import { TaskError } from '../errors.ts';
 import { type HistoryEntry, readHistory } from '../journal.ts';
@@ -9,7 +10,7 @@ import { session } from '../session.ts';
 import { type Observation, observe } from '../switch/environments.ts';
 import { type BackupFacts, loadBackupFacts } from './backup-report.ts';
 import { directorySize } from './directory-size.ts';
-import { projectContainersOf, type Usages, usagesOf } from './engine-facts.ts';
+import { type Usages, usagesOf } from './engine-facts.ts';
 import { cpuPercent } from './resources.ts';
 import { readSamples } from './samples.ts';
 import type { SampleLog } from './uptime.ts';
@@ -35,7 +36,7 @@ async function observeRunning(project: Project): Promise<Running> {
   return withEngine(async (ask) => {
     let first: Usages = {};
     const observation = await observe(project, async () => {
-      const containers = await projectContainersOf(ask, project);
+      const containers = await projectContainers(project, ask);
       first = await usagesOf(ask, project, containers);
       return containers;
     });

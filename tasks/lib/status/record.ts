@@ -1,10 +1,10 @@
 // One sample of how prod is, for cron: light (one connection to the engine, one question to /health) and complete
 // (a sample is written whatever happens), because a minute without one is a minute that nobody knows of.
 import { run } from '../command.ts';
-import type { Container } from '../docker/containers.ts';
+import { docker } from '../docker/client.ts';
+import { type Container, projectContainers } from '../docker/containers.ts';
 import { withEngine } from '../docker/engine-api.ts';
 import { askHealth, type HealthAnswer } from '../docker/health.ts';
-import { docker } from '../docker/images.ts';
 import { withReach } from '../docker/reach.ts';
 import { errorSummary, TaskError } from '../errors.ts';
 import { pause } from '../interrupt.ts';
@@ -14,7 +14,7 @@ import { log } from '../log.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project, portOf } from '../project.ts';
 import { session } from '../session.ts';
 import { activeEnvironment } from '../switch/environments.ts';
-import { projectContainersOf, type Usages, usagesOf } from './engine-facts.ts';
+import { type Usages, usagesOf } from './engine-facts.ts';
 import { isActive } from './environment-report.ts';
 import { decideHealing } from './healing.ts';
 import { appendSample, readSamples } from './samples.ts';
@@ -28,7 +28,7 @@ interface Look {
 
 async function lookAtProd(project: Project): Promise<Look> {
   return withEngine(async (ask) => {
-    const containers = await projectContainersOf(ask, project);
+    const containers = await projectContainers(project, ask);
     const container = containers.find(({ service }) => service === project.environments.prod.service);
     const running = container?.state === 'running';
     const [usages, health] = await Promise.all([

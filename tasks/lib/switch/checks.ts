@@ -4,7 +4,7 @@ import { statfs } from 'node:fs/promises';
 import { freemem } from 'node:os';
 import { FILES_LABEL } from '../docker/compose-model.ts';
 import type { ComposeService } from '../docker/compose-schema.ts';
-import { isLocalEndpoint } from '../docker/reach.ts';
+import { isLocalEndpoint } from '../docker/endpoint.ts';
 import { combinedError, TaskError } from '../errors.ts';
 import { dataDirectory, type EnvironmentName, type Project, variableName } from '../project.ts';
 import { dataProblems, megabytes, readLocalData, readRemoteData, SPARE_BYTES } from './data-directory.ts';

@@ -3,7 +3,8 @@
 import { readFile, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { probe, read, stream } from '../command.ts';
-import { docker, type Image, parseJson } from '../docker/images.ts';
+import { docker, parseJson } from '../docker/client.ts';
+import type { Image } from '../docker/images.ts';
 import { TaskError } from '../errors.ts';
 import { type EnvironmentName, type Project, variableName } from '../project.ts';
 

@@ -1,11 +1,12 @@
 // What runs, seen as the two environments: the observation that plans and status pages are made from.
-import { environmentOfService, projectContainers } from '../docker/compose.ts';
+import { environmentOfService } from '../docker/compose.ts';
 import { verifyServices } from '../docker/compose-config.ts';
 import { type ComposeModel, composeModel, DIGEST_LABEL } from '../docker/compose-model.ts';
 import type { ComposeService } from '../docker/compose-schema.ts';
-import { type Container, inspectContainers } from '../docker/containers.ts';
+import { type Container, projectContainers } from '../docker/containers.ts';
+import { isLocalEndpoint } from '../docker/endpoint.ts';
 import { askHealth, type HealthAddress, type HealthAnswer } from '../docker/health.ts';
-import { isLocalEndpoint, type Reach, withReach } from '../docker/reach.ts';
+import { type Reach, withReach } from '../docker/reach.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project, portOf, variable } from '../project.ts';
 
 export type ActiveEnvironment = EnvironmentName | 'both' | 'none';
@@ -47,10 +48,6 @@ export interface Scene {
 export function activeEnvironment(project: Project): ActiveEnvironment {
   const value = variable(project, 'ACTIVE_ENV');
   return value === 'dev' || value === 'prod' || value === 'both' ? value : 'none';
-}
-
-async function findContainers(project: Project): Promise<Container[]> {
-  return inspectContainers(await projectContainers(project));
 }
 
 /** The host part of what a person types into a browser. */
@@ -95,7 +92,7 @@ async function look(
 export function survey(
   project: Project,
   prodTag: string | undefined,
-  containersOf = findContainers,
+  containersOf: (project: Project) => Promise<Container[]> = projectContainers,
 ): Promise<Scene> {
   return withReach(async (reach, endpoint) => {
     const [model, containers, devAddress, prodAddress] = await Promise.all([
@@ -128,13 +125,13 @@ export async function surveyAgain(
   scene: Scene,
   now: Pick<Observation, 'active' | 'prodTag'>,
 ): Promise<Observation> {
-  const seen = { ...scene, containers: await findContainers(project) };
+  const seen = { ...scene, containers: await projectContainers(project) };
   const [dev, prod] = await Promise.all([look(project, 'dev', seen), look(project, 'prod', seen)]);
   return { active: now.active, prodTag: now.prodTag, environments: { dev, prod } };
 }
 
 /** What runs now. @throws TaskError when engine, compose files or .env cannot be read */
-export async function observe(project: Project, containersOf = findContainers): Promise<Observation> {
+export async function observe(project: Project, containersOf = projectContainers): Promise<Observation> {
   return (await survey(project, variable(project, 'PROD_TAG'), containersOf)).observed;
 }
 

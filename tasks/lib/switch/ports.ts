@@ -1,8 +1,8 @@
 // Is a port free, or who has it? Named, so that nobody has to go looking.
 import { createServer } from 'node:net';
 import { probe } from '../command.ts';
+import { docker } from '../docker/client.ts';
 import type { PublishedPort } from '../docker/compose-schema.ts';
-import { docker } from '../docker/images.ts';
 
 /** Can this machine listen there now? */
 export function isFree({ published, address }: PublishedPort): Promise<boolean> {

@@ -1,7 +1,6 @@
 // Bringing back what ran before a switch, from its record. The same code serves a switch that failed and the
 // next run after one that was killed, so it looks at what is there and trusts no order of steps.
-import { projectContainers } from '../docker/compose.ts';
-import { type Container, inspectContainers } from '../docker/containers.ts';
+import { type Container, projectContainers } from '../docker/containers.ts';
 import { askHealth, type HealthAddress } from '../docker/health.ts';
 import { errorSummary, TaskError } from '../errors.ts';
 import { pause } from '../interrupt.ts';
@@ -66,7 +65,7 @@ export async function afterFailure(cause: unknown, bringBack: () => Promise<void
 
 async function restoreEnvironment(project: Project, record: SwitchRecord, name: EnvironmentName) {
   const was = record.before[name];
-  const all = await inspectContainers(await projectContainers(project));
+  const all = await projectContainers(project);
   const present = containersOfEnvironment(project, all, name);
   for (const made of present.filter(({ id }) => !record.containers.includes(id))) {
     if (made.state === 'running') await stopContainer(made.id, STOP_SECONDS);

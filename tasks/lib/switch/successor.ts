@@ -3,10 +3,10 @@
 // proven healthy the old one lies aside, stopped, and can be started again as it was.
 import { dirname } from 'node:path';
 import { type Command, run } from '../command.ts';
+import { docker } from '../docker/client.ts';
 import { modelCommand } from '../docker/compose.ts';
 import type { ComposeModel, InjectedFile } from '../docker/compose-model.ts';
 import type { Container } from '../docker/containers.ts';
-import { docker } from '../docker/images.ts';
 import { throwIfInterrupted, uninterrupted } from '../interrupt.ts';
 import type { Project } from '../project.ts';
 

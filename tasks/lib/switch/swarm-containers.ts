@@ -1,6 +1,6 @@
 // The containers of a service in a swarm, which calls them tasks: what they are, and how many there shall be.
 import { read, run } from '../command.ts';
-import { docker } from '../docker/images.ts';
+import { docker } from '../docker/client.ts';
 import { TaskError } from '../errors.ts';
 import { pause } from '../interrupt.ts';
 import type { EnvironmentName, Project } from '../project.ts';

@@ -1,6 +1,6 @@
 // Waiting for a swarm: until it runs what it was told, or has taken it back.
 import { run } from '../command.ts';
-import { docker } from '../docker/images.ts';
+import { docker } from '../docker/client.ts';
 import { TaskError } from '../errors.ts';
 import { pause } from '../interrupt.ts';
 import type { EnvironmentName, Project } from '../project.ts';

@@ -1,7 +1,7 @@
 // Where one machine is outgrown: the same services on a Docker swarm. The swarm itself replaces containers and
 // takes a failed update back; here is what it is told, and what is made sure of afterwards.
 import { probe, run } from '../command.ts';
-import { docker, parseJson } from '../docker/images.ts';
+import { docker, parseJson } from '../docker/client.ts';
 import { TaskError } from '../errors.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project } from '../project.ts';
 import { STACK_LABEL, type Stack, type StackObject } from './stack.ts';

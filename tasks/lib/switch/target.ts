@@ -1,8 +1,9 @@
 // Which image each environment shall run: it is here, and prod's is the very one that was released. One that
 // is not here is pulled by its digest or built again from its git tag, never from the working tree.
 import { run } from '../command.ts';
+import { docker } from '../docker/client.ts';
 import { engineInfo } from '../docker/engine-info.ts';
-import { docker, type Image, inspectImage, tagImage } from '../docker/images.ts';
+import { type Image, inspectImage, tagImage } from '../docker/images.ts';
 import { errorSummary, TaskError } from '../errors.ts';
 import { log } from '../log.ts';
 import { type EnvironmentName, imageReference, type Project, registryReference } from '../project.ts';
