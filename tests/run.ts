@@ -42,18 +42,18 @@ function testFiles(suite: Suite): string[] {
 
 /** Files that take longest, first: else the last one would run alone at the end. */
 const LONGEST = [
-  ...['release-kill', 'switch-kill', 'backup-live', 'migrate-situations', 'switch-swarm', 'backup-accidents'],
+  ...['release-kill', 'synapse', 'backup-live', 'switch-kill', 'backup-accidents', 'switch-swarm'],
   ...[
+    'migrate-situations',
     'switch',
     'status',
-    'switch-remote',
-    'bad-input',
     'release-push',
-    'migrate',
-    'release-undo',
     'migrate-kill',
+    'migrate',
+    'bad-input',
+    'backup-formats',
   ],
-  ...['release-options', 'release-faults', 'service', 'up', 'doctor', 'switch-checks', 'configuration'],
+  ...['release-undo', 'release-options', 'switch-remote', 'release-faults', 'build-push', 'doctor'],
 ];
 
 function rank(file: string): number {

@@ -10,13 +10,6 @@ export interface Started {
   port: number;
 }
 
-/** The project's own image, tried and named `latest`. @throws Error with the task's words */
-export async function buildLatestImage(project: TestProject): Promise<string> {
-  const built = await project.task('build-push', ['latest', '--no-push', '--yes', '--json']);
-  if (built.code !== 0) throw new Error(built.stderr);
-  return `${project.name}:latest`;
-}
-
 /** A folder of configuration files, readable by the container's user. */
 export async function configFolder(
   project: TestProject,

@@ -3,11 +3,11 @@
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import type { TestContext } from 'node:test';
 import { askHealth } from '../../tasks/lib/docker/health.ts';
 import type { Verdict } from '../../tasks/lib/doctor/check.ts';
 import type { StatusReport } from '../../tasks/lib/status/reported.ts';
-import { docker, synapseProject } from './project.ts';
+import { docker, type TestProject } from './project.ts';
 
 const TOKEN = 'live-test-token-93c1';
 
@@ -18,8 +18,8 @@ interface Told {
   remedy?: string;
 }
 
-test('doctor --live, on both environments of Synapse', async (t) => {
-  const project = await synapseProject(t);
+/** In a project that was up; leaves prod with a container of another maker, and dev stopped. */
+export async function testDoctor(t: TestContext, project: TestProject): Promise<void> {
   await project.edit('.env', (text) => `${text}SYNAPSE_TOKEN=${TOKEN}\n`);
   const up = await project.task('up', ['--yes', '--json']);
   assert.equal(up.code, 0, up.stderr);
@@ -121,4 +121,4 @@ test('doctor --live, on both environments of Synapse', async (t) => {
     assert.equal(told('live-memory').verdict, 'unchecked');
     assert.match(told('live-memory').detail, /dev not running/);
   });
-});
+}

@@ -1,11 +1,15 @@
 // The story that README tells, on this very project: a fresh clone, one command, both environments; then a
-// release, a switch to it and back. What would be lost here is the main job itself, or what was remembered.
+// release, a switch to it and back. What would be lost here is the main job itself, or what was remembered. Then, in
+// the same project, the service, the doctor who tries it, and its configuration.
 import assert from 'node:assert/strict';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { callTool } from './mcp.ts';
 import { docker, synapseProject } from './project.ts';
+import { testConfiguration } from './synapse-configuration.ts';
+import { testDoctor } from './synapse-doctor.ts';
+import { testService } from './synapse-service.ts';
 
 const FACT = { key: 'editor', value: { name: 'helix', since: 2024 } };
 
@@ -119,4 +123,8 @@ test('from a fresh clone to both environments, a release, and back', async (t) =
     assert.match(error.message, /setup failed: .*127\.0\.0\.1:9/);
     assert.deepEqual(await project.snapshot(), before);
   });
+
+  await t.test('the service in both environments', (s) => testService(s, project));
+  await t.test('doctor --live, on both environments', (s) => testDoctor(s, project));
+  await t.test('the configuration of the service, in real containers', (s) => testConfiguration(s, project));
 });

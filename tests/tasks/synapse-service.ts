@@ -2,10 +2,10 @@
 // write, the containers are as confined as the compose file promises, and they stop when asked. The figures
 // of size, start and memory are printed; only the size, which no machine's mood changes, is asserted.
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import type { TestContext } from 'node:test';
 import { answeredHealth, startContainer } from './container.ts';
 import { callOn, connect } from './mcp.ts';
-import { docker, synapseProject } from './project.ts';
+import { docker, type TestProject } from './project.ts';
 
 const FACTS = 2000;
 /** Calls of one client that are under way at the same time. */
@@ -86,10 +86,10 @@ async function residentKilobytes(container: string): Promise<number> {
   return Math.max(...rows.map((row) => Number(row.trim().split(/\s+/)[1])));
 }
 
-test('the service in both environments', async (t) => {
-  const project = await synapseProject(t);
-  const up = await project.task('up', ['--yes', '--json']);
-  assert.equal(up.code, 0, up.stderr);
+/** In a project that is up; leaves both environments stopped. */
+export async function testService(t: TestContext, project: TestProject): Promise<void> {
+  const both = await project.task('switch-env', ['both', '--yes', '--json']);
+  assert.equal(both.code, 0, both.stderr);
   const environments = [
     { container: `${project.name}-dev`, restart: 'no' },
     { container: `${project.name}-prod`, restart: 'always' },
@@ -159,4 +159,4 @@ test('the service in both environments', async (t) => {
       assert.equal((await inspect(container)).State.ExitCode, 0, 'killed would be 137');
     }
   });
-});
+}

@@ -2,9 +2,9 @@
 // mistake in them is found before anything starts, by the tasks and by the container alike. What would be
 // lost is the running environment, or the trust that a setting means something.
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { answeredHealth, buildLatestImage, configFolder, startContainer } from './container.ts';
-import { docker, synapseProject } from './project.ts';
+import type { TestContext } from 'node:test';
+import { answeredHealth, configFolder, startContainer } from './container.ts';
+import { docker, type TestProject } from './project.ts';
 
 const BASE = { log: { level: 'WARN' }, automatic_learning: { mode: 'aggressive' } };
 const OVERLAY = { environment: 'prod', log: { level: 'ERROR' }, automatic_learning: { mode: 'moderate' } };
@@ -64,10 +64,8 @@ const MISTAKES = [
   },
 ];
 
-test('the configuration of the service, in real containers', async (t) => {
-  const project = await synapseProject(t);
-  assert.equal((await project.task('setup', ['--yes'])).code, 0);
-  await buildLatestImage(project);
+/** In a project that is up; leaves it with mistakes in its configuration. */
+export async function testConfiguration(t: TestContext, project: TestProject): Promise<void> {
   const start = async (name: string, base: object | string, overlay: object | string, env: string[]) => {
     const configs = await configFolder(project, name, { 'synapse.json': base, 'synapse_prod.json': overlay });
     const variables = ['SYNAPSE_CONFIG_PATH=/app/configs/synapse_prod.json', ...env];
@@ -101,8 +99,6 @@ test('the configuration of the service, in real containers', async (t) => {
   });
 
   await t.test('a mistake is found by release and switch before anything starts: exit 2', async () => {
-    const release = await project.task('release', ['auto', '--yes', '--json']);
-    assert.equal(release.code, 0, release.stderr);
     const good = await project.read('configs/synapse_prod.json');
     // The rules are the container's own code: one mistake in a file and one in a variable show that it is asked.
     const [inFile, inVariable] = [MISTAKES[0]!, MISTAKES.at(-1)!];
@@ -135,4 +131,4 @@ test('the configuration of the service, in real containers', async (t) => {
     assert.equal(dev.code, 0, dev.stderr);
     assert.equal((await project.health('dev')).env, 'dev');
   });
-});
+}
