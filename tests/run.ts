@@ -10,6 +10,7 @@ import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { fileURLToPath } from 'node:url';
 import { bringUpEngine } from './engine.ts';
+import { joinTests } from './join.ts';
 import { ensurePrograms } from './programs.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -64,12 +65,15 @@ function rank(file: string): number {
 /** Twice CI's two cores: a test waits for a container, or for a time limit, as often as it works. */
 const CONCURRENCY = 4;
 
+// For the processes of the test files: they are joined, and need nothing of tsx, which started this one.
+process.execArgv = ['--enable-source-maps'];
+
 /** Runs files by node's test runner. */
 async function runHere(files: string[]): Promise<Counts> {
   const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
   if (files.length === 0) return counts;
   const events = run({
-    files: files.map((file) => join(ROOT, file)),
+    files: await joinTests(files),
     concurrency: CONCURRENCY,
   });
   events.on('test:pass', (event) => {

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { kill } from '../../tasks/lib/child-process.ts';
+import { socketToEngine } from './engine-socket.ts';
 import type { Outcome, TestProject } from './project.ts';
 import type { Registry } from './registry.ts';
 
@@ -20,22 +21,25 @@ async function startedBy(root: string, pid: number): Promise<number[]> {
   return marked.flat();
 }
 
-/** A `docker` on PATH that is the real one for the first `calls` calls, and then has no engine. */
-async function failingDocker(project: TestProject, calls: number): Promise<Record<string, string>> {
+/** Runs a release whose engine is gone after so many calls of `docker`: nothing answers at its socket any more. */
+async function withoutEngineAfter(calls: number, { project, argv }: Accidents): Promise<Outcome> {
   const directory = join(project.directory, 'fake-bin');
   await rm(directory, { recursive: true, force: true });
   await mkdir(directory);
   const script = `#!/bin/sh
 echo >> ${directory}/calls
-if [ "$(wc -l < ${directory}/calls)" -gt ${calls} ]; then
-  echo "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?" >&2
-  exit 1
-fi
+[ "$(wc -l < ${directory}/calls)" -gt ${calls} ] && rm -f ${directory}/docker.sock
 PATH=$(echo "$PATH" | sed "s#^${directory}:##") exec docker "$@"
 `;
   await writeFile(join(directory, 'docker'), script);
   await chmod(join(directory, 'docker'), 0o755);
-  return { PATH: `${directory}:${process.env.PATH}` };
+  const { env, close } = await socketToEngine(join(directory, 'docker.sock'));
+  try {
+    const PATH = `${directory}:${process.env.PATH}`;
+    return await project.task('release', argv, { env: { ...env, PATH } });
+  } finally {
+    close();
+  }
 }
 
 export interface Accidents {
@@ -66,9 +70,8 @@ export async function accident(
   const { project, registry, random, argv, typicalMs } = accidents;
   const at = Math.floor(random() * typicalMs);
   if (kind === 'engine' || (kind === 'registry' && !argv.includes('--push'))) {
-    const calls = Math.floor(random() * 22);
-    const env = await failingDocker(project, calls);
-    return { what: `no engine after ${calls} calls`, outcome: await project.task('release', argv, { env }) };
+    const calls = Math.floor(random() * 14);
+    return { what: `no engine after ${calls} calls`, outcome: await withoutEngineAfter(calls, accidents) };
   }
   if (kind === 'registry') {
     registry!.fault = (method) => (method === 'GET' || method === 'HEAD' ? undefined : 500);

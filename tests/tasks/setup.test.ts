@@ -1,6 +1,7 @@
 // `setup` as a user runs it: what it makes, that a second run finds nothing, and that nothing is touched
 // where it may not, cannot, or was not asked to.
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import {
   chmod,
   chown,
@@ -14,16 +15,18 @@ import {
   symlink,
   writeFile,
 } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { availableParallelism, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, beforeEach, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type ProcessResult, probe } from '../../tasks/lib/command.ts';
 import { ensureEngine } from '../../tasks/lib/engine/engine.ts';
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
-const TSX = join(REPOSITORY, 'node_modules/.bin/tsx');
 const SELF = { uid: process.getuid?.() ?? 1000, gid: process.getgid?.() ?? 1000 };
+const skip = SELF.uid === 0 ? false : 'needs root';
 const OWNER = SELF.uid === 0 ? { uid: 1000, gid: 1000 } : SELF;
 
 let root: string;
@@ -42,8 +45,22 @@ after(async () => {
   for (const root of roots) await rm(root, { recursive: true, force: true });
 });
 
-function setup(argv: string[], env: Record<string, string> = {}): Promise<ProcessResult> {
-  return probe([TSX, join(REPOSITORY, 'tasks/setup.ts'), ...argv], { cwd: root, env });
+const SETUP = [process.execPath, join(REPOSITORY, 'tasks/start.mjs'), 'setup'];
+
+/** `through`: a command that runs it. */
+function setup(
+  argv: string[],
+  env: Record<string, string> = {},
+  through: readonly string[] = [],
+): Promise<ProcessResult> {
+  const [program = '', ...rest] = [...through, ...SETUP, ...argv];
+  return probe([program, ...rest], { cwd: root, env });
+}
+
+/** Runs a command where something else is in the place of the engine's socket. */
+function withSocket(path: string): string[] {
+  const script = `mount --bind ${path} /var/run/docker.sock && exec "$@"`;
+  return ['unshare', '--mount', 'sh', '-c', script, 'sh'];
 }
 
 interface Answer {
@@ -54,8 +71,8 @@ interface Answer {
 }
 
 /** Runs it with --json, whose stdout must be exactly one object. */
-async function setupJson(argv: string[], env: Record<string, string> = {}) {
-  const result = await setup([...argv, '--json'], env);
+async function setupJson(argv: string[], env: Record<string, string> = {}, through: readonly string[] = []) {
+  const result = await setup([...argv, '--json'], env, through);
   return { ...result, answer: JSON.parse(result.stdout) as Answer };
 }
 
@@ -130,39 +147,29 @@ describe('setup with an engine that is down', () => {
     await verifyUntouched();
   });
 
-  /** A `docker` whose engine answers every question about itself with `refusal`. */
-  async function fakeDocker(refusal: string): Promise<Record<string, string>> {
-    const bin = join(root, 'configs');
-    const client = 'case "$1" in compose|buildx) echo 2.26.1;; context) echo unix:///var/run/docker.sock;;';
-    await writeFile(join(bin, 'docker'), `#!/bin/sh\n${client} *) echo "${refusal}" >&2; exit 1;; esac\n`);
-    await chmod(join(bin, 'docker'), 0o755);
-    return { PATH: `${bin}:${process.env.PATH}` };
-  }
-
-  it('a daemon that is dead: the start is planned, and only printed in a dry run', async () => {
-    const env = await fakeDocker('Cannot connect to the Docker daemon at unix:///var/run/docker.sock.');
-    const { exitCode, stderr, answer } = await setupJson(['--dry-run'], env);
-    if (SELF.uid !== 0) {
-      assert.deepEqual([exitCode, answer.error?.code], [1, 'engine-down']);
-      return;
-    }
+  it('a daemon that is dead: the start is planned, and only printed in a dry run', { skip }, async () => {
+    const { exitCode, stderr, answer } = await setupJson(['--dry-run'], {}, withSocket('/dev/null'));
     assert.equal(exitCode, 0, stderr);
     assert.match(answer.plan[0] ?? '', /start the Docker engine/);
     assert.match(stderr, /would run: (start-stop-daemon --start|systemctl enable --now docker)/);
     await verifyUntouched();
   });
 
-  it('an engine that this user may not use is not started a second time', async () => {
-    const env = await fakeDocker('permission denied while trying to connect to the Docker daemon socket');
-    const began = Date.now();
-    const { exitCode, answer } = await setupJson(['--yes'], env);
-    assert.deepEqual([exitCode, answer.error?.code], [1, 'engine-denied']);
-    assert.ok(Date.now() - began < 15_000, 'it does not wait for an answer that cannot come any more');
+  it('an engine that this user may not use is not started a second time', { skip }, async (t) => {
+    const socket = join(await mkdtemp(join(tmpdir(), 'setup-socket-')), 'docker.sock');
+    const server = createServer().listen(socket);
+    t.after(() => server.close());
+    roots.push(dirname(socket));
+    while (!existsSync(socket)) await sleep(10);
+    await chmod(socket, 0o600);
+    await chown(socket, 65_534, 65_534);
+    // Root is not asked for permission unless this right of root's is taken away.
+    const through = [...withSocket(socket), 'setpriv', '--bounding-set=-dac_override'];
+    const { exitCode, answer } = await setupJson(['--yes'], {}, through);
+    assert.deepEqual([exitCode, answer.error?.code], [1, 'engine-denied'], answer.error?.message);
     await verifyUntouched();
   });
 });
-
-const skip = SELF.uid === 0 ? false : 'needs root';
 
 describe('setup as root', { skip }, () => {
   async function existingData(owner: number, mode: number): Promise<void> {
