@@ -3,7 +3,7 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { build, type Plugin } from 'esbuild';
+import { type BuildOptions, build, type Plugin } from 'esbuild';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
@@ -22,27 +22,42 @@ const inPlace: Plugin = {
   },
 };
 
+/** Below node_modules: from there the libraries are found. */
+const DIRECTORY = join(ROOT, `node_modules/.cache/tests-${process.pid}`);
+
+const OPTIONS: BuildOptions = {
+  absWorkingDir: ROOT,
+  bundle: true,
+  platform: 'node',
+  target: 'node20',
+  format: 'esm',
+  packages: 'external',
+  sourcemap: true,
+  sourcesContent: false,
+  plugins: [inPlace],
+  logLevel: 'warning',
+};
+
+const removeAtExit = () => process.once('exit', () => rmSync(DIRECTORY, { recursive: true, force: true }));
+
 /** What files of the project, named from its root, became: absolute paths, gone when this process ends. */
 export async function joinTests(files: readonly string[]): Promise<string[]> {
-  // Below node_modules: from there the libraries are found.
-  const directory = join(ROOT, `node_modules/.cache/tests-${process.pid}`);
-  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+  removeAtExit();
   await build({
-    absWorkingDir: ROOT,
+    ...OPTIONS,
     entryPoints: [...files],
-    outdir: directory,
+    outdir: DIRECTORY,
     outbase: ROOT,
-    bundle: true,
-    splitting: true,
-    platform: 'node',
-    target: 'node20',
-    format: 'esm',
-    packages: 'external',
     outExtension: { '.js': '.mjs' },
-    sourcemap: true,
-    sourcesContent: false,
-    plugins: [inPlace],
-    logLevel: 'warning',
+    splitting: true,
   });
-  return files.map((file) => join(directory, file.replace(/\.ts$/, '.mjs')));
+  return files.map((file) => join(DIRECTORY, file.replace(/\.ts$/, '.mjs')));
+}
+
+/** Joins one module, which imports from the root: its URL, good until this process ends. */
+export async function joinModule(contents: string): Promise<string> {
+  removeAtExit();
+  const outfile = join(DIRECTORY, 'module.mjs');
+  await build({ ...OPTIONS, stdin: { contents, resolveDir: ROOT, loader: 'ts' }, outfile });
+  return pathToFileURL(outfile).href;
 }

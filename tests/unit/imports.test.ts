@@ -62,6 +62,30 @@ test('the service takes nothing from the tasks', () => {
   );
 });
 
+const HEAVY =
+  /^(zod|#zod|zx|@clack|@iarna|semver|conventional-commits-parser|tar-stream|proper-lockfile|jsonc-parser)\b/;
+
+test('a task loads nothing heavy before it knows what it is asked: --help is there at once', () => {
+  const staticImports = (file: string) => {
+    const text = readFileSync(join(ROOT, file), 'utf8');
+    const found = [...text.matchAll(/^(?:import|export)\s(?!type\b)(?:[^;]*?\sfrom\s)?'([^']+)';/gm)];
+    return found.map((match) => match[1]!);
+  };
+  const heavy = new Set<string>();
+  const seen = new Set<string>();
+  const visit = (file: string): void => {
+    if (seen.has(file)) return;
+    seen.add(file);
+    for (const specifier of staticImports(file)) {
+      if (specifier.startsWith('.')) visit(relative(ROOT, join(ROOT, dirname(file), specifier)));
+      else if (HEAVY.test(specifier)) heavy.add(`${file} imports ${specifier}`);
+    }
+  };
+  for (const task of [...graph.keys()].filter(isTask)) visit(task);
+  assert.ok(seen.size > 20, 'the imports were found');
+  assert.deepEqual([...heavy], []);
+});
+
 test('there are no import cycles', () => {
   const finished = new Set<string>();
   const visit = (file: string, path: string[]): void => {

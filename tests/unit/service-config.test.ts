@@ -228,7 +228,7 @@ test('the shipped files are valid, and an overlay holds only what differs from t
 });
 
 test('the JSON Schemas are what the loader checks, and a stale one fails the check', () => {
-  const command = ['--import', 'tsx/esm', join(root, 'tasks/schemas.ts'), '--check'];
+  const command = ['tasks/start.mjs', 'schemas', '--check'];
   const result = spawnSync(process.execPath, command, { cwd: root, encoding: 'utf8' });
   assert.equal(result.status, 0, result.stderr);
 });

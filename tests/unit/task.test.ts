@@ -6,17 +6,23 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 import { searchPath } from '../../tasks/lib/child-environment.ts';
+import { joinModule } from '../join.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
+const FRAME = await joinModule(`
+  export * from './tasks/lib/task.ts';
+  export * from './tasks/lib/errors.ts';
+  export * from './tasks/lib/prompt.ts';
+  export * from './tasks/lib/log.ts';
+`);
+
 /** Runs a task whose `run` has the given body. */
 function runFrame(body: string, argv: string[] = []) {
-  const script = `import { runTask } from './tasks/lib/task.ts';
-    import { InterruptedError, TaskError, usageError } from './tasks/lib/errors.ts';
-    import { confirm } from './tasks/lib/prompt.ts';
-    import { log, registerSecret } from './tasks/lib/log.ts';
+  const names = 'runTask, InterruptedError, TaskError, usageError, confirm, log, registerSecret';
+  const script = `import { ${names} } from '${FRAME}';
     await runTask({ name: 'sail', summary: 'x', flags: {}, run: async () => { ${body} } }, process.argv.slice(1));`;
-  const options = ['--import', 'tsx/esm', '--input-type=module', '--eval', script, '--', ...argv];
+  const options = ['--input-type=module', '--eval', script, '--', ...argv];
   const { status, stdout, stderr } = spawnSync(process.execPath, options, { cwd: ROOT, encoding: 'utf8' });
   return { status, stdout, stderr };
 }
