@@ -14,8 +14,12 @@ const PACKAGES = {
 } as const;
 type Program = keyof typeof PACKAGES;
 
+/** Their pages would be indexed, with all others, after each installation. */
+const WITHOUT_MANUALS = ['-o', 'Dpkg::Options::=--path-exclude=/usr/share/man/*'];
+
 const ALL = Object.keys(PACKAGES) as Program[];
-const FOLDERS = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'];
+/** Debian's own first: a version manager's stand-in on PATH starts dozens of processes before the program. */
+const FOLDERS = ['/usr/bin', '/usr/sbin', '/bin', '/sbin', ...(process.env.PATH ?? '').split(delimiter)];
 
 function find(program: Program): string | undefined {
   return FOLDERS.map((folder) => join(folder, program)).find((path) => existsSync(path));
@@ -24,7 +28,11 @@ function find(program: Program): string | undefined {
 /** All that are missing are installed at once: each time that apt runs it takes some seconds. Needs root then. */
 export async function ensurePrograms(programs: readonly Program[] = ALL): Promise<void> {
   const missing = programs.filter((program) => !find(program));
-  if (missing.length > 0) await installPackages(missing.map((program) => PACKAGES[program]));
+  if (missing.length > 0)
+    await installPackages(
+      missing.map((program) => PACKAGES[program]),
+      WITHOUT_MANUALS,
+    );
 }
 
 /** The path of a program, installed if need be. */

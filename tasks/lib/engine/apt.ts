@@ -25,13 +25,16 @@ function apt(...argv: string[]): Command {
 }
 
 /** Installs packages of the system's own suite, without what they merely recommend. Needs root. */
-export async function installPackages(packages: readonly string[]): Promise<void> {
+export async function installPackages(
+  packages: readonly string[],
+  options: readonly string[] = [],
+): Promise<void> {
   // One broken third-party source must not stop us: what is truly missing fails in the install.
   await run(apt('update'), QUIET).catch((error: unknown) => {
     if (!(error instanceof CommandError)) throw error;
     log.warn(`apt-get update: ${error.stderr.trim().split('\n').at(-1) ?? ''}`);
   });
-  await run(apt('install', '--no-install-recommends', ...packages), QUIET);
+  await run(apt('install', '--no-install-recommends', ...options, ...packages), QUIET);
 }
 
 /** The archive that this system gets its Debian packages from: a mirror stays in use. */
