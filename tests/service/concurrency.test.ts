@@ -37,11 +37,10 @@ test('four processes that start on one empty directory at once all succeed', asy
   }
 });
 
-test('two processes that write 2,000 facts each at the same time lose none', async (t) => {
+// 2,000 each in containers: tests/tasks/synapse-service.ts.
+test('two processes that write 500 facts each at the same time lose none', async (t) => {
   const data = temporaryDirectory(t);
-  const started = performance.now();
-  assert.equal(await writeTogether(data, ['dev', 'prod'], 2000), 4000);
-  t.diagnostic(`4,000 acknowledged facts in ${Math.round(performance.now() - started)} ms`);
-  assert.equal(count(data, 'memory_facts'), 4000);
-  assert.equal(count(data, 'memory_audit_log'), 4000);
+  assert.equal(await writeTogether(data, ['dev', 'prod'], 500), 1000);
+  assert.equal(count(data, 'memory_facts'), 1000);
+  assert.equal(count(data, 'memory_audit_log'), 1000);
 });

@@ -8,8 +8,9 @@ import { imageReference, type Project } from '../project.ts';
 import { session } from '../session.ts';
 import { docker } from './client.ts';
 import { containerIds, inspectContainers, lastLogLines } from './containers.ts';
+import { askEngine } from './engine-api.ts';
 import { type ExpectedHealth, type HealthAnswer, waitForHealth } from './health.ts';
-import { imageReferences } from './images.ts';
+import { imageNames } from './images.ts';
 import { withReach } from './reach.ts';
 
 function candidateLabel(project: Project): string {
@@ -88,10 +89,13 @@ async function start(command: Command): Promise<void> {
 }
 
 async function publishedPort(project: Project, name: string): Promise<number> {
+  const { z } = await import('#zod');
+  const bindings = z.array(z.object({ HostPort: z.coerce.number() })).nullable();
+  const schema = z.object({ NetworkSettings: z.object({ Ports: z.record(z.string(), bindings) }) });
+  const { data } = schema.safeParse(await askEngine(`/containers/${encodeURIComponent(name)}/json`));
   // A container that has already died has no ports any more.
-  const answer = await probe(docker('port', name, `${project.candidate.port}/tcp`));
-  const port = /:(\d+)$/m.exec(answer.stdout)?.[1];
-  if (port) return Number(port);
+  const port = data?.NetworkSettings.Ports[`${project.candidate.port}/tcp`]?.[0]?.HostPort;
+  if (port) return port;
   throw new TaskError((await causeOfDeath(name)) ?? 'its port was not published', { code: 'unhealthy' });
 }
 
@@ -119,7 +123,7 @@ export function candidateReference(project: Project, commit: string): string {
 export async function removeCandidates(project: Project): Promise<void> {
   const [containers, images] = await Promise.all([
     containerIds({ label: [candidateLabel(project)] }),
-    imageReferences(imageReference(project, 'candidate-*')),
+    imageNames(imageReference(project, 'candidate-')),
   ]);
   if (containers.length > 0) await run(docker('rm', '--force', '--volumes', ...containers));
   if (images.length > 0) await run(docker('image', 'rm', '--no-prune', ...images));

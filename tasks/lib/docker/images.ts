@@ -1,5 +1,5 @@
 // Images as the Docker engine knows them. Its JSON is checked at this edge.
-import { read, run } from '../command.ts';
+import { run } from '../command.ts';
 import { docker } from './client.ts';
 import { askEngine } from './engine-api.ts';
 
@@ -45,9 +45,12 @@ export async function untagImage(reference: string): Promise<void> {
   if (await inspectImage(reference)) await run(docker('image', 'rm', '--no-prune', reference));
 }
 
-/** The local references that match a pattern, e.g. `synapse:candidate-*`. */
-export async function imageReferences(pattern: string): Promise<string[]> {
-  const format = '{{.Repository}}:{{.Tag}}';
-  const output = await read(docker('image', 'ls', '--filter', `reference=${pattern}`, '--format', format));
-  return output ? output.split('\n') : [];
+/** The local names that begin so, e.g. with `synapse:candidate-`. */
+export async function imageNames(beginning: string): Promise<string[]> {
+  const { z } = await import('#zod');
+  const schema = z.array(z.object({ RepoTags: z.array(z.string()).nullish() }));
+  const filters = encodeURIComponent(JSON.stringify({ reference: [`${beginning}*`] }));
+  const images = schema.parse(await askEngine(`/images/json?filters=${filters}`));
+  // An image comes with all its names.
+  return images.flatMap(({ RepoTags }) => RepoTags ?? []).filter((name) => name.startsWith(beginning));
 }

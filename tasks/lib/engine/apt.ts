@@ -24,16 +24,27 @@ function apt(...argv: string[]): Command {
   return ['apt-get', '-q', '-y', '-o', 'DPkg::Lock::Timeout=120', '-o', 'Acquire::Retries=3', ...argv];
 }
 
+let updated: Promise<void> | undefined;
+
+/** Once is enough for a run. */
+function updateLists(): Promise<void> {
+  // One broken third-party source must not stop us: what is truly missing fails in the install.
+  updated ??= run(apt('update'), QUIET).then(
+    () => {},
+    (error: unknown) => {
+      if (!(error instanceof CommandError)) throw error;
+      log.warn(`apt-get update: ${error.stderr.trim().split('\n').at(-1) ?? ''}`);
+    },
+  );
+  return updated;
+}
+
 /** Installs packages of the system's own suite, without what they merely recommend. Needs root. */
 export async function installPackages(
   packages: readonly string[],
   options: readonly string[] = [],
 ): Promise<void> {
-  // One broken third-party source must not stop us: what is truly missing fails in the install.
-  await run(apt('update'), QUIET).catch((error: unknown) => {
-    if (!(error instanceof CommandError)) throw error;
-    log.warn(`apt-get update: ${error.stderr.trim().split('\n').at(-1) ?? ''}`);
-  });
+  await updateLists();
   await run(apt('install', '--no-install-recommends', ...options, ...packages), QUIET);
 }
 
