@@ -96,7 +96,7 @@ test('backups of the running service', async (t) => {
       assert.equal(await states(), 'running\nrunning');
       const env = { RELEASE_FLOW_FAULT: 'SIGKILL@backup-pause/frozen/recorded' };
       const killed = await backup(project, ['create', '--pause'], { env });
-      assert.equal(killed.code, 137);
+      assert.equal(killed.code, 137, killed.stderr);
       assert.equal(await states(), 'paused\npaused');
       const listed = await mustBackup(project, 'list');
       assert.equal(await states(), 'running\nrunning');

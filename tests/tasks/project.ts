@@ -22,10 +22,19 @@ const TINY_APP = fileURLToPath(new URL('tiny-app', import.meta.url));
 const sortedLines = (lines: readonly string[]) => [...lines].sort().join('\n');
 
 /** What the engine lists of a kind, by its own interface: it is asked before and after most tests. */
-async function listed<T>(kind: 'containers' | 'images', filters: Record<string, string[]>): Promise<T[]> {
-  return (await askEngine(
-    `/${kind}/json?all=1&filters=${encodeURIComponent(JSON.stringify(filters))}`,
-  )) as T[];
+async function listed<T>(
+  kind: 'containers' | 'images' | 'networks' | 'volumes',
+  filters: Record<string, string[]>,
+): Promise<T[]> {
+  const path = {
+    containers: '/containers/json',
+    images: '/images/json',
+    networks: '/networks',
+    volumes: '/volumes',
+  };
+  const question = `all=1&filters=${encodeURIComponent(JSON.stringify(filters))}`;
+  const answer = await askEngine(`${path[kind]}?${question}`);
+  return (kind === 'volumes' ? (answer as { Volumes: T[] | null }).Volumes : (answer as T[])) ?? [];
 }
 
 /** Ports that are free now. */
@@ -129,32 +138,29 @@ export class TestProject {
 
   /** Removes containers, networks, volumes, images and files of the project. */
   async remove(): Promise<void> {
-    const label = `label=com.docker.compose.project=${this.name}`;
-    const lines = (text: string) => text.split('\n').filter(Boolean);
-    const containers = (
-      await Promise.all(
-        [`com.docker.compose.project=${this.name}`, `release-flow.candidate=${this.name}`].map((one) =>
-          listed<{ Id: string }>('containers', { label: [one] }),
-        ),
-      )
-    ).flatMap((found) => found.map(({ Id }) => Id));
-    if (containers.length > 0) await docker('rm', '--force', '--volumes', ...containers);
-    const networks = lines(await docker('network', 'ls', '--quiet', '--filter', label));
-    if (networks.length > 0) await docker('network', 'rm', ...networks);
-    const volumes = lines(await docker('volume', 'ls', '--quiet', '--filter', label));
-    if (volumes.length > 0) await docker('volume', 'rm', ...volumes);
-    const images = lines(
-      await docker(
-        'image',
-        'ls',
-        '--filter',
-        `reference=${this.name}`,
-        '--format',
-        '{{.Repository}}:{{.Tag}}',
-      ),
+    const label = { label: [`com.docker.compose.project=${this.name}`] };
+    const candidate = { label: [`release-flow.candidate=${this.name}`] };
+    const ids = (found: { Id: string }[]) => found.map(({ Id }) => Id);
+    const removeAll = (argv: string[], names: string[]) =>
+      names.length > 0 ? docker(...argv, ...names) : '';
+    const containers = await Promise.all(
+      [label, candidate].map((one) => listed<{ Id: string }>('containers', one)),
     );
-    if (images.length > 0)
-      await docker('image', 'rm', '--force', ...images.filter((name) => !name.includes('<none>')));
+    await removeAll(['rm', '--force', '--volumes'], ids(containers.flat()));
+    const [networks, volumes, images] = await Promise.all([
+      listed<{ Id: string }>('networks', label),
+      listed<{ Name: string }>('volumes', label),
+      listed<{ RepoTags: string[] }>('images', { reference: [this.name] }),
+    ]);
+    await removeAll(['network', 'rm'], ids(networks));
+    await removeAll(
+      ['volume', 'rm'],
+      volumes.map(({ Name }) => Name),
+    );
+    await removeAll(
+      ['image', 'rm', '--force'],
+      images.flatMap(({ RepoTags }) => RepoTags.filter((tag) => tag.startsWith(`${this.name}:`))),
+    );
     await rm(this.directory, { recursive: true, force: true });
   }
 }
