@@ -3,8 +3,8 @@
 import { probe, run } from '../command.ts';
 import { docker } from '../docker/client.ts';
 import { inspectContainers, projectContainers } from '../docker/containers.ts';
-import { TaskError } from '../errors.ts';
-import { uninterrupted } from '../interrupt.ts';
+import { CommandError, TaskError } from '../errors.ts';
+import { pause, uninterrupted } from '../interrupt.ts';
 import { openJournal, readJournal } from '../journal.ts';
 import { log } from '../log.ts';
 import type { Project } from '../project.ts';
@@ -30,6 +30,26 @@ async function unpause(ids: readonly string[]): Promise<void> {
     code: 'not-thawed',
     hint: `docker unpause ${left.join(' ')}`,
   });
+}
+
+const FREEZE_TRIES = 5;
+const FREEZE_PAUSE_MS = 200;
+
+/** The kernel's older freezer gives up on a container that starts a process, a health check, at just that moment. */
+async function pauseAll(ids: readonly string[]): Promise<void> {
+  let left = ids;
+  for (let tries = 1; left.length > 0; tries += 1) {
+    try {
+      await run(docker('pause', ...left));
+      return;
+    } catch (error) {
+      const gaveUp = error instanceof CommandError && /unable to freeze/.test(error.stderr);
+      if (!gaveUp || tries === FREEZE_TRIES) throw error;
+      await pause(FREEZE_PAUSE_MS);
+      const paused = await pausedOf(left);
+      left = left.filter((id) => !paused.includes(id));
+    }
+  }
 }
 
 /** Thaws what a killed task left frozen. */
@@ -66,7 +86,7 @@ export async function withFreezer<T>(project: Project, work: (freezer: Freezer) 
     if (running.length === 0) return;
     await journal.record('freeze', { containers: running });
     frozen = running;
-    await run(docker('pause', ...running));
+    await pauseAll(running);
     await journal.record('frozen', { containers: running });
   };
   try {
