@@ -1,8 +1,11 @@
 // Whether a /health answer is the one that was meant: a 200 from the wrong version is a failure, too.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withEngine } from '../../tasks/lib/docker/engine-api.ts';
@@ -88,11 +91,21 @@ test('questions to an engine that is not there are all refused, also those that 
     if (DOCKER_HOST === undefined) delete process.env.DOCKER_HOST;
     else process.env.DOCKER_HOST = DOCKER_HOST;
   });
-  process.env.DOCKER_HOST = 'tcp://127.0.0.1:9';
-  const answers = withEngine((ask) => Promise.allSettled(['/info', '/version', '/_ping'].map(ask)));
-  for (const answer of await answers) {
-    assert.equal(answer.status, 'rejected');
-    assert.equal((answer as PromiseRejectedResult).reason.code, 'engine-down');
+  // One that dies with the question in its hands.
+  const socket = join(mkdtempSync(join(tmpdir(), 'dying-engine-')), 'docker.sock');
+  t.after(() => rmSync(dirname(socket), { recursive: true }));
+  const dying = createServer((connection) => connection.once('data', () => connection.destroy())).listen(
+    socket,
+  );
+  t.after(() => dying.close());
+  await once(dying, 'listening');
+  for (const host of ['tcp://127.0.0.1:9', 'unix:///nowhere/docker.sock', `unix://${socket}`]) {
+    process.env.DOCKER_HOST = host;
+    const answers = withEngine((ask) => Promise.allSettled(['/info', '/version', '/_ping'].map(ask)));
+    for (const answer of await answers) {
+      assert.equal(answer.status, 'rejected');
+      assert.equal((answer as PromiseRejectedResult).reason.code, 'engine-down', host);
+    }
   }
 });
 

@@ -63,7 +63,7 @@ test('the service takes nothing from the tasks', () => {
 });
 
 const HEAVY =
-  /^(zod|#zod|zx|@clack|@iarna|semver|conventional-commits-parser|tar-stream|proper-lockfile|jsonc-parser)\b/;
+  /^(zod|#zod|zx|@clack|@iarna|semver|conventional-commits-parser|tar-stream|proper-lockfile|jsonc-parser|@modelcontextprotocol)\b/;
 
 test('a task loads nothing heavy before it knows what it is asked: --help is there at once', () => {
   const staticImports = (file: string) => {

@@ -3,8 +3,9 @@
 import { probe, run } from '../command.ts';
 import { docker } from '../docker/client.ts';
 import { inspectContainers, projectContainers } from '../docker/containers.ts';
-import { CommandError, TaskError } from '../errors.ts';
-import { pause, uninterrupted } from '../interrupt.ts';
+import { withEngineRetries } from '../docker/retry.ts';
+import { TaskError } from '../errors.ts';
+import { uninterrupted } from '../interrupt.ts';
 import { openJournal, readJournal } from '../journal.ts';
 import { log } from '../log.ts';
 import type { Project } from '../project.ts';
@@ -32,24 +33,13 @@ async function unpause(ids: readonly string[]): Promise<void> {
   });
 }
 
-const FREEZE_TRIES = 5;
-const FREEZE_PAUSE_MS = 200;
-
 /** The kernel's older freezer gives up on a container that starts a process, a health check, at just that moment. */
-async function pauseAll(ids: readonly string[]): Promise<void> {
-  let left = ids;
-  for (let tries = 1; left.length > 0; tries += 1) {
-    try {
-      await run(docker('pause', ...left));
-      return;
-    } catch (error) {
-      const gaveUp = error instanceof CommandError && /unable to freeze/.test(error.stderr);
-      if (!gaveUp || tries === FREEZE_TRIES) throw error;
-      await pause(FREEZE_PAUSE_MS);
-      const paused = await pausedOf(left);
-      left = left.filter((id) => !paused.includes(id));
-    }
-  }
+function pauseAll(ids: readonly string[]): Promise<void> {
+  return withEngineRetries(/unable to freeze/, async () => {
+    const paused = await pausedOf(ids);
+    const left = ids.filter((id) => !paused.includes(id));
+    if (left.length > 0) await run(docker('pause', ...left));
+  });
 }
 
 /** Thaws what a killed task left frozen. */

@@ -5,7 +5,6 @@ import { type Command, run } from '../command.ts';
 import { CommandError, lastLines, TaskError } from '../errors.ts';
 import { commitTime, sourceUrl } from '../git.ts';
 import { exportTree } from '../git-archive.ts';
-import { log } from '../log.ts';
 import { type Project, variable } from '../project.ts';
 import { session } from '../session.ts';
 import { withWorkDirectory } from '../work-directory.ts';
@@ -13,6 +12,7 @@ import { docker } from './client.ts';
 import type { EngineInfo } from './engine-info.ts';
 import { type Image, inspectImage } from './images.ts';
 import { archivePlatforms } from './oci-archive.ts';
+import { withEngineRetries } from './retry.ts';
 
 export interface BuildRequest {
   /** Directory that plays the project: an exported commit, or the working tree. */
@@ -97,17 +97,16 @@ export async function buildImage(
   });
 }
 
-/** BuildKit now and then loses a snapshot that another build has just released; a second try has it again. */
-async function build(command: Command, mayRepeat = true): Promise<undefined> {
-  try {
-    // Buildx would attest what git says around the exported tree: the commit before the release.
-    return await run(command, { env: { BUILDX_GIT_INFO: 'false' } }).then(() => undefined);
-  } catch (error) {
-    if (!(error instanceof CommandError)) throw error;
-    if (!mayRepeat || !/parent snapshot \S+ does not exist/.test(error.message)) throw buildFailure(error);
-    log.warn('the builder lost a cached layer; building once more');
-    return build(command, false);
-  }
+/** BuildKit now and then loses a snapshot that another build has just released. */
+const LOST_LAYER = /parent snapshot \S+ does not exist/;
+
+async function build(command: Command): Promise<undefined> {
+  // Buildx would attest what git says around the exported tree: the commit before the release.
+  const options = { env: { BUILDX_GIT_INFO: 'false' } };
+  await withEngineRetries(LOST_LAYER, () => run(command, options)).catch((error: unknown) => {
+    throw error instanceof CommandError ? buildFailure(error) : error;
+  });
+  return undefined;
 }
 
 function buildFailure(cause: CommandError): TaskError {

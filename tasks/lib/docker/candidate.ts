@@ -1,9 +1,9 @@
 // Trying a freshly built image once, alone: no data, no network neighbours, a port on loopback that the
 // engine picks. It must become healthy and say that it is the version and commit it was built from.
 import { randomBytes } from 'node:crypto';
-import { type Command, probe, run } from '../command.ts';
-import { CommandError, TaskError } from '../errors.ts';
-import { pause, uninterrupted } from '../interrupt.ts';
+import { probe, run } from '../command.ts';
+import { TaskError } from '../errors.ts';
+import { uninterrupted } from '../interrupt.ts';
 import { imageReference, type Project } from '../project.ts';
 import { session } from '../session.ts';
 import { docker } from './client.ts';
@@ -12,6 +12,7 @@ import { askEngine } from './engine-api.ts';
 import { type ExpectedHealth, type HealthAnswer, waitForHealth } from './health.ts';
 import { imageNames } from './images.ts';
 import { withReach } from './reach.ts';
+import { withEngineRetries } from './retry.ts';
 
 function candidateLabel(project: Project): string {
   return `release-flow.candidate=${project.project.name}`;
@@ -52,7 +53,7 @@ export async function tryCandidate(
 ): Promise<HealthAnswer | undefined> {
   const name = `${project.project.name}-candidate-${randomBytes(4).toString('hex')}`;
   try {
-    await start(candidateCommand(project, image, name));
+    await withEngineRetries(MISSING, () => run(candidateCommand(project, image, name)));
     if (session.dryRun) return undefined;
     return await withReach(async (reach) => {
       const { url, ...by } = await reach(await publishedPort(project, name));
@@ -75,18 +76,7 @@ export async function tryCandidate(
 }
 
 /** An engine that removes another image at that moment was once seen to miss one that it had just loaded. */
-async function start(command: Command): Promise<void> {
-  for (let tries = 1; ; tries += 1) {
-    try {
-      await run(command);
-      return;
-    } catch (error) {
-      const isMissing = error instanceof CommandError && /no such image/i.test(error.stderr);
-      if (!isMissing || tries === 3) throw error;
-      await pause(200);
-    }
-  }
-}
+const MISSING = /no such image/i;
 
 async function publishedPort(project: Project, name: string): Promise<number> {
   const { z } = await import('#zod');

@@ -33,7 +33,8 @@ export interface Container {
 }
 
 /** Containers by id or name; those that do not exist are left out. @throws TaskError when the engine is down */
-export function inspectContainers(ids: readonly string[]): Promise<Container[]> {
+export async function inspectContainers(ids: readonly string[]): Promise<Container[]> {
+  if (ids.length === 0) return [];
   return withEngine((ask) => inspectAll(ask, ids));
 }
 

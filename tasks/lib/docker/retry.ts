@@ -1,6 +1,6 @@
-// Trying again what a registry or a network refused for the moment, and only that: a wrong password or a
+// Trying again what a registry, a network or the engine refused for the moment, and only that: a wrong password or a
 // full disk will not change by waiting. Bounded, with growing pauses.
-import { errorSummary } from '../errors.ts';
+import { CommandError, errorSummary } from '../errors.ts';
 import { pause } from '../interrupt.ts';
 import { log } from '../log.ts';
 
@@ -42,4 +42,22 @@ export async function withRetries<T>(what: string, work: () => Promise<T>): Prom
     }
   }
   return work();
+}
+
+const ENGINE_TRIES = 5;
+const ENGINE_PAUSE_MS = 200;
+
+/** Runs `work` up to five times, as long as the engine's words (`passing`) are those of a failure that passes. */
+export async function withEngineRetries(passing: RegExp, work: () => Promise<unknown>): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await work();
+      return;
+    } catch (error) {
+      const passes = error instanceof CommandError && passing.test(error.stderr);
+      if (!passes || tries === ENGINE_TRIES) throw error;
+      log.warn(`the engine failed for a moment (${errorSummary(error)}); trying again`);
+      await pause(ENGINE_PAUSE_MS);
+    }
+  }
 }
