@@ -9,7 +9,7 @@ COPY package.json package-lock.json ./
 # Behind a proxy with its own certificate: docker build --secret id=ca,src=FILE
 RUN --mount=type=secret,id=ca,required=false \
     if [ -f /run/secrets/ca ]; then export NODE_EXTRA_CA_CERTS=/run/secrets/ca; fi && \
-    npm ci --ignore-scripts --no-audit --no-fund
+    npm ci --omit=dev --ignore-scripts --no-audit --no-fund
 COPY service service
 COPY configs configs
 # Fixed modes: what the checkout's umask left must neither change the digest nor lock the service out.
