@@ -132,8 +132,10 @@ process.env.GOMEMLIMIT ??= '512MiB';
 const started = Date.now();
 const chosen = (suite: Suite) => (suites.includes(suite) ? testFiles(suite) : []);
 const withoutEngine = runHere(chosen('unit'));
-const engine = suites.some((suite) => suite !== 'unit') ? await bringUpEngine() : undefined;
-if (suites.some((suite) => suite === 'tasks' || suite === 'soak')) await ensurePrograms();
+const [engine] = await Promise.all([
+  suites.some((suite) => suite !== 'unit') ? bringUpEngine() : undefined,
+  suites.some((suite) => suite === 'tasks' || suite === 'soak') ? ensurePrograms() : undefined,
+]);
 const results = [await withoutEngine];
 if (engine) {
   const inImage = testFiles('service').filter(
