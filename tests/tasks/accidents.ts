@@ -54,8 +54,8 @@ export interface Accidents {
 
 /** Mostly kills; the number of times is the likelihood. */
 export const KINDS = [
-  ...Array<'kill'>(6).fill('kill'),
-  ...Array<'kill tree'>(4).fill('kill tree'),
+  ...Array<'kill'>(9).fill('kill'),
+  ...Array<'kill tree'>(6).fill('kill tree'),
   'interrupt',
   'engine',
   'registry',

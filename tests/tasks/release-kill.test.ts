@@ -80,7 +80,7 @@ test(`killed at each step and hit at any moment, a release is completed by one r
       await begin();
       const happened: string[] = [];
       const accidents = random() < 1 / 4 ? publishes : keeps;
-      for (let more = 1 + Math.floor(random() * 9); more > 0; more -= 1) {
+      for (let more = 1 + Math.floor(random() * 15); more > 0; more -= 1) {
         const kind = KINDS[Math.floor(random() * KINDS.length)]!;
         const { what, outcome } = await accident(kind, accidents);
         happened.push(`${what} → ${outcome.code}`);

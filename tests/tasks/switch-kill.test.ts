@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { kill } from '../../tasks/lib/child-process.ts';
 import { chosenSeed, randomNumbers } from '../random.ts';
 import { socketToEngine } from './engine-socket.ts';
-import { docker, type TestProject } from './project.ts';
+import type { TestProject } from './project.ts';
 import {
   answerOf,
   fakeDocker,
@@ -27,42 +27,47 @@ const UNDONE = new Set(
     .concat('commit'),
 );
 
+const TO_BOTH = ['both', '--version', 'v1.0.0'];
+const TO_PROD = ['prod', '--version', 'v1.0.1'];
+
 async function startBoth(project: TestProject): Promise<Record<string, string>> {
-  await mustSwitch(project, 'both', '--version', 'v1.0.0');
+  await mustSwitch(project, ...TO_BOTH);
   return project.snapshot();
 }
 
-/** After a kill: one run repairs, the earlier environments answer, or the switch is whole. */
+/** After a kill: one run repairs. What ran before the switch runs as before, or the switch is whole: what runs now. */
 async function verifyRepaired(
   project: TestProject,
   before: Record<string, string>,
-): Promise<'undone' | 'done'> {
+  from: 'both' | 'prod',
+): Promise<'both' | 'prod'> {
   const began = Date.now();
   const status = await project.task('switch-env', ['status', '--json']);
   assert.equal(status.code, 0, status.stderr);
   const { active, environments } = status.json() as {
-    active: string;
+    active: 'both' | 'prod';
     environments: Record<string, { healthy: boolean; version: string }>;
   };
   assert.ok(Date.now() - began < 10_000, 'repaired within 10 s');
-  if (active === 'both') {
-    assert.equal((await answerOf(project, 'dev')).env, 'dev');
-    await verifyUnchanged(project, before, '1.0.0');
-    return 'undone';
+  const version = active === 'both' ? '1.0.0' : '1.0.1';
+  assert.equal(environments.prod?.version, version);
+  if (active === 'both') assert.equal((await answerOf(project, 'dev')).env, 'dev');
+  if (active === from) {
+    await verifyUnchanged(project, before, version);
+    return active;
   }
-  assert.deepEqual([active, environments.prod?.version], ['prod', '1.0.1']);
-  assert.equal((await answerOf(project, 'prod')).version, '1.0.1');
-  const names = await docker(
-    'ps',
-    '-a',
-    '--filter',
-    `label=com.docker.compose.project=${project.name}`,
-    '--format',
-    '{{.Names}} {{.State}}',
+  assert.equal((await answerOf(project, 'prod')).version, version);
+  const { containers, env } = await project.snapshot();
+  const states = [`dev ${active === 'both' ? 'running' : 'exited'}`, 'prod running'];
+  assert.deepEqual(
+    containers!
+      .split('\n')
+      .map((line) => line.split(/ .*-/)[1])
+      .sort(),
+    states,
   );
-  assert.deepEqual(names.split('\n').sort(), [`${project.name}-dev exited`, `${project.name}-prod running`]);
-  assert.match(await project.read('.env'), /ACTIVE_ENV=prod\nTINY_PROD_TAG=v1\.0\.1\n$/);
-  return 'done';
+  assert.match(env!, new RegExp(`ACTIVE_ENV=${active}\nTINY_PROD_TAG=v${version}\n$`));
+  return active;
 }
 
 test('kill -9, at each step and at random moments: what ran before runs again, or the switch is whole', async (t) => {
@@ -74,7 +79,7 @@ test('kill -9, at each step and at random moments: what ran before runs again, o
   const project = await runningProject(t);
   await startBoth(project);
   const began = Date.now();
-  await mustSwitch(project, 'prod', '--version', 'v1.0.1');
+  await mustSwitch(project, ...TO_PROD);
   const typicalMs = Date.now() - began;
   let before = await startBoth(project);
 
@@ -85,26 +90,32 @@ test('kill -9, at each step and at random moments: what ran before runs again, o
   for (const point of points) {
     await t.test(point, async () => {
       const env = { RELEASE_FLOW_FAULT: `SIGKILL@switch/${point}` };
-      const killed = await switchTo(project, ['prod', '--version', 'v1.0.1'], { env });
+      const killed = await switchTo(project, TO_PROD, { env });
       assert.equal(killed.code, 137, killed.stderr);
-      const end = await verifyRepaired(project, before);
-      assert.equal(end, UNDONE.has(point) ? 'undone' : 'done');
-      if (end === 'done') before = await startBoth(project);
+      const runs = await verifyRepaired(project, before, 'both');
+      assert.equal(runs, UNDONE.has(point) ? 'both' : 'prod');
+      if (runs === 'prod') before = await startBoth(project);
     });
   }
 
+  // Each of the others goes on from what the one before has left: from both to prod alone, or back to both.
+  let from: 'both' | 'prod' = 'both';
   for (let kills = 0; kills < wanted; ) {
     const delay = random() * typicalMs;
-    await t.test(`after ${delay.toFixed(0)} of ${typicalMs} ms`, async () => {
+    await t.test(`from ${from}, after ${delay.toFixed(0)} of ${typicalMs} ms`, async () => {
+      const argv = from === 'both' ? TO_PROD : TO_BOTH;
       let timer: NodeJS.Timeout | undefined;
-      const { code } = await switchTo(project, ['prod', '--version', 'v1.0.1'], {
+      const { code } = await switchTo(project, argv, {
         onStart: (pid) => {
           timer = setTimeout(() => kill(pid, 'SIGKILL'), delay);
         },
       });
       clearTimeout(timer);
       if (code === 137) kills += 1;
-      if ((await verifyRepaired(project, before)) === 'done') before = await startBoth(project);
+      const runs = await verifyRepaired(project, before, from);
+      if (runs === from) return;
+      from = runs;
+      before = await project.snapshot();
     });
   }
 });
