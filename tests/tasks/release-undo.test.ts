@@ -16,53 +16,85 @@ async function released(project: TestProject, ...argv: string[]): Promise<Record
 
 const imageId = (reference: string) => docker('image', 'inspect', '--format', '{{.Id}}', reference);
 
-test('an unpublished release is removed exactly: refs, notes, images and latest are as before', async (t) => {
+test('a release that nobody has', async (t) => {
   const project = await tinyProject(t);
   const first = await released(project, 'patch');
-  await project.commit('fix: next', { note: 'next' });
-  const before = await project.snapshot();
-  await released(project, 'patch');
-  const undone = await release(project, '--undo', 'v1.0.1');
-  assert.equal(undone.code, 0, undone.stderr);
-  assert.equal(undone.json().outcome, 'remove');
-  assert.deepEqual(await project.snapshot(), before);
-  assert.equal(await imageId(`${project.name}:latest`), first.digest);
-  assert.equal((await released(project, 'patch')).tag, 'v1.0.1', 'the number is free again');
-});
 
-test('commits on top of it stay: the entry goes by a commit of its own', async (t) => {
-  const project = await tinyProject(t);
-  await released(project, 'patch');
-  await project.commit('fix: next', { note: 'next' });
-  const notesBefore = await project.read('release-notes.md');
-  await released(project, 'patch');
-  const theirs = await project.commit('feat: on top of it', { other: 'theirs' });
-  const undone = await release(project, '--undo', 'v1.0.1');
-  assert.equal(undone.code, 0, undone.stderr);
-  await project.git('merge-base', '--is-ancestor', theirs, 'main');
-  assert.equal(await project.read('release-notes.md'), notesBefore);
-  assert.equal(await project.read('other'), 'theirs');
-  assert.equal(await project.git('tag', '--list'), 'v1.0.0');
-  assert.equal(await project.git('status', '--porcelain'), '');
-  const again = await released(project, 'auto');
-  assert.equal(again.tag, 'v1.1.0');
-  assert.doesNotMatch(
-    await project.read('release-notes.md'),
-    /chore|Revert/,
-    'made and undone: not worth telling',
+  await t.test('is not undone where it is not, nor on a branch that does not have it', async () => {
+    await project.git('checkout', '--quiet', '-b', 'release/0.9', 'main~1');
+    for (const tag of ['v1.0.0', 'v9.9.9']) {
+      const before = await project.snapshot();
+      const refused = await release(project, '--undo', tag);
+      assert.equal(refused.code, 1, tag);
+      assert.deepEqual(await project.snapshot(), before);
+    }
+    await project.git('checkout', '--quiet', 'main');
+  });
+
+  await t.test(
+    'whose entry was edited since is not guessed at: refused, and nothing is touched',
+    async () => {
+      await project.edit('release-notes.md', (text) => text.replace('### Features', '### New features'));
+      await project.commit('docs: better notes');
+      const before = await project.snapshot();
+      const refused = await release(project, '--undo', 'v1.0.0');
+      assert.equal(refused.code, 1);
+      assert.equal((refused.json().error as { code: string }).code, 'notes-edited');
+      assert.deepEqual(await project.snapshot(), before);
+    },
   );
-});
 
-test('an entry that was edited since is not guessed at: refused, and nothing is touched', async (t) => {
-  const project = await tinyProject(t);
-  await released(project, 'patch');
-  await project.edit('release-notes.md', (text) => text.replace('### Features', '### New features'));
-  await project.commit('docs: better notes');
-  const before = await project.snapshot();
-  const refused = await release(project, '--undo', 'v1.0.0');
-  assert.equal(refused.code, 1);
-  assert.equal((refused.json().error as { code: string }).code, 'notes-edited');
-  assert.deepEqual(await project.snapshot(), before);
+  await t.test('is removed exactly: refs, notes, images and latest are as before', async () => {
+    await project.commit('fix: next', { note: 'next' });
+    const before = await project.snapshot();
+    await released(project, 'patch');
+    const undone = await release(project, '--undo', 'v1.0.1');
+    assert.equal(undone.code, 0, undone.stderr);
+    assert.equal(undone.json().outcome, 'remove');
+    assert.deepEqual(await project.snapshot(), before);
+    assert.equal(await imageId(`${project.name}:latest`), first.digest);
+    assert.equal((await released(project, 'patch')).tag, 'v1.0.1', 'the number is free again');
+  });
+
+  await t.test('killed while undoing, the next run completes it', async () => {
+    const all = ['started/recorded', 'images', 'images/recorded', 'refs', 'refs/recorded', 'work-tree'];
+    for (const step of process.env.SOAK ? all : ['images/recorded', 'refs']) {
+      await project.commit('fix: next', { note: step });
+      const before = await project.snapshot();
+      await released(project, 'patch');
+      const env = { RELEASE_FLOW_FAULT: `SIGKILL@undo/${step}` };
+      const killed = await project.task('release', ['--undo', 'v1.0.2', '--yes'], { env });
+      assert.equal(killed.code, 137, killed.stderr);
+      const again = await release(project, '--undo', 'v1.0.2');
+      assert.match(again.stderr, /finishing the undoing of v1\.0\.2, interrupted/);
+      assert.equal(
+        (again.json().error as { code: string }).code,
+        'not-released',
+        'and then there is nothing left',
+      );
+      assert.deepEqual(await project.snapshot(), before);
+    }
+  });
+
+  await t.test('leaves what was committed on top of it: its entry goes by a commit of its own', async () => {
+    const notesBefore = await project.read('release-notes.md');
+    await released(project, 'patch');
+    const theirs = await project.commit('feat: on top of it', { other: 'theirs' });
+    const undone = await release(project, '--undo', 'v1.0.2');
+    assert.equal(undone.code, 0, undone.stderr);
+    await project.git('merge-base', '--is-ancestor', theirs, 'main');
+    assert.equal(await project.read('release-notes.md'), notesBefore);
+    assert.equal(await project.read('other'), 'theirs');
+    assert.equal(await project.git('tag', '--list'), 'v1.0.0\nv1.0.1');
+    assert.equal(await project.git('status', '--porcelain'), '');
+    const again = await released(project, 'auto');
+    assert.equal(again.tag, 'v1.1.0');
+    assert.doesNotMatch(
+      await project.read('release-notes.md'),
+      /chore|Revert/,
+      'made and undone: not worth telling',
+    );
+  });
 });
 
 test('a published release is never deleted: withdrawn in the notes, latest back everywhere', async (t) => {
@@ -86,38 +118,4 @@ test('a published release is never deleted: withdrawn in the notes, latest back 
 
   await project.commit('fix: a good one', { note: 'good' });
   assert.equal((await released(project, 'patch', '--push')).tag, 'v1.0.2', 'its number is never used again');
-});
-
-test('killed while undoing, the next run completes it', async (t) => {
-  const project = await tinyProject(t);
-  await released(project, 'patch');
-  const all = ['started/recorded', 'images', 'images/recorded', 'refs', 'refs/recorded', 'work-tree'];
-  for (const step of process.env.SOAK ? all : ['images/recorded', 'refs']) {
-    await project.commit('fix: next', { note: step });
-    const before = await project.snapshot();
-    await released(project, 'patch');
-    const env = { RELEASE_FLOW_FAULT: `SIGKILL@undo/${step}` };
-    const killed = await project.task('release', ['--undo', 'v1.0.1', '--yes'], { env });
-    assert.equal(killed.code, 137, killed.stderr);
-    const again = await release(project, '--undo', 'v1.0.1');
-    assert.match(again.stderr, /finishing the undoing of v1\.0\.1, interrupted/);
-    assert.equal(
-      (again.json().error as { code: string }).code,
-      'not-released',
-      'and then there is nothing left',
-    );
-    assert.deepEqual(await project.snapshot(), before);
-  }
-});
-
-test('a release that is not here, or not in this branch, is not undone', async (t) => {
-  const project = await tinyProject(t);
-  await released(project, 'patch');
-  await project.git('checkout', '--quiet', '-b', 'release/0.9', 'main~1');
-  for (const tag of ['v1.0.0', 'v9.9.9']) {
-    const before = await project.snapshot();
-    const refused = await release(project, '--undo', tag);
-    assert.equal(refused.code, 1, tag);
-    assert.deepEqual(await project.snapshot(), before);
-  }
 });
