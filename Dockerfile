@@ -1,4 +1,4 @@
-# The service image: one bundled file and the configuration on a Node base. Every RUN is in the build
+# The service image: the bundled program and the configuration on a Node base. Every RUN is in the build
 # stage, which runs on the builder's own platform: images for other platforms need no emulation.
 # No "syntax" line on purpose: it would be a pull.
 ARG NODE_IMAGE=node:24-bookworm-slim

@@ -1,12 +1,13 @@
-// Bundles the service, and beside it the backup program, each with its libraries into one file, so that the
-// image needs no node_modules. Usage: node service/bundle.mjs [outfile]. The same sources always give the same bytes.
+// Bundles the service, and beside it the backup program, each with its libraries, so that the image needs no
+// node_modules. Usage: node service/bundle.mjs [outfile]. The same sources always give the same bytes.
 
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const outfile = process.argv[2] ?? 'dist/synapse.mjs';
+const outdir = dirname(outfile);
 
 // CommonJS libraries in an ES module bundle call `require` for Node's own modules.
 const banner = `import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);`;
@@ -39,6 +40,8 @@ const builtinsRequired = {
 
 const options = {
   absWorkingDir: root,
+  outdir,
+  outExtension: { '.js': '.mjs' },
   bundle: true,
   platform: 'node',
   target: 'node24',
@@ -54,12 +57,13 @@ const options = {
   metafile: true,
 };
 
-const programs = {
-  'service/main.ts': outfile,
-  'service/backup/main.ts': join(dirname(outfile), 'backup.mjs'),
-};
-for (const [entryPoint, file] of Object.entries(programs)) {
-  const { metafile } = await build({ ...options, entryPoints: [entryPoint], outfile: file });
+const programs = [
+  // In several files, so that the health check does not load the service that it asks.
+  { name: basename(outfile, '.mjs'), source: 'service/main.ts', splitting: true },
+  { name: 'backup', source: 'service/backup/main.ts', splitting: false },
+];
+for (const { name, source, splitting } of programs) {
+  const { metafile } = await build({ ...options, entryPoints: { [name]: source }, splitting });
   const bytes = Object.values(metafile.outputs).reduce((sum, output) => sum + output.bytes, 0);
-  console.log(`${file}: ${(bytes / 1024 / 1024).toFixed(2)} MB`);
+  console.log(`${join(outdir, name)}.mjs: ${(bytes / 1024 / 1024).toFixed(2)} MB`);
 }

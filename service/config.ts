@@ -1,19 +1,17 @@
 // The layered configuration loader: environment variables → environment file → base file → defaults.
 // The same code runs inside the container and in the tasks outside it, so both agree on every value.
 
-import { dirname, join, resolve } from 'node:path';
-import { readEnvironmentLayer, variableName } from './config/environment.ts';
+import { readEnvironmentLayer } from './config/environment.ts';
 import { readFileLayer } from './config/file.ts';
 import { configLeaves, type Layer, valueProblem } from './config/layer.ts';
 import { ConfigError } from './config/problem.ts';
 import { type Config, ConfigSchema } from './config/schema.ts';
+import { configPathOf, layerFiles, variableName } from './config/sources.ts';
 
-export { OTHER_VARIABLES, variableName } from './config/environment.ts';
+export { OTHER_VARIABLES } from './config/environment.ts';
 export { ConfigError, type Problem } from './config/problem.ts';
 export { type Config, ConfigSchema, LEARNING_MODES, LOG_LEVELS } from './config/schema.ts';
-
-export const DEFAULT_CONFIG_PATH = '/app/configs/synapse.json';
-export const BASE_FILE = 'synapse.json';
+export { BASE_FILE, DEFAULT_CONFIG_PATH, layerFiles, variableName } from './config/sources.ts';
 
 export interface LoadedConfig {
   config: Config;
@@ -29,7 +27,7 @@ export interface LoadedConfig {
  */
 export function loadConfig({
   env = {},
-  configPath = env.SYNAPSE_CONFIG_PATH || DEFAULT_CONFIG_PATH,
+  configPath = configPathOf(env),
 }: {
   env?: Record<string, string | undefined>;
   configPath?: string;
@@ -56,12 +54,6 @@ export function effectiveValues({ config, origins }: LoadedConfig): EffectiveVal
     variable: variableName(path),
     description: leaf.description ?? '',
   }));
-}
-
-/** The files that are read for a configuration path, lowest first: base, then environment. */
-export function layerFiles(configPath: string): string[] {
-  const file = resolve(configPath);
-  return [...new Set([join(dirname(file), BASE_FILE), file])];
 }
 
 /** Lays layers over the defaults, later ones over earlier ones. Pure. @throws {ConfigError} */

@@ -5,6 +5,7 @@ import * as z from '#zod';
 import { addValue, configLeaves, emptyLayer, type Layer } from './layer.ts';
 import { didYouMean, nearest } from './problem.ts';
 import { withoutDefault } from './schema.ts';
+import { variableName } from './sources.ts';
 
 /** SYNAPSE_ variables that configure the container rather than a key of the schema. */
 export const OTHER_VARIABLES = [
@@ -16,11 +17,6 @@ export const OTHER_VARIABLES = [
 
 /** Short names; the long name of the same key wins over them. */
 const SHORT_NAMES: Record<string, string> = { SYNAPSE_ENV: 'environment', LOG_LEVEL: 'log.level' };
-
-/** `log.level` → `SYNAPSE_LOG__LEVEL`. */
-export function variableName(path: string): string {
-  return `SYNAPSE_${path.replaceAll('.', '__').toUpperCase()}`;
-}
 
 /** An empty variable counts as not set, because compose files write `${NAME:-}`. */
 export function readEnvironmentLayer(env: Record<string, string | undefined>): Layer {

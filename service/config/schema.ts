@@ -2,6 +2,7 @@
 // Apart from the loader because editors (JSON Schema), the README's table and the loader all read it.
 
 import * as z from '#zod';
+import { DEFAULT_ADDRESS } from './address.ts';
 
 export const LOG_LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'] as const;
 export const LEARNING_MODES = ['aggressive', 'moderate'] as const;
@@ -10,8 +11,17 @@ const MIB = 1024 * 1024;
 
 const server = z
   .strictObject({
-    host: z.string().min(1).default('0.0.0.0').describe('Address to listen on; inside a container keep it.'),
-    port: z.int().min(1).max(65535).default(8002).describe('Port to listen on inside the container.'),
+    host: z
+      .string()
+      .min(1)
+      .default(DEFAULT_ADDRESS.host)
+      .describe('Address to listen on; inside a container keep it.'),
+    port: z
+      .int()
+      .min(1)
+      .max(65535)
+      .default(DEFAULT_ADDRESS.port)
+      .describe('Port to listen on inside the container.'),
     allowed_hosts: z
       .array(z.string().min(1))
       .default([])

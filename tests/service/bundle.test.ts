@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -11,21 +11,42 @@ import { temporaryDirectory } from './support.ts';
 
 const BUNDLER = fileURLToPath(new URL('../../service/bundle.mjs', import.meta.url));
 
-test('bundling twice gives the same bytes, under 5 MB, and the file runs without node_modules', (t) => {
+/** Bundles into a folder of its own; its files by name. */
+function bundle(folder: string): Map<string, Buffer> {
+  mkdirSync(folder);
+  execFileSync(process.execPath, [BUNDLER, join(folder, 'synapse.mjs')]);
+  return new Map(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name))]));
+}
+
+test('bundling twice gives the same bytes, under 5 MB, and the program runs without node_modules', (t) => {
   const folder = temporaryDirectory(t);
-  const bundle = (name: string) => {
-    const file = join(folder, name, 'synapse.mjs');
-    mkdirSync(join(folder, name));
-    execFileSync(process.execPath, [BUNDLER, file]);
-    return file;
-  };
-  const [first, second] = [bundle('first'), bundle('second')];
-  assert(readFileSync(first).equals(readFileSync(second)));
-  const { size } = statSync(first);
+  const [first, second] = [bundle(join(folder, 'first')), bundle(join(folder, 'second'))];
+  assert.deepEqual(first, second);
+  const size = [...first.values()].reduce((sum, bytes) => sum + bytes.length, 0);
   t.diagnostic(`bundle: ${(size / 1024 / 1024).toFixed(2)} MB`);
   assert(size < 5 * 1024 * 1024);
   const env = { SYNAPSE_CONFIG_PATH: join(folder, '..', 'synapse.json'), SYNAPSE_SERVER__PORT: '1' };
-  const check = spawnSync(process.execPath, [first, '--health'], { cwd: folder, env, encoding: 'utf8' });
+  const argv = [join(folder, 'first', 'synapse.mjs'), '--health'];
+  const check = spawnSync(process.execPath, argv, { cwd: folder, env, encoding: 'utf8' });
   assert.equal(check.status, 1);
   assert.match(check.stdout, /\/health on port 1: .*ECONNREFUSED/);
+});
+
+/** The files that a file of the bundle imports, itself included, and the modules of node that they import. */
+function imports(files: Map<string, Buffer>, name: string, found = new Set<string>()): Set<string> {
+  if (found.has(name)) return found;
+  found.add(name);
+  for (const [, specifier] of String(files.get(name) ?? '').matchAll(/\b(?:from|import) ?["']([^"']+)["']/g))
+    imports(files, specifier!.replace(/^\.\//, ''), found);
+  return found;
+}
+
+test('the health check, which runs for ever, loads next to nothing', (t) => {
+  const files = bundle(join(temporaryDirectory(t), 'bundle'));
+  const check = [...files.keys()].find((name) => name.startsWith('health-check'))!;
+  const loaded = [...imports(files, 'synapse.mjs'), ...imports(files, check)];
+  const own = loaded.filter((name) => files.has(name));
+  assert(own.reduce((sum, name) => sum + files.get(name)!.length, 0) < 10_000, own.join());
+  const ofNode = new Set(loaded.filter((name) => !files.has(name)));
+  assert.deepEqual([...ofNode].sort(), ['node:fs', 'node:module', 'node:net', 'node:path']);
 });
