@@ -171,6 +171,18 @@ function randomHistory({ below, pick }: Choice): Model {
     const target = reverts.get(hash);
     if (target) put(target, !is);
   };
+  /** The commit that a revert, of a revert, … is about in the end, and whether it brings that back. */
+  const effect = (hash: string): { on: string; isThere: boolean } => {
+    const target = reverts.get(hash);
+    if (!target) return { on: hash, isThere: true };
+    const { on, isThere } = effect(target);
+    return { on, isThere: !isThere };
+  };
+  /** What another one has undone since cannot be taken back: git would find nothing to change. */
+  const stands = (hash: string) => {
+    const { on, isThere } = effect(hash);
+    return inForce.get(on) === isThere;
+  };
   const silent = new Set<string>();
   const headers = [
     'feat: add',
@@ -186,7 +198,7 @@ function randomHistory({ below, pick }: Choice): Model {
   let tip = fullHash('root000');
   for (let n = 0; n < count; n += 1) {
     const hash = fullHash(`e${(below(2 ** 20) + n * 2 ** 20).toString(16).padStart(8, '0')}`.slice(0, 9));
-    const alive = [...inForce].filter(([, is]) => is).map(([known]) => known);
+    const alive = [...inForce].filter(([known, is]) => is && stands(known)).map(([known]) => known);
     const kind = below(10);
     let message = `${pick(headers)}${pick([' it', ' `code`', ' <tag>', ' (#12)', '\n\nBody\n\nBREAKING CHANGE: all', '\n\nCloses #3'])}`;
     const parents = [tip];
