@@ -4,11 +4,11 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { answeredHealth, startContainer } from './container.ts';
-import { callOn, connect } from './mcp.ts';
+import { postCall } from './mcp.ts';
 import { docker, type TestProject } from './project.ts';
 
 const FACTS = 2000;
-/** Calls of one client that are under way at the same time. */
+/** Calls that are under way at the same time. */
 const AT_ONCE = 8;
 const MAX_LAYERS_BYTES = 5 * 1000 * 1000;
 
@@ -38,19 +38,17 @@ async function inspect(name: string): Promise<Inspected> {
 
 /** Writes FACTS facts through one container, several calls at a time; returns how many were acknowledged. */
 async function writeFacts(port: number, writer: string): Promise<number> {
-  const client = await connect(port);
   let next = 0;
   let acknowledged = 0;
   const work = async () => {
     while (next < FACTS) {
       const number = next++;
       const fact = { project_id: 'load', fact_key: `${writer}-${number}`, fact_value: number };
-      await callOn(client, 'sy.mem.fact.add', fact);
+      await postCall(port, 'sy.mem.fact.add', fact);
       acknowledged += 1;
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, work));
-  await client.close();
   return acknowledged;
 }
 
