@@ -32,40 +32,157 @@ async function otherClone(project: TestProject, name = 'other'): Promise<string>
   return clone;
 }
 
-test('a published release is the same image, tag and commit here, in the registry and on the remote', async (t) => {
+test('published releases, one after another', async (t) => {
   const { project, registry } = await publishing(t);
-  await project.git('tag', 'not-for-others');
-  const first = await release(project, 'patch', '--push');
-  assert.equal(first.code, 0, first.stderr);
-  const { tag, commit, digest } = first.json() as Record<string, string>;
-  assert.equal(tag, 'v1.0.0');
 
-  assert.deepEqual(await registry.tags(project.name), ['latest', 'v1.0.0']);
-  assert.equal((await registry.manifest(project.name, 'v1.0.0'))?.digest, digest);
-  assert.equal((await registry.manifest(project.name, 'latest'))?.digest, digest);
-  const remote = await project.git('ls-remote', 'origin');
-  assert.match(remote, new RegExp(`^${commit}\trefs/heads/main$`, 'm'));
-  assert.match(remote, new RegExp(`^${commit}\trefs/tags/v1.0.0\\^\\{\\}$`, 'm'));
-  assert.doesNotMatch(remote, /not-for-others/, 'only the refs of the release were pushed');
-  assert.match(
-    await project.git('cat-file', 'tag', 'v1.0.0'),
-    new RegExp(`^Image: ${registry.address}/`, 'm'),
+  await t.test(
+    'a published release is the same image, tag and commit here, in the registry and on the remote',
+    async () => {
+      await project.git('tag', 'not-for-others');
+      const first = await release(project, 'patch', '--push');
+      assert.equal(first.code, 0, first.stderr);
+      const { tag, commit, digest } = first.json() as Record<string, string>;
+      assert.equal(tag, 'v1.0.0');
+
+      assert.deepEqual(await registry.tags(project.name), ['latest', 'v1.0.0']);
+      assert.equal((await registry.manifest(project.name, 'v1.0.0'))?.digest, digest);
+      assert.equal((await registry.manifest(project.name, 'latest'))?.digest, digest);
+      const remote = await project.git('ls-remote', 'origin');
+      assert.match(remote, new RegExp(`^${commit}\trefs/heads/main$`, 'm'));
+      assert.match(remote, new RegExp(`^${commit}\trefs/tags/v1.0.0\\^\\{\\}$`, 'm'));
+      assert.doesNotMatch(remote, /not-for-others/, 'only the refs of the release were pushed');
+      assert.match(
+        await project.git('cat-file', 'tag', 'v1.0.0'),
+        new RegExp(`^Image: ${registry.address}/`, 'm'),
+      );
+
+      await project.commit('feat: more', { note: 'more' });
+      const next = await release(project, 'prerelease', '--push');
+      assert.equal(next.code, 0, next.stderr);
+      assert.equal(next.json().tag, 'v1.0.1-rc.0');
+      assert.equal(
+        (await registry.manifest(project.name, 'latest'))?.digest,
+        digest,
+        'a prerelease does not move latest',
+      );
+      assert.ok(await registry.manifest(project.name, 'v1.0.1-rc.0'));
+      const stable = await release(project, 'minor', '--push');
+      assert.equal(stable.code, 0, 'a prerelease is completed without a further commit');
+      assert.equal(stable.json().tag, 'v1.1.0');
+      assert.match(await project.read('release-notes.md'), /## \[v1\.1\.0\][\s\S]*?### Features\n\n- more/);
+    },
   );
 
-  await project.commit('feat: more', { note: 'more' });
-  const next = await release(project, 'prerelease', '--push');
-  assert.equal(next.code, 0, next.stderr);
-  assert.equal(next.json().tag, 'v1.0.1-rc.0');
-  assert.equal(
-    (await registry.manifest(project.name, 'latest'))?.digest,
-    digest,
-    'a prerelease does not move latest',
+  await t.test('a remote that refuses the push leaves a release that the next run publishes', async () => {
+    await project.commit('fix: refused', { note: 'refused' });
+    const hook = join(project.remote, 'hooks/pre-receive');
+    await writeFile(hook, '#!/bin/sh\necho "protected branch" >&2\nexit 1\n');
+    await chmod(hook, 0o755);
+    const refused = await release(project, 'patch', '--push');
+    assert.equal(refused.code, 1);
+    const error = refused.json().error as { code: string; message: string; hint: string };
+    assert.equal(error.code, 'push-rejected');
+    assert.match(error.message, /protected branch/);
+    assert.match(error.hint, /--undo v1\.1\.1/);
+    await rm(hook);
+    const finished = await release(project);
+    assert.equal(finished.code, 0, finished.stderr);
+    assert.equal(finished.json().tag, 'v1.1.1');
+    assert.match(await project.git('ls-remote', 'origin'), /refs\/tags\/v1\.1\.1/);
+    assert.ok((await registry.tags(project.name)).includes('v1.1.1'));
+  });
+
+  await t.test(
+    'a registry that fails for a moment is asked again; one that fails for long leaves a release to finish',
+    async () => {
+      await project.commit('fix: for a moment', { note: 'for a moment' });
+      let left = 1;
+      registry.fault = (method) => (method !== 'GET' && method !== 'HEAD' && left-- > 0 ? 503 : undefined);
+      const first = await release(project, 'patch', '--push');
+      assert.equal(first.code, 0, first.stderr);
+      assert.ok(registry.faults > 0);
+
+      await project.commit('fix: next', { note: 'next' });
+      registry.fault = (method, path) => (method === 'POST' && /uploads/.test(path) ? 500 : undefined);
+      const failed = await release(project, 'patch', '--push');
+      assert.equal(failed.code, 1, failed.stderr);
+      assert.equal((failed.json().error as { code: string }).code, 'push-failed');
+      assert.doesNotMatch(
+        await project.git('ls-remote', 'origin'),
+        /v1\.1\.3/,
+        'no git tag without its image',
+      );
+      assert.ok(!(await registry.tags(project.name)).includes('v1.1.3'));
+
+      registry.fault = () => undefined;
+      const finished = await release(project, 'minor');
+      assert.equal(finished.code, 0, finished.stderr);
+      assert.match(finished.stderr, /finishing v1\.1\.3, interrupted at .* after "image"/);
+      assert.equal(finished.json().tag, 'v1.1.3');
+      assert.equal(finished.json().pushed, true, 'with the options of the run that died');
+      assert.equal((await registry.manifest(project.name, 'v1.1.3'))?.digest, finished.json().digest);
+      assert.match(await project.git('ls-remote', 'origin'), /v1\.1\.3/);
+      assert.equal(first.json().tag, 'v1.1.2', 'no number was skipped');
+    },
   );
-  assert.ok(await registry.manifest(project.name, 'v1.0.1-rc.0'));
-  const stable = await release(project, 'minor', '--push');
-  assert.equal(stable.code, 0, 'a prerelease is completed without a further commit');
-  assert.equal(stable.json().tag, 'v1.1.0');
-  assert.match(await project.read('release-notes.md'), /## \[v1\.1\.0\][\s\S]*?### Features\n\n- more/);
+
+  await t.test('a release that was made without --push is published by naming it', async () => {
+    await project.commit('fix: alone at first', { note: 'alone at first' });
+    const made = await release(project, 'patch');
+    assert.equal(made.code, 0, made.stderr);
+    const published = await release(project, 'v1.1.4', '--push');
+    assert.equal(published.code, 0, published.stderr);
+    assert.equal(published.json().commit, made.json().commit);
+    assert.equal((await registry.manifest(project.name, 'v1.1.4'))?.digest, made.json().digest);
+  });
+
+  await t.test(
+    'commits that somebody pushed meanwhile are merged: the released commit stays, theirs are not lost',
+    async () => {
+      const other = await otherClone(project);
+      await configure(project, 'release', `hooks.before = [["git", "-C", "${other}", "push", "--quiet"]]`);
+      await runProcess('git', ['-C', other, 'pull', '--quiet', '--rebase']);
+      const done = await release(project, 'patch', '--push');
+      assert.equal(done.code, 0, done.stderr);
+      const { commit } = done.json() as Record<string, string>;
+      assert.equal(await project.git('rev-parse', 'v1.1.5^{commit}'), commit);
+      const main = await project.git('rev-parse', 'main');
+      assert.match(await project.git('ls-remote', 'origin'), new RegExp(`^${main}\trefs/heads/main$`, 'm'));
+      assert.match(await project.git('log', '--format=%s'), /^fix: by other$/m);
+      await project.git('merge-base', '--is-ancestor', String(commit), 'main');
+      assert.equal(await project.git('status', '--porcelain'), '');
+      assert.equal(await project.read('other.txt'), 'theirs\n');
+    },
+  );
+
+  await t.test(
+    'every problem is told at once and nothing is touched: version in the registry, moved tag, dirty tree, silent remote',
+    async () => {
+      await project.commit('fix: next', { note: 'next' });
+      // Somebody pushed an image under the next version, and moved a released tag on the remote.
+      const taken = `${registry.address}/${project.name}:v1.1.6`;
+      await docker('tag', `${project.name}:v1.1.5`, taken);
+      await docker('push', '--quiet', taken);
+      await docker('image', 'rm', taken);
+      await docker('tag', `${project.name}:v1.1.5`, `${project.name}:v1.1.6`);
+      const released = await project.git('rev-parse', 'v1.1.5^{commit}');
+      const moved = await project.git('rev-parse', 'v1.1.5^{commit}^');
+      await project.git('push', '--quiet', '--force', 'origin', `${moved}:refs/tags/v1.1.5`);
+      await project.write('note', 'not committed');
+      const before = await project.snapshot();
+      const refused = await release(project, 'patch', '--push');
+      assert.equal(refused.code, 1);
+      const { message } = refused.json().error as { message: string };
+      assert.match(message, /uncommitted changes in note/);
+      assert.match(message, /v1\.1\.6 exists \(sha256:\w+\), built from commit \w{7},/);
+      assert.match(message, /the registry has \S+:v1\.1\.6 already \(sha256:/);
+      assert.match(
+        message,
+        new RegExp(`v1\\.1\\.5 is at ${released.slice(0, 7)} here and at ${moved.slice(0, 7)} on origin`),
+      );
+      assert.deepEqual(await project.snapshot(), before);
+    },
+  );
 });
 
 test('with platforms set, an index with provenance is pushed and its digest recorded', async (t) => {
@@ -94,107 +211,6 @@ test('with platforms set, an index with provenance is pushed and its digest reco
   const again = await project.task('build-push', ['v1.0.0', '--push', '--yes', '--json']);
   assert.equal(again.code, 0, again.stderr);
   assert.equal(again.json().pushed, digest, 'the registry keeps the index: it is the same release');
-});
-
-test('a registry that fails for a moment is asked again; one that fails for long leaves a release to finish', async (t) => {
-  const { project, registry } = await publishing(t);
-  let left = 1;
-  registry.fault = (method) => (method !== 'GET' && method !== 'HEAD' && left-- > 0 ? 503 : undefined);
-  const first = await release(project, 'patch', '--push');
-  assert.equal(first.code, 0, first.stderr);
-  assert.ok(registry.faults > 0);
-
-  await project.commit('fix: next', { note: 'next' });
-  registry.fault = (method, path) => (method === 'POST' && /uploads/.test(path) ? 500 : undefined);
-  const failed = await release(project, 'patch', '--push');
-  assert.equal(failed.code, 1, failed.stderr);
-  assert.equal((failed.json().error as { code: string }).code, 'push-failed');
-  assert.doesNotMatch(await project.git('ls-remote', 'origin'), /v1\.0\.1/, 'no git tag without its image');
-  assert.ok(!(await registry.tags(project.name)).includes('v1.0.1'));
-
-  registry.fault = () => undefined;
-  const finished = await release(project, 'minor');
-  assert.equal(finished.code, 0, finished.stderr);
-  assert.match(finished.stderr, /finishing v1\.0\.1, interrupted at .* after "image"/);
-  assert.equal(finished.json().tag, 'v1.0.1');
-  assert.equal(finished.json().pushed, true, 'with the options of the run that died');
-  assert.equal((await registry.manifest(project.name, 'v1.0.1'))?.digest, finished.json().digest);
-  assert.match(await project.git('ls-remote', 'origin'), /v1\.0\.1/);
-  assert.equal((await project.git('tag', '--list')).split('\n').length, 2, 'no number was skipped');
-});
-
-test('commits that somebody pushed meanwhile are merged: the released commit stays, theirs are not lost', async (t) => {
-  const { project } = await publishing(t);
-  const other = await otherClone(project);
-  await configure(project, 'release', `hooks.before = [["git", "-C", "${other}", "push", "--quiet"]]`);
-  await runProcess('git', ['-C', other, 'pull', '--quiet', '--rebase']);
-  const done = await release(project, 'patch', '--push');
-  assert.equal(done.code, 0, done.stderr);
-  const { commit } = done.json() as Record<string, string>;
-  assert.equal(await project.git('rev-parse', 'v1.0.0^{commit}'), commit);
-  const main = await project.git('rev-parse', 'main');
-  assert.match(await project.git('ls-remote', 'origin'), new RegExp(`^${main}\trefs/heads/main$`, 'm'));
-  assert.match(await project.git('log', '--format=%s'), /^fix: by other$/m);
-  await project.git('merge-base', '--is-ancestor', String(commit), 'main');
-  assert.equal(await project.git('status', '--porcelain'), '');
-  assert.equal(await project.read('other.txt'), 'theirs\n');
-});
-
-test('a remote that refuses the push leaves a release that the next run publishes', async (t) => {
-  const { project, registry } = await publishing(t);
-  const hook = join(project.remote, 'hooks/pre-receive');
-  await writeFile(hook, '#!/bin/sh\necho "protected branch" >&2\nexit 1\n');
-  await chmod(hook, 0o755);
-  const refused = await release(project, 'patch', '--push');
-  assert.equal(refused.code, 1);
-  const error = refused.json().error as { code: string; message: string; hint: string };
-  assert.equal(error.code, 'push-rejected');
-  assert.match(error.message, /protected branch/);
-  assert.match(error.hint, /--undo v1\.0\.0/);
-  await rm(hook);
-  const finished = await release(project);
-  assert.equal(finished.code, 0, finished.stderr);
-  assert.equal(finished.json().tag, 'v1.0.0');
-  assert.match(await project.git('ls-remote', 'origin'), /refs\/tags\/v1\.0\.0/);
-  assert.deepEqual(await registry.tags(project.name), ['latest', 'v1.0.0']);
-});
-
-test('a release that was made without --push is published by naming it', async (t) => {
-  const { project, registry } = await publishing(t);
-  const made = await release(project, 'patch');
-  assert.equal(made.code, 0, made.stderr);
-  const published = await release(project, 'v1.0.0', '--push');
-  assert.equal(published.code, 0, published.stderr);
-  assert.equal(published.json().commit, made.json().commit);
-  assert.equal((await registry.manifest(project.name, 'v1.0.0'))?.digest, made.json().digest);
-});
-
-test('every problem is told at once and nothing is touched: version in the registry, moved tag, dirty tree, silent remote', async (t) => {
-  const { project, registry } = await publishing(t);
-  assert.equal((await release(project, 'patch', '--push')).code, 0);
-  await project.commit('fix: next', { note: 'next' });
-  // Somebody pushed an image under the next version, and moved a released tag on the remote.
-  const taken = `${registry.address}/${project.name}:v1.0.1`;
-  await docker('tag', `${project.name}:v1.0.0`, taken);
-  await docker('push', '--quiet', taken);
-  await docker('image', 'rm', taken);
-  await docker('tag', `${project.name}:v1.0.0`, `${project.name}:v1.0.1`);
-  const released = await project.git('rev-parse', 'v1.0.0^{commit}');
-  const moved = await project.git('rev-parse', 'v1.0.0^{commit}^');
-  await project.git('push', '--quiet', '--force', 'origin', `${moved}:refs/tags/v1.0.0`);
-  await project.write('note', 'not committed');
-  const before = await project.snapshot();
-  const refused = await release(project, 'patch', '--push');
-  assert.equal(refused.code, 1);
-  const { message } = refused.json().error as { message: string };
-  assert.match(message, /uncommitted changes in note/);
-  assert.match(message, /v1\.0\.1 exists \(sha256:\w+\), built from commit \w{7},/);
-  assert.match(message, /the registry has \S+:v1\.0\.1 already \(sha256:/);
-  assert.match(
-    message,
-    new RegExp(`v1\\.0\\.0 is at ${released.slice(0, 7)} here and at ${moved.slice(0, 7)} on origin`),
-  );
-  assert.deepEqual(await project.snapshot(), before);
 });
 
 test('a remote that does not answer is a warning without --push and an error with it', async (t) => {
