@@ -20,128 +20,157 @@ async function editor(project: TestProject, script: string): Promise<string> {
   return path;
 }
 
-test('--notes-only prints the entry and changes nothing, dirty tree or not', async (t) => {
+/** Takes the last `configure` back. */
+async function unconfigure(project: TestProject): Promise<void> {
+  await project.git('reset', '--quiet', '--hard', 'HEAD~1');
+  await project.git('push', '--quiet', '--force', 'origin', 'main');
+}
+
+test('what can be asked of a release', async (t) => {
   const project = await tinyProject(t);
-  await project.write('note', 'not committed');
-  const before = await project.snapshot();
-  const printed = await project.task('release', ['minor', '--notes-only']);
-  assert.equal(printed.code, 0, printed.stderr);
-  assert.match(printed.stdout, /^## \[v1\.0\.0\] - \d{4}-\d\d-\d\d\n/);
-  assert.match(printed.stdout, /- first version \(\w{7}\)/);
-  assert.deepEqual(await project.snapshot(), before);
-});
 
-test('a dry run shows every command of a release, its pushes and its undoing, and changes nothing', async (t) => {
-  const [project, registry] = [await tinyProject(t), await startRegistry(t)];
-  await configure(project, 'image', `registry = "${registry.address}"`);
-  const before = await project.snapshot();
-  const shown = await project.task('release', ['patch', '--push', '--deploy', '--dry-run']);
-  assert.equal(shown.code, 0, shown.stderr);
-  const steps = [
-    /would run: git .* commit-tree/,
-    /would run: docker buildx build/,
-    /would run: docker run --detach .*--pull=never/,
-    /would run: git .* update-ref .* --stdin/,
-    /would run: docker image tag \S+:v1\.0\.0/,
-    new RegExp(`would run: docker push --quiet ${registry.address}/${project.name}:v1\\.0\\.0`),
-    /would run: git .* push --atomic .* refs\/tags\/v1\.0\.0:refs\/tags\/v1\.0\.0/,
-    /would run: docker image tag \S+:latest/,
-  ];
-  for (const [index, step] of steps.entries()) assert.match(shown.stderr, step, `step ${index}`);
-  assert.deepEqual(await project.snapshot(), before);
-  assert.equal((await release(project, 'patch')).code, 0);
-  const made = await project.snapshot();
-  assert.equal((await project.task('release', ['--undo', 'v1.0.0', '--dry-run'])).code, 0);
-  assert.deepEqual(await project.snapshot(), made);
-});
+  await t.test('--notes-only prints the entry and changes nothing, dirty tree or not', async () => {
+    await project.write('note', 'not committed');
+    const before = await project.snapshot();
+    const printed = await project.task('release', ['minor', '--notes-only']);
+    assert.equal(printed.code, 0, printed.stderr);
+    assert.match(printed.stdout, /^## \[v1\.0\.0\] - \d{4}-\d\d-\d\d\n/);
+    assert.match(printed.stdout, /- first version \(\w{7}\)/);
+    assert.deepEqual(await project.snapshot(), before);
+    await rm(join(project.root, 'note'));
+  });
 
-test('--edit commits the entry as a person left it, and an emptied one stops the release', async (t) => {
-  const project = await tinyProject(t);
-  const before = await project.snapshot();
-  const EDITOR = await editor(project, ': > "$1"');
-  const env = { EDITOR, VISUAL: undefined, GIT_EDITOR: undefined };
-  const stopped = await project.task('release', ['patch', '--edit', '--yes', '--json'], { env });
-  assert.equal(errorCode(stopped), 'notes-empty', stopped.stderr);
-  assert.deepEqual(await project.snapshot(), before);
-  await editor(project, 'sed -i "s/first version/the very first version/" "$1"');
-  const made = await project.task('release', ['patch', '--edit', '--yes', '--json'], { env });
-  assert.equal(made.code, 0, made.stderr);
-  assert.match(await project.git('show', 'v1.0.0:release-notes.md'), /- the very first version/);
-  assert.equal(await project.git('status', '--porcelain'), '');
-});
+  await t.test(
+    '--edit commits the entry as a person left it, and an emptied one stops the release',
+    async () => {
+      const before = await project.snapshot();
+      const EDITOR = await editor(project, ': > "$1"');
+      const env = { EDITOR, VISUAL: undefined, GIT_EDITOR: undefined };
+      const stopped = await project.task('release', ['patch', '--edit', '--yes', '--json'], { env });
+      assert.equal(errorCode(stopped), 'notes-empty', stopped.stderr);
+      assert.deepEqual(await project.snapshot(), before);
+      await editor(project, 'sed -i "s/first version/the very first version/" "$1"');
+      const made = await project.task('release', ['patch', '--edit', '--yes', '--json'], { env });
+      assert.equal(made.code, 0, made.stderr);
+      assert.match(await project.git('show', 'v1.0.0:release-notes.md'), /- the very first version/);
+      assert.equal(await project.git('status', '--porcelain'), '');
+    },
+  );
 
-test('hooks run around the release and know it; a failing one before it changes nothing', async (t) => {
-  const project = await tinyProject(t);
-  const told = join(project.directory, 'told');
-  const script = `printf '%s|' "$1" "$TINY_RELEASE_TAG" "$TINY_RELEASE_VERSION" "$TINY_RELEASE_COMMIT" "$TINY_RELEASE_DIGEST" >> ${told}; test ! -e ${told}.fail`;
-  const hook = (when: string) => `["sh", "-c", ${JSON.stringify(script)}, "hook", "${when}"]`;
-  await configure(project, 'release', `hooks = { before = [${hook('before')}], after = [${hook('after')}] }`);
-  await writeFile(`${told}.fail`, '');
-  const before = await project.snapshot();
-  const failed = await release(project, 'patch');
-  assert.equal(failed.code, 1);
-  assert.deepEqual(await project.snapshot(), before);
-  await project.git('clean', '--quiet', '-f');
-  await writeFile(told, '');
-  await rm(`${told}.fail`);
-  const made = await release(project, 'patch');
-  assert.equal(made.code, 0, made.stderr);
-  const { commit, digest } = made.json();
-  const text = await readFile(told, 'utf8');
-  assert.equal(text, `before|v1.0.0|1.0.0|||after|v1.0.0|1.0.0|${commit}|${digest}|`);
-});
+  await t.test(
+    'a dry run shows every command of a release, its pushes and its undoing, and changes nothing',
+    async (t) => {
+      const registry = await startRegistry(t);
+      await configure(project, 'image', `registry = "${registry.address}"`);
+      const before = await project.snapshot();
+      const shown = await project.task('release', ['patch', '--push', '--deploy', '--dry-run']);
+      assert.equal(shown.code, 0, shown.stderr);
+      const steps = [
+        /would run: git .* commit-tree/,
+        /would run: docker buildx build/,
+        /would run: docker run --detach .*--pull=never/,
+        /would run: git .* update-ref .* --stdin/,
+        /would run: docker image tag \S+:v1\.0\.1/,
+        new RegExp(`would run: docker push --quiet ${registry.address}/${project.name}:v1\\.0\\.1`),
+        /would run: git .* push --atomic .* refs\/tags\/v1\.0\.1:refs\/tags\/v1\.0\.1/,
+        /would run: docker image tag \S+:latest/,
+      ];
+      for (const [index, step] of steps.entries()) assert.match(shown.stderr, step, `step ${index}`);
+      assert.deepEqual(await project.snapshot(), before);
+      assert.equal((await project.task('release', ['--undo', 'v1.0.0', '--dry-run'])).code, 0);
+      assert.deepEqual(await project.snapshot(), before);
+      await unconfigure(project);
+    },
+  );
 
-test('a check that changes the project stops the release: what is released is what was planned', async (t) => {
-  const project = await tinyProject(t);
-  await configure(project, 'release', 'checks = [["sh", "-c", "echo generated > note"]]');
-  const refs = await project.git('for-each-ref');
-  const failed = await release(project, 'patch');
-  assert.equal(failed.code, 1);
-  assert.equal(errorCode(failed), 'dirty-tree');
-  assert.equal(await project.git('for-each-ref'), refs);
-});
+  await t.test(
+    'a check that changes the project stops the release: what is released is what was planned',
+    async () => {
+      await configure(project, 'release', 'checks = [["sh", "-c", "echo generated > note"]]');
+      const refs = await project.git('for-each-ref');
+      const failed = await release(project, 'patch');
+      assert.equal(failed.code, 1);
+      assert.equal(errorCode(failed), 'dirty-tree');
+      assert.equal(await project.git('for-each-ref'), refs);
+      await project.git('checkout', '--quiet', '--', '.');
+      await project.git('clean', '--quiet', '-f');
+      await unconfigure(project);
+    },
+  );
 
-test('a fix of an old version comes from a maintenance branch, by name, and latest stays', async (t) => {
-  const project = await tinyProject(t);
-  assert.equal((await release(project, 'patch')).code, 0);
-  await project.commit('feat: two', { note: 'two' });
-  assert.equal((await release(project, 'major')).json().tag, 'v2.0.0');
-  const latest = await docker('image', 'inspect', '--format', '{{.Id}}', `${project.name}:latest`);
-  await project.git('checkout', '--quiet', '-b', 'v1.x', 'v1.0.0');
-  await project.commit('fix: of the old one', { note: 'old' });
-  const bump = await release(project, 'patch');
-  assert.equal(errorCode(bump), 'version-not-higher', 'without a name it is more likely a mistake');
-  const made = await release(project, '1.0.1');
-  assert.equal(made.code, 0, made.stderr);
-  assert.equal(await project.git('rev-parse', 'v1.x'), made.json().commit);
-  assert.equal(await docker('image', 'inspect', '--format', '{{.Id}}', `${project.name}:latest`), latest);
+  await t.test(
+    'hooks run around the release and know it; a failing one before it changes nothing',
+    async () => {
+      const told = join(project.directory, 'told');
+      const script = `printf '%s|' "$1" "$TINY_RELEASE_TAG" "$TINY_RELEASE_VERSION" "$TINY_RELEASE_COMMIT" "$TINY_RELEASE_DIGEST" >> ${told}; test ! -e ${told}.fail`;
+      const hook = (when: string) => `["sh", "-c", ${JSON.stringify(script)}, "hook", "${when}"]`;
+      await configure(
+        project,
+        'release',
+        `hooks = { before = [${hook('before')}], after = [${hook('after')}] }`,
+      );
+      await writeFile(`${told}.fail`, '');
+      const before = await project.snapshot();
+      const failed = await release(project, 'patch');
+      assert.equal(failed.code, 1);
+      assert.deepEqual(await project.snapshot(), before);
+      await project.git('clean', '--quiet', '-f');
+      await writeFile(told, '');
+      await rm(`${told}.fail`);
+      const made = await release(project, 'patch');
+      assert.equal(made.code, 0, made.stderr);
+      const { commit, digest } = made.json();
+      const text = await readFile(told, 'utf8');
+      assert.equal(text, `before|v1.0.1|1.0.1|||after|v1.0.1|1.0.1|${commit}|${digest}|`);
+    },
+  );
 
-  await project.git('checkout', '--quiet', '-b', 'topic');
-  await project.commit('fix: elsewhere', { note: 'elsewhere' });
-  assert.equal(errorCode(await release(project, '1.0.2')), 'wrong-branch');
-});
+  await t.test(
+    '--deploy switches prod to the release, also after a kill; one that is not healthy is not released',
+    async () => {
+      await project.commit('fix: to be deployed', { note: 'deployed' });
+      const env = { RELEASE_FLOW_FAULT: 'SIGKILL@release/cleaned/recorded' };
+      assert.equal((await project.task('release', ['patch', '--deploy', '--yes'], { env })).code, 137);
+      const made = await release(project, 'patch');
+      assert.equal(made.code, 0, made.stderr);
+      assert.equal(made.json().deployed, true, 'as the run that died was asked to');
+      assert.equal((await project.health('prod')).version, '1.0.2');
 
-test('--deploy switches prod to the release, also after a kill; one that is not healthy is not released', async (t) => {
-  const project = await tinyProject(t);
-  const env = { RELEASE_FLOW_FAULT: 'SIGKILL@release/cleaned/recorded' };
-  assert.equal((await project.task('release', ['patch', '--deploy', '--yes'], { env })).code, 137);
-  const made = await release(project, 'patch');
-  assert.equal(made.code, 0, made.stderr);
-  assert.equal(made.json().deployed, true, 'as the run that died was asked to');
-  assert.equal((await project.health('prod')).version, '1.0.0');
+      await project.commit('feat: broken', { behaviour: 'crash' });
+      const before = await project.snapshot();
+      const failed = await release(project, 'minor', '--deploy');
+      assert.equal(errorCode(failed), 'candidate-unhealthy');
+      assert.match(failed.stderr, /cannot start, as asked/, 'with its last words');
+      assert.deepEqual(await project.snapshot(), before);
+      assert.equal((await project.health('prod')).version, '1.0.2', 'what ran still runs');
 
-  await project.commit('feat: broken', { behaviour: 'crash' });
-  const before = await project.snapshot();
-  const failed = await release(project, 'minor', '--deploy');
-  assert.equal(errorCode(failed), 'candidate-unhealthy');
-  assert.match(failed.stderr, /cannot start, as asked/, 'with its last words');
-  assert.deepEqual(await project.snapshot(), before);
-  assert.equal((await project.health('prod')).version, '1.0.0', 'what ran still runs');
+      // Undoing what prod runs takes prod back first.
+      await project.commit('fix: mended', { behaviour: 'ok' });
+      assert.equal((await release(project, 'minor', '--deploy')).code, 0);
+      const undone = await release(project, '--undo', 'v1.1.0');
+      assert.equal(undone.code, 0, undone.stderr);
+      assert.equal((await project.health('prod')).version, '1.0.2');
+    },
+  );
 
-  // Undoing what prod runs takes prod back first.
-  await project.commit('fix: mended', { behaviour: 'ok' });
-  assert.equal((await release(project, 'minor', '--deploy')).code, 0);
-  const undone = await release(project, '--undo', 'v1.1.0');
-  assert.equal(undone.code, 0, undone.stderr);
-  assert.equal((await project.health('prod')).version, '1.0.0');
+  await t.test(
+    'a fix of an old version comes from a maintenance branch, by name, and latest stays',
+    async () => {
+      await project.commit('feat: two', { note: 'two' });
+      assert.equal((await release(project, 'major')).json().tag, 'v2.0.0');
+      const latest = await docker('image', 'inspect', '--format', '{{.Id}}', `${project.name}:latest`);
+      await project.git('checkout', '--quiet', '-b', 'v1.x', 'v1.0.2');
+      await project.commit('fix: of the old one', { note: 'old' });
+      const bump = await release(project, 'patch');
+      assert.equal(errorCode(bump), 'version-not-higher', 'without a name it is more likely a mistake');
+      const made = await release(project, '1.0.3');
+      assert.equal(made.code, 0, made.stderr);
+      assert.equal(await project.git('rev-parse', 'v1.x'), made.json().commit);
+      assert.equal(await docker('image', 'inspect', '--format', '{{.Id}}', `${project.name}:latest`), latest);
+
+      await project.git('checkout', '--quiet', '-b', 'topic');
+      await project.commit('fix: elsewhere', { note: 'elsewhere' });
+      assert.equal(errorCode(await release(project, '1.0.4')), 'wrong-branch');
+    },
+  );
 });
