@@ -363,32 +363,36 @@ test('a folder that is no repository, or no project, is refused by name', async 
   assertRefused(await unborn, { code: 'no-commits', says: /has no commits/, hint: /commit/ });
 });
 
-test('without a git identity a release is signed by the release flow, and says so', async (t) => {
+test('without a git identity, and without its port', async (t) => {
   const project = await tinyProject(t);
-  await project.git('config', '--unset', 'user.name');
-  await project.git('config', '--unset', 'user.email');
-  const nobody = { GIT_CONFIG_GLOBAL: '/dev/null', GIT_CONFIG_SYSTEM: '/dev/null', EMAIL: undefined };
-  const released = await project.task('release', ['patch', '--yes', '--json'], { env: nobody });
-  assert.equal(released.code, 0, released.stderr);
-  assert.match(released.stderr, /git has no identity here; the release is signed as Release Flow/);
-  assert.match(released.stderr, /git config user\.name/);
-  assert.match(await project.git('log', '-1', '--format=%an <%ae> %cn'), /^Release Flow <.*> Release Flow$/);
-});
 
-test('a port that somebody else holds stops the switch, and the holder keeps it', async (t) => {
-  const project = await tinyProject(t);
-  assert.equal((await project.task(...(['release', ['patch', '--yes']] as const))).code, 0);
-  const holder = createServer((_request, response) => response.end('mine')).listen(
-    project.ports.prod,
-    '127.0.0.1',
-  );
-  t.after(() => holder.close());
-  await refuses(project, PROD, {
-    code: 'port-taken',
-    says: new RegExp(`[Pp]ort ${project.ports.prod}`),
-    hint: /PROD_PORT/,
+  await t.test('a release is signed by the release flow, and says so', async () => {
+    await project.git('config', '--unset', 'user.name');
+    await project.git('config', '--unset', 'user.email');
+    const nobody = { GIT_CONFIG_GLOBAL: '/dev/null', GIT_CONFIG_SYSTEM: '/dev/null', EMAIL: undefined };
+    const released = await project.task('release', ['patch', '--yes', '--json'], { env: nobody });
+    assert.equal(released.code, 0, released.stderr);
+    assert.match(released.stderr, /git has no identity here; the release is signed as Release Flow/);
+    assert.match(released.stderr, /git config user\.name/);
+    assert.match(
+      await project.git('log', '-1', '--format=%an <%ae> %cn'),
+      /^Release Flow <.*> Release Flow$/,
+    );
   });
-  assert.equal(await (await fetch(`http://127.0.0.1:${project.ports.prod}`)).text(), 'mine');
+
+  await t.test('a port that somebody else holds stops the switch, and the holder keeps it', async (s) => {
+    const holder = createServer((_request, response) => response.end('mine')).listen(
+      project.ports.prod,
+      '127.0.0.1',
+    );
+    s.after(() => holder.close());
+    await refuses(project, PROD, {
+      code: 'port-taken',
+      says: new RegExp(`[Pp]ort ${project.ports.prod}`),
+      hint: /PROD_PORT/,
+    });
+    assert.equal(await (await fetch(`http://127.0.0.1:${project.ports.prod}`)).text(), 'mine');
+  });
 });
 
 test('two tasks at once: the second says who runs; a lock left by a dead process is taken over', async (t) => {
