@@ -196,7 +196,7 @@ test('an older setup on the port of dev, its data linked from a place of its own
   await t.test('running without its compose file: that is rebuilt, and brings it back', async () => {
     const running = await old.snapshot();
     const killed = await project.task('migrate', ['--yes', '--json'], {
-      env: { RELEASE_FLOW_FAULT: 'SIGKILL@migrate/settings-done' },
+      env: { RELEASE_FLOW_FAULT: 'SIGKILL@migrate/compose-done' },
     });
     assert.equal(killed.code, 137, killed.stderr);
     assert.match(killed.stderr, /compose file: missing; it is rebuilt from the container/);
