@@ -103,12 +103,14 @@ export class LegacySetup {
     const old = { label: [`com.docker.compose.project=${this.id}`] };
     const own = { label: [`com.docker.compose.project=${this.project.name}`] };
     return withEngine(async (ask) => ({
-      containers: lines(await containersOf(ask, old), ({ Names, State, Image, Ports }) => {
-        const ports = Ports.map(({ IP, PublicPort, PrivatePort, Type }) =>
-          [IP, PublicPort, PrivatePort, Type].join(),
-        );
-        return `${Names.join().slice(1)} ${State} ${Image} ${ports.sort().join(' ')}`;
-      }),
+      containers: lines(await inspected(ask, await containersOf(ask, old)), (one) =>
+        [
+          one.Name.slice(1),
+          one.State.Status,
+          one.Config.Image,
+          JSON.stringify(one.NetworkSettings.Ports),
+        ].join(' '),
+      ),
       networks: lines(await networksOf(ask, old), ({ Name, Driver, IPAM }) =>
         [Name, Driver, JSON.stringify(IPAM.Config)].join(' '),
       ),
@@ -139,12 +141,11 @@ export class LegacySetup {
   }
 }
 
-interface Container {
-  Id: string;
-  Names: string[];
-  State: string;
-  Image: string;
-  Ports: { IP?: string; PrivatePort: number; PublicPort?: number; Type: string }[];
+interface Inspected {
+  Name: string;
+  State: { Status: string };
+  Config: { Image: string };
+  NetworkSettings: { Ports: unknown };
 }
 
 interface Network {
@@ -159,7 +160,14 @@ type Filters = Record<string, string[]>;
 const question = (filters: Filters) => `filters=${encodeURIComponent(JSON.stringify(filters))}`;
 
 const containersOf = async (ask: AskEngine, filters: Filters) =>
-  (await ask(`/containers/json?all=1&${question(filters)}`)) as Container[];
+  (await ask(`/containers/json?all=1&${question(filters)}`)) as { Id: string }[];
+
+/** Each by itself: for a moment the engine's list still has a container running that it has stopped. */
+async function inspected(ask: AskEngine, containers: readonly { Id: string }[]): Promise<Inspected[]> {
+  const found: Inspected[] = [];
+  for (const { Id } of containers) found.push((await ask(`/containers/${Id}/json`)) as Inspected);
+  return found;
+}
 
 const networksOf = async (ask: AskEngine, filters: Filters) =>
   (await ask(`/networks?${question(filters)}`)) as Network[];
