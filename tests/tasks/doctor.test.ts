@@ -143,25 +143,42 @@ test('doctor, on the real engine', async (t) => {
     assert.equal(told('dotenv').verdict, 'ok', 'what needs no engine is still checked');
   });
 
-  await t.test('old Compose, missing Buildx, a compose file that is not valid', async () => {
-    const { env } = await fakeDocker(project, {
-      'compose version': 'echo 2.20.3',
-      'buildx version': 'exit 1',
-    });
-    const file = 'compose/docker-compose.yml';
-    const valid = await project.read(file);
-    await project.write(file, valid.replace('restart: always', 'restart: [always]'));
-    const { told } = await expectFailures(
-      {
-        compose: [/version 2\.20\.3, needed is 2\.24\.0 or newer/, /npm run setup/],
-        buildx: [/missing/, /npm run setup/],
-        'compose-config': [/compose file is not valid/, /docker-compose\.yml/],
-      },
-      env,
-    );
-    assert.equal(told('subnet').verdict, 'unchecked', 'told once, by its own check');
-    await project.write(file, valid);
-  });
+  /** The annotated tag of the first release: the tests below move it, replace it, remove it. */
+  const tag = await project.git('rev-parse', 'refs/tags/v1.0.0');
+  const restoreTag = () => project.git('update-ref', 'refs/tags/v1.0.0', tag);
+
+  await t.test(
+    'old Compose, missing Buildx, a compose file that is not valid; a tag moved, notes without its entry',
+    async () => {
+      const { env } = await fakeDocker(project, {
+        'compose version': 'echo 2.20.3',
+        'buildx version': 'exit 1',
+      });
+      await project.commit('feat: where the tag is moved to', { note: 'moved\n' });
+      const file = 'compose/docker-compose.yml';
+      const valid = await project.read(file);
+      await project.write(file, valid.replace('restart: always', 'restart: [always]'));
+      const message = (await project.git('cat-file', 'tag', 'v1.0.0')).split('\n\n').slice(1).join('\n\n');
+      await project.git('tag', '--force', '--annotate', 'v1.0.0', '-m', message);
+      const notes = await project.read('release-notes.md');
+      await project.write('release-notes.md', '# Release notes\n');
+      const { told } = await expectFailures(
+        {
+          compose: [/version 2\.20\.3, needed is 2\.24\.0 or newer/, /npm run setup/],
+          buildx: [/missing/, /npm run setup/],
+          'compose-config': [/compose file is not valid/, /docker-compose\.yml/],
+          releases: [/git tag v1\.0\.0 was moved/, /git fetch --tags/],
+        },
+        env,
+      );
+      assert.equal(told('subnet').verdict, 'unchecked', 'told once, by its own check');
+      assert.match(told('releases').detail, /no entry for v1\.0\.0/);
+      assert.match(told('releases').remedy!, /git show v1\.0\.0/);
+      await project.write(file, valid);
+      await project.write('release-notes.md', notes);
+      await restoreTag();
+    },
+  );
 
   await t.test(
     '.env not ignored, data open to all, port of a stranger, image re-tagged, a merge that waits',
@@ -240,31 +257,17 @@ test('doctor, on the real engine', async (t) => {
     },
   );
 
-  await t.test('tag moved to another commit; set by hand; gone; notes without their entry', async () => {
-    const object = await project.git('rev-parse', 'refs/tags/v1.0.0');
-    const message = (await project.git('cat-file', 'tag', 'v1.0.0')).split('\n\n').slice(1).join('\n\n');
-    await project.git('tag', '--force', '--annotate', 'v1.0.0', '-m', message);
-    await expectFailures({ releases: [/git tag v1\.0\.0 was moved/, /git fetch --tags/] });
-    await project.git('tag', '--force', 'v1.0.0', 'HEAD');
-    await expectFailures({ releases: [/git tag v1\.0\.0 is not a release/, /git fetch --tags/] });
-    await project.git('tag', '--delete', 'v1.0.0');
-    await expectFailures({ releases: [/entry for v1\.0\.0, git has no such tag/, /git fetch --tags/] });
-    await project.git('update-ref', 'refs/tags/v1.0.0', object);
-    const notes = await project.read('release-notes.md');
-    await project.write('release-notes.md', '# Release notes\n');
-    await expectFailures({ releases: [/no entry for v1\.0\.0/, /git show v1\.0\.0/] });
-    await project.write('release-notes.md', notes);
-  });
-
   await t.test(
-    'interrupted release, on another branch than releases come from; run again, all is well',
+    'interrupted release, on another branch than releases come from, a tag gone; run again, all is well',
     async () => {
       const killed = await project.task('release', ['minor', '--yes'], {
         env: { RELEASE_FLOW_FAULT: 'SIGKILL@release/prepared/recorded' },
       });
       assert.notEqual(killed.code, 0, killed.stderr);
       await project.git('switch', '--quiet', 'side');
+      await project.git('tag', '--delete', 'v1.0.0');
       const { told } = await expectFailures({
+        releases: [/entry for v1\.0\.0, git has no such tag/, /git fetch --tags/],
         interrupted: [/release was interrupted at .* after/, /npm run release/],
       });
       assert.equal(told('leftovers').verdict, 'unchecked', 'what the release will go on with is no rubbish');
@@ -272,32 +275,40 @@ test('doctor, on the real engine', async (t) => {
         [told('git').verdict, /releases come from main/.test(told('git').detail)],
         ['warning', true],
       );
+      await restoreTag();
       await project.git('switch', '--quiet', 'main');
       await done('release', 'minor');
       assert.deepEqual((await doctor()).failing, []);
     },
   );
 
-  await t.test('--config: every value with its layer; a wrong one is refused', async () => {
-    for (const name of ['synapse.json', 'synapse_dev.json']) {
-      await project.write(`configs/${name}`, await readFile(join(REPOSITORY, 'configs', name), 'utf8'));
-    }
-    await project.edit('configs/release.toml', (text) =>
-      text.replace('service = "tiny-dev"', 'service = "tiny-dev"\nconfig = "configs/synapse_dev.json"'),
-    );
-    const shown = await project.task('doctor', ['--config', 'dev', '--json']);
-    assert.equal(shown.code, 0, shown.stderr);
-    const { values } = shown.json() as { values: { path: string; value: unknown; origin: string }[] };
-    const told = (path: string) => values.find((one) => one.path === path);
-    assert.deepEqual(
-      [told('log.level')?.value, told('log.level')?.origin],
-      ['DEBUG', 'configs/synapse_dev.json'],
-    );
-    assert.equal(told('server.port')?.origin, 'configs/synapse.json');
-    assert.equal((await project.task('doctor', ['--config', 'prod'])).code, 2, 'prod names none');
-    assert.equal((await project.task('doctor', ['--config', 'staging'])).code, 2);
+  await t.test(
+    '--config: every value with its layer; a wrong one is refused, as is a tag that was set by hand',
+    async () => {
+      for (const name of ['synapse.json', 'synapse_dev.json']) {
+        await project.write(`configs/${name}`, await readFile(join(REPOSITORY, 'configs', name), 'utf8'));
+      }
+      await project.edit('configs/release.toml', (text) =>
+        text.replace('service = "tiny-dev"', 'service = "tiny-dev"\nconfig = "configs/synapse_dev.json"'),
+      );
+      const shown = await project.task('doctor', ['--config', 'dev', '--json']);
+      assert.equal(shown.code, 0, shown.stderr);
+      const { values } = shown.json() as { values: { path: string; value: unknown; origin: string }[] };
+      const told = (path: string) => values.find((one) => one.path === path);
+      assert.deepEqual(
+        [told('log.level')?.value, told('log.level')?.origin],
+        ['DEBUG', 'configs/synapse_dev.json'],
+      );
+      assert.equal(told('server.port')?.origin, 'configs/synapse.json');
+      assert.equal((await project.task('doctor', ['--config', 'prod'])).code, 2, 'prod names none');
+      assert.equal((await project.task('doctor', ['--config', 'staging'])).code, 2);
 
-    await project.write('configs/synapse_dev.json', '{ "log": { "levle": "DEBUG" } }');
-    await expectFailures({ 'service-config': [/levle/, /repair configs\/synapse_dev\.json/] });
-  });
+      await project.write('configs/synapse_dev.json', '{ "log": { "levle": "DEBUG" } }');
+      await project.git('tag', '--force', 'v1.0.0', 'HEAD');
+      await expectFailures({
+        'service-config': [/levle/, /repair configs\/synapse_dev\.json/],
+        releases: [/git tag v1\.0\.0 is not a release/, /git fetch --tags/],
+      });
+    },
+  );
 });

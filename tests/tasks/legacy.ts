@@ -1,10 +1,22 @@
 // The older single-service setup, really there: its own compose file, image, network, volume and data, under
 // names of its own, so that tests of the migration run beside each other.
-import { createHash } from 'node:crypto';
-import { cp, lstat, mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
+import { createHash, randomBytes } from 'node:crypto';
+import {
+  cp,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  rm,
+  symlink,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { type AskEngine, withEngine } from '../../tasks/lib/docker/engine-api.ts';
 import { askHealth } from '../../tasks/lib/docker/health.ts';
 import { ensureProgram } from '../programs.ts';
 import { docker, runProcess, type TestProject } from './project.ts';
@@ -73,81 +85,101 @@ export class LegacySetup {
 
   /** Everything that going back must bring back: files with owner and mode, what the engine has, .env, configs. */
   async snapshot(): Promise<Record<string, unknown>> {
-    const label = `label=com.docker.compose.project=${this.id}`;
-    const list = (...argv: string[]) => docker(...argv, '--filter', label);
     const { project } = this;
     return {
       data: await treeOf(this.data),
       mounted: await readlink(this.mounted).catch(() => 'no link'),
       old: (await readdir(this.directory)).sort(),
       compose: await readFile(this.composeFile, 'utf8').catch(() => 'gone'),
-      containers: await list('ps', '--all', '--format', '{{.Names}} {{.State}} {{.Image}} {{.Ports}}'),
-      networks: await this.networks(),
-      volumes: await list('volume', 'ls', '--format', '{{.Name}}'),
-      newContainers: await docker(
-        'ps',
-        '--all',
-        '--quiet',
-        '--filter',
-        `label=com.docker.compose.project=${project.name}`,
-      ),
-      newNetworks: await docker(
-        'network',
-        'ls',
-        '--quiet',
-        '--filter',
-        `label=com.docker.compose.project=${project.name}`,
-      ),
-      newVolumes: await docker(
-        'volume',
-        'ls',
-        '--quiet',
-        '--filter',
-        `label=com.docker.compose.project=${project.name}`,
-      ),
+      ...(await this.engineObjects()),
       env: await project.read('.env'),
       configs: await treeOf(join(project.root, 'configs'), 'without times'),
       status: await project.git('status', '--porcelain'),
     };
   }
 
-  private async networks(): Promise<string> {
-    const names = await docker(
-      'network',
-      'ls',
-      '--filter',
-      `label=com.docker.compose.project=${this.id}`,
-      '--format',
-      '{{.Name}}',
-    );
-    if (!names) return '';
-    return docker(
-      'network',
-      'inspect',
-      '--format',
-      '{{.Name}} {{.Driver}} {{json .IPAM.Config}}',
-      ...names.split('\n'),
-    );
+  /** By the engine's own interface, on one connection: it is asked before and after each scenario. */
+  private engineObjects(): Promise<Record<string, string>> {
+    const old = { label: [`com.docker.compose.project=${this.id}`] };
+    const own = { label: [`com.docker.compose.project=${this.project.name}`] };
+    return withEngine(async (ask) => ({
+      containers: lines(await inspected(ask, await containersOf(ask, old)), (one) =>
+        [
+          one.Name.slice(1),
+          one.State.Status,
+          one.Config.Image,
+          JSON.stringify(one.NetworkSettings.Ports),
+        ].join(' '),
+      ),
+      networks: lines(await networksOf(ask, old), ({ Name, Driver, IPAM }) =>
+        [Name, Driver, JSON.stringify(IPAM.Config)].join(' '),
+      ),
+      volumes: lines(await volumesOf(ask, old), ({ Name }) => Name),
+      newContainers: lines(await containersOf(ask, own), ({ Id }) => Id),
+      newNetworks: lines(await networksOf(ask, own), ({ Id }) => Id),
+      newVolumes: lines(await volumesOf(ask, own), ({ Name }) => Name),
+    }));
   }
 
   async remove(): Promise<void> {
-    const label = `label=com.docker.compose.project=${this.id}`;
-    const lines = (text: string) => text.split('\n').filter(Boolean);
-    const users = await docker('ps', '--all', '--quiet', '--filter', `volume=${this.volume}`);
-    const own = await docker('ps', '--all', '--quiet', '--filter', label);
-    const containers = [...new Set([...lines(own), ...lines(users)])];
+    const old = { label: [`com.docker.compose.project=${this.id}`] };
+    const helpers = { label: [`release-flow.migrate=${this.project.name}`] };
+    const found = await withEngine(async (ask) => ({
+      containers: [
+        ...(await containersOf(ask, old)),
+        ...(await containersOf(ask, { volume: [this.volume] })),
+        ...(await containersOf(ask, helpers)),
+      ],
+      networks: await networksOf(ask, old),
+      volumes: await volumesOf(ask, old),
+    }));
+    const containers = [...new Set(found.containers.map(({ Id }) => Id))];
     if (containers.length > 0) await docker('rm', '--force', '--volumes', ...containers);
-    for (const network of lines(await docker('network', 'ls', '--quiet', '--filter', label)))
-      await docker('network', 'rm', network);
-    const helpers = lines(
-      await docker('ps', '--all', '--quiet', '--filter', `label=release-flow.migrate=${this.project.name}`),
-    );
-    if (helpers.length > 0) await docker('rm', '--force', ...helpers);
-    for (const volume of lines(await docker('volume', 'ls', '--quiet', '--filter', label)))
-      await docker('volume', 'rm', volume);
+    for (const { Id } of found.networks) await docker('network', 'rm', Id);
+    for (const { Name } of found.volumes) await docker('volume', 'rm', Name);
     await docker('image', 'rm', '--force', this.image).catch(() => '');
   }
 }
+
+interface Inspected {
+  Name: string;
+  State: { Status: string };
+  Config: { Image: string };
+  NetworkSettings: { Ports: unknown };
+}
+
+interface Network {
+  Id: string;
+  Name: string;
+  Driver: string;
+  IPAM: { Config: unknown };
+}
+
+type Filters = Record<string, string[]>;
+
+const question = (filters: Filters) => `filters=${encodeURIComponent(JSON.stringify(filters))}`;
+
+const containersOf = async (ask: AskEngine, filters: Filters) =>
+  (await ask(`/containers/json?all=1&${question(filters)}`)) as { Id: string }[];
+
+/** Each by itself: for a moment the engine's list still has a container running that it has stopped. */
+async function inspected(ask: AskEngine, containers: readonly { Id: string }[]): Promise<Inspected[]> {
+  const found: Inspected[] = [];
+  for (const { Id } of containers) found.push((await ask(`/containers/${Id}/json`)) as Inspected);
+  return found;
+}
+
+const networksOf = async (ask: AskEngine, filters: Filters) =>
+  (await ask(`/networks?${question(filters)}`)) as Network[];
+
+const volumesOf = async (ask: AskEngine, filters: Filters) =>
+  ((await ask(`/volumes?${question(filters)}`)) as { Volumes: { Name: string }[] | null }).Volumes ?? [];
+
+/** One line for each, sorted: the engine lists in any order. */
+const lines = <T>(found: readonly T[], describe: (one: T) => string) => found.map(describe).sort().join('\n');
+
+/** Where a volume's files are on this machine: to look at them or to write some no container has to start. */
+export const placeOf = (volume: string) => docker('volume', 'inspect', '--format', '{{.Mountpoint}}', volume);
 
 /** Every file with what makes it what it is: content, owner, mode, time. */
 export async function treeOf(
@@ -286,10 +318,12 @@ async function buildImage(setup: LegacySetup): Promise<void> {
 
 /** Files that stand for GGUF models; random, so that nothing makes them smaller. */
 async function fillModels(setup: LegacySetup, megabytes: number): Promise<void> {
-  const script = `const fs=require('fs'),c=require('crypto');const f=fs.openSync('/app/models/model.gguf','w');
-    for(let i=0;i<${megabytes};i++)fs.writeSync(f,c.randomBytes(1<<20));fs.mkdirSync('/app/models/sub dir');
-    fs.writeFileSync('/app/models/sub dir/small.gguf','GGUF')`;
-  await docker('exec', setup.service, 'node', '-e', script);
+  const models = await placeOf(setup.volume);
+  const file = await open(join(models, 'model.gguf'), 'w');
+  for (let written = 0; written < megabytes; written += 1) await file.write(randomBytes(1 << 20));
+  await file.close();
+  await mkdir(join(models, 'sub dir'));
+  await writeFile(join(models, 'sub dir/small.gguf'), 'GGUF');
 }
 
 async function answers(setup: LegacySetup): Promise<void> {

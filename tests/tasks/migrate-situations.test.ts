@@ -1,11 +1,11 @@
 // Older setups in every state that they are met in: moved, linked, stopped, without their compose file, in the
 // way of somebody else. What cannot be migrated is refused with the remedy, and then nothing has changed.
 import assert from 'node:assert/strict';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { type LegacySetup, treeOf } from './legacy.ts';
+import { type LegacySetup, placeOf, treeOf } from './legacy.ts';
 import { MIGRATE, tinyLegacy } from './legacy-tiny.ts';
 import { docker, runProcess, tinyProject } from './project.ts';
 
@@ -17,12 +17,19 @@ const errorOf = (outcome: { json: () => Record<string, unknown> }) =>
 
 const OF_ROOT = { uid: 0, gid: 0, mode: 0o750 };
 
-/** Name, size and hash of every file in a volume. */
-function volumeContent(volume: string): Promise<string> {
-  const base = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
-  const script = 'cd /v && find . -type f -exec sha256sum {} + | sort';
-  return docker('run', '--rm', '--network=none', '--volume', `${volume}:/v:ro`, base, 'sh', '-c', script);
+/** Path, size and hash of every file in a volume. */
+async function volumeContent(volume: string): Promise<string[]> {
+  const tree = await treeOf(await placeOf(volume), 'without times');
+  return Object.entries(tree).map(([path, facts]) => [path, ...facts.split(' ').slice(2)].join(' '));
 }
+
+/** Somebody else's container, of the old image, that does nothing. */
+const runIdle = (old: LegacySetup, name: string, ...options: string[]) =>
+  docker(
+    'run',
+    ...['--detach', '--name', name, ...options, '--entrypoint=node', old.image],
+    ...['-e', 'setInterval(()=>{},1e6)'],
+  );
 
 async function isAnswering(old: LegacySetup): Promise<void> {
   for (let attempt = 0; attempt < 100; attempt += 1) {
@@ -49,23 +56,26 @@ test('nothing to come from: said, and exit 0', async (t) => {
   assert.deepEqual([nowhere.code, errorOf(nowhere).code], [2, 'no-compose-file']);
 });
 
-test('what cannot be migrated is refused with its remedy, all at once, and nothing has changed', async (t) => {
-  const old = await tinyLegacy(t);
+/** One older setup for all of them, moved and linked: each leaves it as it was, the last one finishes with it. */
+test('an older setup on the port of dev, its data linked from a place of its own', async (t) => {
+  const old = await tinyLegacy(t, { on: 'dev', data: 'own', linked: true, owner: OF_ROOT });
   const { project } = old;
   const [before, facts] = [await old.snapshot(), await old.facts()];
+  const composeText = await readFile(old.composeFile, 'utf8');
   const refused = async (what: string) => {
     const outcome = await migrate(old);
     assert.equal(outcome.code, 1, `${what}: ${outcome.stderr}`);
-    assert.equal((await migrate(old, '--status')).json().state, 'none');
     return errorOf(outcome);
   };
 
   await t.test(
-    'a network of a third project on the new subnet, a busy port, a dirty tree, an old leftover',
+    'a network of a third project on the new subnet, a busy port, a dirty tree, an old leftover, ' +
+      'another container in the old network, which has to go: refused, all at once',
     async () => {
       const subnet = /TINY_SUBNET=(.*)/.exec(await project.read('.env'))![1]!;
       const other = `10.63.${Number(subnet.split('.')[2])}.0/24`;
       const network = `${project.name}-third`;
+      const neighbour = `${project.name}-neighbour`;
       t.after(() => docker('network', 'rm', network).catch(() => ''));
       await docker(
         'network',
@@ -76,62 +86,43 @@ test('what cannot be migrated is refused with its remedy, all at once, and nothi
         'com.docker.compose.project=neighbour',
         network,
       );
-      const server = createServer().listen(project.ports.dev, '0.0.0.0');
+      t.after(() => docker('rm', '--force', neighbour).catch(() => ''));
+      await runIdle(old, neighbour, `--network=${old.id}_rag-net`);
+      const server = createServer().listen(project.ports.prod, '0.0.0.0');
       await project.edit('.env', (text) => text.replace(`TINY_SUBNET=${subnet}`, `TINY_SUBNET=${other}`));
       await project.write('note', 'not committed');
       await writeFile(`${old.composeFile}.deprecated`, '');
-      const { message } = await refused('four problems');
+      const { message, hint } = await refused('five problems');
       server.close();
       assert.match(message, new RegExp(`the network ${network} of the project neighbour has ${other}`));
       assert.match(message, /TINY_SUBNET=172\.\d+\.0\.0\/16 in \.env/);
-      assert.match(message, new RegExp(`Port ${project.ports.dev}, which dev needs, is taken by node`));
+      assert.match(message, new RegExp(`Port ${project.ports.prod}, which prod needs, is taken by node`));
       assert.match(message, /uncommitted changes in note/);
       assert.match(message, /docker-compose\.mcp\.yml\.deprecated is in the way/);
+      assert.match(
+        `${message} ${hint}`,
+        new RegExp(`which goes with the old service: ${neighbour}.*docker network disconnect`, 's'),
+      );
       await project.edit('.env', (text) => text.replace(`TINY_SUBNET=${other}`, `TINY_SUBNET=${subnet}`));
       await rm(join(project.root, 'note'));
       await rm(`${old.composeFile}.deprecated`);
+      await docker('rm', '--force', neighbour);
       await docker('network', 'rm', network);
     },
   );
 
-  await t.test('another container in the old network, which has to go', async () => {
-    const name = `${project.name}-neighbour`;
-    t.after(() => docker('rm', '--force', name).catch(() => ''));
-    await docker(
-      'run',
-      '--detach',
-      '--name',
-      name,
-      '--network',
-      `${old.id}_rag-net`,
-      '--entrypoint=node',
-      old.image,
-      '-e',
-      'setInterval(()=>{},1e6)',
-    );
-    const { message, hint } = await refused('a neighbour');
-    assert.match(
-      `${message} ${hint}`,
-      new RegExp(`which goes with the old service: ${name}.*docker network disconnect`, 's'),
-    );
-    await docker('rm', '--force', name);
-  });
-
   await t.test('a compose file with more than is understood', async () => {
-    const text = await readFile(old.composeFile, 'utf8');
-    await writeFile(old.composeFile, text.replace(/^services:$/m, 'services:\n  cache: { image: redis }'));
+    await writeFile(
+      old.composeFile,
+      composeText.replace(/^services:$/m, 'services:\n  cache: { image: redis }'),
+    );
     const { code, message } = await refused('two services');
     assert.deepEqual(
       [code, /has 2 services: cache, rag-mcp/.test(message)],
       ['unknown-shape', true],
       message,
     );
-    await writeFile(old.composeFile, text);
-    await old.compose('stop');
-    await writeFile(old.composeFile, text.replace(/^services:/m, 'service:'));
-    assert.equal((await refused('no compose file')).code, 'unknown-shape');
-    await writeFile(old.composeFile, text);
-    await old.compose('start');
+    await writeFile(old.composeFile, composeText);
   });
 
   await t.test('no room for two copies: found before the old service stops', async () => {
@@ -149,12 +140,22 @@ test('what cannot be migrated is refused with its remedy, all at once, and nothi
     await runProcess('umount', [small]);
     await rm(small, { recursive: true });
   });
-  await isAnswering(old);
-  assert.deepEqual(await old.snapshot(), before);
+
+  await t.test('what was refused has changed nothing', async () => {
+    assert.equal((await migrate(old, '--status')).json().state, 'none');
+    assert.deepEqual(await old.snapshot(), before);
+  });
 
   // From here on the old service is stopped: it has to be so again in the end.
   await old.compose('stop');
   const stopped = await old.snapshot();
+  await t.test('stopped, with a compose file that is none any more', async () => {
+    await writeFile(old.composeFile, composeText.replace(/^services:/m, 'service:'));
+    assert.equal((await refused('no compose file')).code, 'unknown-shape');
+    await writeFile(old.composeFile, composeText);
+    assert.deepEqual(await old.snapshot(), stopped);
+  });
+
   const good = await docker('image', 'inspect', '--format', '{{.Id}}', `${project.name}:latest`);
   await t.test('a step that fails takes itself back and says both ways on', async () => {
     await docker('image', 'tag', old.image, `${project.name}:latest`);
@@ -181,68 +182,51 @@ test('what cannot be migrated is refused with its remedy, all at once, and nothi
     const after = await old.snapshot();
     const containers = String(after.containers).replace('created', 'exited');
     assert.deepEqual({ ...after, containers }, stopped, 'stopped as it was, with everything else');
-    await old.compose('start');
-    await isAnswering(old);
-    assert.deepEqual(await old.facts(), facts);
   });
-});
+  await old.compose('start');
+  await isAnswering(old);
+  assert.deepEqual(await old.facts(), facts);
 
-test('data linked from a place of its own, on the port of dev, models in use elsewhere; then finished', async (t) => {
-  const old = await tinyLegacy(t, {
-    on: 'dev',
-    data: 'own',
-    linked: true,
-    owner: OF_ROOT,
-  });
-  const { project } = old;
-  await docker('exec', old.service, 'chmod', '0600', '/app/models/model.gguf');
+  await rm(old.composeFile);
+  await chmod(join(await placeOf(old.volume), 'model.gguf'), 0o600);
   const user = `${project.name}-models-user`;
   t.after(() => docker('rm', '--force', user).catch(() => ''));
   t.after(() => docker('volume', 'rm', '--force', `${project.name}-models`).catch(() => ''));
-  await docker(
-    'run',
-    '--detach',
-    '--name',
-    user,
-    '--volume',
-    `${old.volume}:/m`,
-    '--entrypoint=node',
-    old.image,
-    '-e',
-    'setInterval(()=>{},1e6)',
-  );
-  const [before, models] = [await old.snapshot(), await volumeContent(old.volume)];
+  await runIdle(old, user, `--volume=${old.volume}:/m`);
+  await t.test('running without its compose file: that is rebuilt, and brings it back', async () => {
+    const running = await old.snapshot();
+    const killed = await project.task('migrate', ['--yes', '--json'], {
+      env: { RELEASE_FLOW_FAULT: 'SIGKILL@migrate/compose-done' },
+    });
+    assert.equal(killed.code, 137, killed.stderr);
+    assert.match(killed.stderr, /compose file: missing; it is rebuilt from the container/);
+    assert.equal((await old.snapshot()).containers, '', 'it had come that far');
+    const back = await migrate(old, '--rollback');
+    assert.equal(back.code, 0, back.stderr);
+    assert.deepEqual(await old.facts(), facts);
+    assert.deepEqual(await old.snapshot(), running);
+  });
 
-  const done = await migrate(old);
-  assert.equal(done.code, 0, done.stderr);
-  assert.match(done.stderr, /the new containers' user may not read 1 of its files/, 'so they are copied');
-  assert.equal(await volumeContent(`${project.name}-models`), models);
-  assert.deepEqual(await treeOf(old.data), before.data, 'the old place is not touched');
-  assert.equal((await treeOf(join(project.directory, 'data')))['/'], '1000:1000 700');
+  await t.test('models in use elsewhere, and not for all to read: they are copied', async () => {
+    const models = await volumeContent(old.volume);
+    const done = await migrate(old);
+    assert.equal(done.code, 0, done.stderr);
+    assert.match(done.stderr, /the new containers' user may not read 1 of its files/);
+    assert.deepEqual(await volumeContent(`${project.name}-models`), models);
+    assert.deepEqual(await treeOf(old.data), before.data, 'the old place is not touched');
+    assert.equal((await treeOf(join(project.directory, 'data')))['/'], '1000:1000 700');
+  });
 
-  const early = await project.task('migrate', ['--finish', '--json']);
-  assert.deepEqual([early.code, errorOf(early).code], [2, 'no-terminal'], 'it asks');
-  const finished = await migrate(old, '--finish');
-  assert.equal(finished.code, 0, finished.stderr);
-  assert.match(finished.stderr, new RegExp(`${old.volume} stays: ${user} uses it`));
-  assert.deepEqual(await treeOf(old.data), {}, 'the old data is gone');
-  const refused = await migrate(old, '--rollback');
-  assert.deepEqual([refused.code, errorOf(refused).code], [1, 'finished'], refused.stderr);
-  assert.match(errorOf(refused).hint, /backups\/.*\.tar\.zst/);
-  assert.equal((await project.health('prod')).env, 'prod');
-});
-
-test('a running container without its compose file, its data linked: that is rebuilt, and brings it back', async (t) => {
-  const old = await tinyLegacy(t, { on: 'dev', data: 'own', linked: true, owner: OF_ROOT });
-  const facts = await old.facts();
-  const running = await old.snapshot();
-  await rm(old.composeFile);
-  const again = await migrate(old);
-  assert.equal(again.code, 0, again.stderr);
-  assert.match(again.stderr, /compose file: missing; it is rebuilt from the container/);
-  const back = await migrate(old, '--rollback');
-  assert.equal(back.code, 0, back.stderr);
-  assert.deepEqual(await old.facts(), facts);
-  const listing = ['.env', 'configs'];
-  assert.deepEqual(await old.snapshot(), { ...running, compose: 'gone', old: listing });
+  await t.test('finished: it asks, removes what nobody uses, and what is left is the backup', async () => {
+    const early = await project.task('migrate', ['--finish', '--json']);
+    assert.deepEqual([early.code, errorOf(early).code], [2, 'no-terminal'], 'it asks');
+    const finished = await migrate(old, '--finish');
+    assert.equal(finished.code, 0, finished.stderr);
+    assert.match(finished.stderr, new RegExp(`${old.volume} stays: ${user} uses it`));
+    assert.deepEqual(await treeOf(old.data), {}, 'the old data is gone');
+    const never = await migrate(old, '--rollback');
+    assert.deepEqual([never.code, errorOf(never).code], [1, 'finished'], never.stderr);
+    assert.match(errorOf(never).hint, /backups\/.*\.tar\.zst/);
+    assert.equal((await project.health('prod')).env, 'prod');
+  });
 });

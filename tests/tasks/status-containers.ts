@@ -1,6 +1,7 @@
 // Containers that are not well in a chosen way, in the place of an environment's own: what status must tell apart.
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { askEngine } from '../../tasks/lib/docker/engine-api.ts';
 import { docker, type TestProject } from './project.ts';
 
 /** How the tiny app goes wrong: dies at once, each time; is never well; is not well until it is restarted. */
@@ -28,6 +29,8 @@ export async function replaceContainer(
     '--detach',
     `--name=${name}`,
     '--restart=always',
+    // As compose runs it: a program that is number one itself hears no request to end, and is waited for ten seconds.
+    '--init',
     ...Object.entries(labels).map(([key, value]) => `--label=${key}=${value}`),
     `--publish=127.0.0.1:${project.ports[environment]}:8002`,
     `--env=APP_ENV=${environment}`,
@@ -41,21 +44,28 @@ export async function replaceContainer(
   return name;
 }
 
-/** Waits for a container to be as `docker inspect` describes it; throws after `seconds`. */
+interface Inspected {
+  RestartCount: number;
+  State: { Health?: { Status: string } };
+}
+
+/** Waits for a container to be as `isWanted` says; throws after `seconds`. */
 export async function waitForContainer(
   name: string,
-  format: string,
-  wanted: RegExp,
+  isWanted: (found: Inspected) => boolean,
   seconds = 20,
 ): Promise<void> {
   const deadline = Date.now() + seconds * 1000;
   for (;;) {
-    const found = await docker('inspect', '--format', format, name);
-    if (wanted.test(found)) return;
-    if (Date.now() > deadline) throw new Error(`${name}: ${format} is "${found}", expected ${wanted}`);
+    const found = (await askEngine(`/containers/${name}/json`)) as Inspected;
+    if (isWanted(found)) return;
+    if (Date.now() > deadline)
+      throw new Error(`${name}: not as expected: ${JSON.stringify(found.State)}, ${found.RestartCount}`);
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
 }
+
+export const isUnhealthy = ({ State }: Inspected) => State.Health?.Status === 'unhealthy';
 
 /**
  * A `docker` on PATH that writes each call down and, for calls that begin with one of `answers`, says what a script

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import { type Browser, chromium, type Page } from 'playwright-core';
 import { statusPage } from '../../tasks/lib/status/page/page.ts';
 import { ensureProgram } from '../programs.ts';
 import {
@@ -27,6 +27,8 @@ const FLAGS = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
+  '--in-process-gpu',
+  '--disable-software-rasterizer',
 ];
 const VIEWS = [
   { name: 'phone', viewport: { width: 390, height: 844 } },
@@ -38,11 +40,22 @@ const SCHEMES = ['light', 'dark'] as const;
 const screenshots = mkdtempSync(join(tmpdir(), 'status-page-'));
 const pages = mkdtempSync(join(tmpdir(), 'release-flow-pages-'));
 let browser: Browser;
+/** One for all: each page of its own would be a process of its own, which takes a second to start. */
+let page: Page;
+/** Of the page that is shown: console messages, errors, and requests other than for the page itself. */
+let complaints: string[] = [];
+let shown = '';
 
 before(async () => {
   const executablePath = await ensureProgram('chromium');
   // Playwright gives it a fresh user data directory and removes that at the end.
   browser = await chromium.launch({ executablePath, args: FLAGS });
+  page = await browser.newPage({ deviceScaleFactor: 1 });
+  page.on('console', (message) => complaints.push(`console: ${message.text()}`));
+  page.on('pageerror', (error) => complaints.push(`error: ${error.message}`));
+  page.on('request', (request) => {
+    if (request.url() !== shown) complaints.push(`request: ${request.url()}`);
+  });
 });
 
 after(async () => {
@@ -50,26 +63,19 @@ after(async () => {
   rmSync(pages, { recursive: true, force: true });
 });
 
-interface Seen {
-  page: Page;
-  /** Console messages, page errors, and requests other than for the page itself. */
-  complaints: string[];
+interface View {
+  viewport: { width: number; height: number };
+  colorScheme?: 'light' | 'dark';
 }
 
-async function look(name: string, html: string, options: BrowserContextOptions): Promise<Seen> {
+async function look(name: string, html: string, { viewport, colorScheme = 'light' }: View): Promise<void> {
   const file = join(pages, `${name}.html`);
   writeFileSync(file, html);
-  const url = pathToFileURL(file).href;
-  const context = await browser.newContext({ ...options, deviceScaleFactor: 1 });
-  const page = await context.newPage();
-  const complaints: string[] = [];
-  page.on('console', (message) => complaints.push(`console: ${message.text()}`));
-  page.on('pageerror', (error) => complaints.push(`error: ${error.message}`));
-  page.on('request', (request) => {
-    if (request.url() !== url) complaints.push(`request: ${request.url()}`);
-  });
-  await page.goto(url, { waitUntil: 'load' });
-  return { page, complaints };
+  await page.setViewportSize(viewport);
+  await page.emulateMedia({ colorScheme });
+  shown = pathToFileURL(file).href;
+  complaints = [];
+  await page.goto(shown, { waitUntil: 'load' });
 }
 
 const CASES = [
@@ -102,10 +108,7 @@ for (const { name, html } of CASES) {
   for (const { name: view, viewport } of VIEWS) {
     for (const scheme of SCHEMES) {
       test(`${name}, ${view}, ${scheme}: nothing is loaded, nothing overflows, all can be read`, async () => {
-        const { page, complaints } = await look(`${name}-${view}-${scheme}`, html, {
-          viewport,
-          colorScheme: scheme,
-        });
+        await look(`${name}-${view}-${scheme}`, html, { viewport, colorScheme: scheme });
         assert.deepEqual(complaints, []);
         const width = await page.evaluate('document.documentElement.scrollWidth');
         assert.ok((width as number) <= viewport.width, `${width} px wide`);
@@ -113,14 +116,13 @@ for (const { name, html } of CASES) {
         const background = (await page.evaluate('getComputedStyle(document.body).backgroundColor')) as string;
         assert.equal(Number(/\d+/.exec(background)?.[0]) > 128, scheme === 'light', background);
         await page.screenshot({ path: join(screenshots, `${name}-${view}-${scheme}.png`), fullPage: true });
-        await page.context().close();
       });
     }
   }
 }
 
 test('every chart has a name, a description and its numbers as a table', async () => {
-  const { page } = await look('charts', CASES[0]!.html, { viewport: VIEWS[0].viewport });
+  await look('charts', CASES[0]!.html, { viewport: VIEWS[0].viewport });
   const charts = page.getByRole('img');
   assert.equal(await charts.count(), 3);
   for (const [index, name, words] of [
@@ -140,7 +142,6 @@ test('every chart has a name, a description and its numbers as a table', async (
   assert.equal(await page.locator('figure').nth(0).locator('tbody tr').count(), 30);
   await page.locator('summary').first().click();
   assert.ok(await page.locator('figure table').first().isVisible());
-  await page.context().close();
 });
 
 test('names and messages stay text: no markup, no script, no style comes out of them', async () => {
@@ -149,11 +150,10 @@ test('names and messages stay text: no markup, no script, no style comes out of 
     { ...illReport, problems: [{ code: 'x', message: HOSTILE, hint: HOSTILE }] },
     EMPTY_SERIES,
   );
-  const { page, complaints } = await look('hostile', html, { viewport: VIEWS[1].viewport });
+  await look('hostile', html, { viewport: VIEWS[1].viewport });
   assert.deepEqual(complaints, []);
   assert.equal(await page.evaluate('window.hacked'), undefined);
   assert.equal(await page.evaluate('document.querySelector(".problems li").firstChild.data'), HOSTILE);
-  await page.context().close();
 });
 
 test('the page works without a network, and where its screenshots are', (t) => {

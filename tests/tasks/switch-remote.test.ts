@@ -5,11 +5,15 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { chosenSeed, randomFrom } from '../random.ts';
 import { tinyProject } from './project.ts';
 import { overSsh, secondEngine } from './second-engine.ts';
 import { releaseTiny, switchTo } from './switch-support.ts';
 
-/** Steps of a switch at whose beginning the engine dies: with the old container still up, and with it stopped. */
+/**
+ * Steps of a switch at whose beginning the engine dies: with the old container still up, and with it stopped. One of
+ * the two in a shorter run, by SEED=…; these and more in the soak.
+ */
 const DEATHS = ['create-prod/recorded', 'prove-prod/recorded'];
 const MORE_DEATHS = ['begin/recorded', 'replace-prod', 'replace-prod/recorded', 'prove-prod'];
 
@@ -83,7 +87,9 @@ test('over ssh the other machine runs what was released here, and keeps it when 
     assert.deepEqual(await running(), [`${project.name}-prod ${project.name}:v1.0.1`]);
   });
 
-  for (const point of process.env.SOAK ? [...DEATHS, ...MORE_DEATHS] : DEATHS) {
+  const seed = chosenSeed();
+  t.diagnostic(`SEED=${seed}`);
+  for (const point of process.env.SOAK ? [...DEATHS, ...MORE_DEATHS] : [randomFrom(seed).pick(DEATHS)]) {
     await t.test(`its engine dies at ${point}: told, and the next run brings back what ran`, async () => {
       let pid = 0;
       const switching = switchTo(project, ['prod', '--version', 'v1.0.0', '--context', 'pi', '--json'], {

@@ -2,12 +2,17 @@
 // fails is taken back by the swarm, and configs are objects of the swarm.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Outcome, runProcess, START, tinyProject } from './project.ts';
+import { ensureProgram } from '../programs.ts';
+import { chosenSeed, randomFrom } from '../random.ts';
+import { docker, type Outcome, runProcess, START, tinyProject } from './project.ts';
 import { secondEngine } from './second-engine.ts';
-import { buildTiny, fakeDocker, releaseTiny } from './switch-support.ts';
+import { fakeDocker, releaseTiny } from './switch-support.ts';
+
+type Failing = [version: string, text: RegExp];
 
 test('a swarm runs what was released, and keeps it when a new version fails', async (t) => {
   const engine = await secondEngine(t);
+  const busybox = await ensureProgram('busybox');
   const project = await tinyProject(t);
   await project.edit('compose/docker-compose.yml', (text) =>
     `${text}\nconfigs:\n  app: { file: ../app.json }\n`.replaceAll(
@@ -16,8 +21,8 @@ test('a swarm runs what was released, and keeps it when a new version fails', as
     ),
   );
   await project.write('app.json', '{"price": "5$"}\n');
-  await buildTiny(project, 'latest', 'ok');
   await releaseTiny(project, 'v1.0.0');
+  await docker('image', 'tag', `${project.name}:v1.0.0`, `${project.name}:latest`);
   await releaseTiny(project, 'v1.0.1');
   await releaseTiny(project, 'v1.0.2', 'crash');
   await releaseTiny(project, 'v1.0.3', 'wrong-version');
@@ -37,8 +42,8 @@ test('a swarm runs what was released, and keeps it when a new version fails', as
   const switchTo = (...argv: string[]) => switchWith({}, ...argv);
   const health = async (environment: 'dev' | 'prod') => {
     const url = `http://127.0.0.1:${project.ports[environment]}/health`;
-    const script = `fetch('${url}').then((r) => r.text()).then(console.log)`;
-    return JSON.parse((await inside(process.execPath, '-e', script)).stdout || '{}') as {
+    const { stdout } = await inside(busybox, 'wget', '-q', '-O', '-', url);
+    return JSON.parse(stdout || '{}') as {
       env: string;
       version: string;
     };
@@ -55,7 +60,8 @@ test('a swarm runs what was released, and keeps it when a new version fails', as
   await t.test('prod starts from nothing', async () => {
     const outcome = await switchTo('prod', '--version', 'v1.0.0');
     assert.equal(outcome.code, 0, outcome.stderr);
-    assert.deepEqual([(await health('prod')).env, (await health('prod')).version], ['prod', '1.0.0']);
+    const { env, version } = await health('prod');
+    assert.deepEqual([env, version], ['prod', '1.0.0']);
     const objects = await engine.docker('config', 'ls', '--format', '{{.Name}}');
     assert.match(objects, new RegExp(`^${project.name}_app_[0-9a-f]{12}$`));
     const again = await switchTo('prod');
@@ -71,12 +77,17 @@ test('a swarm runs what was released, and keeps it when a new version fails', as
   });
 
   // What only /health tells, and what the swarm finds out by itself: then it may say that it is done before it is,
-  // or wait for a minute, which happens in every second case.
-  const failing: [version: string, text: RegExp][] = [
+  // or wait for a minute, which happens in every second case. One of the two in a shorter run, by SEED=….
+  const failing: Failing[] = [
     ['v1.0.3', /reports version "9\.9\.9"/],
-    ...Array<[string, RegExp]>(process.env.SOAK ? 12 : 1).fill(['v1.0.2', /exit|task/]),
+    ['v1.0.2', /exit|task/],
   ];
-  for (const [version, text] of failing) {
+  const seed = chosenSeed();
+  t.diagnostic(`SEED=${seed}`);
+  const chosen = process.env.SOAK
+    ? [...failing, ...Array<Failing>(11).fill(failing[1]!)]
+    : [randomFrom(seed).pick(failing)];
+  for (const [version, text] of chosen) {
     await t.test(`${version} is taken back`, async () => {
       const before = await project.read('.env');
       const outcome = await switchTo('prod', '--version', version, '--wait', '10');
