@@ -1,43 +1,52 @@
 // The containers of a service in a swarm, which calls them tasks: what they are, and how many there shall be.
-import { read, run } from '../command.ts';
+import { run } from '../command.ts';
 import { docker } from '../docker/client.ts';
 import { TaskError } from '../errors.ts';
 import { pause } from '../interrupt.ts';
 import type { EnvironmentName, Project } from '../project.ts';
 import { session } from '../session.ts';
-import { swarmServiceName } from './swarm.ts';
+import { askSwarm, swarmServiceName } from './swarm.ts';
 
 export interface SwarmContainer {
   id: string;
-  /** What the swarm wants it to be: `Running`, `Ready` (to be started next), `Shutdown`. */
+  /** What the swarm wants it to be: `running`, `ready` (to be started next), `shutdown`. */
   desired: string;
-  /** What it is, e.g. `Running 3 seconds ago`. */
+  /** What it is: `running`, `failed`, `rejected`, `pending`, … */
   state: string;
   error: string;
 }
 
 /** All that the swarm still knows of, the newest first; it forgets old ones. */
 export async function swarmContainers(project: Project, name: EnvironmentName): Promise<SwarmContainer[]> {
-  const format = '{{.ID}}\t{{.DesiredState}}\t{{.CurrentState}}\t{{.Error}}';
-  const service = swarmServiceName(project, name);
-  const text = await read(docker('service', 'ps', '--no-trunc', '--format', format, service));
-  return text
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => {
-      const [id = '', desired = '', state = '', error = ''] = line.split('\t');
-      return { id, desired, state, error };
-    });
+  const { z } = await import('#zod');
+  const schema = z.array(
+    z.object({
+      ID: z.string(),
+      CreatedAt: z.string(),
+      DesiredState: z.string(),
+      Status: z.object({ State: z.string(), Err: z.string().default('') }),
+    }),
+  );
+  const filters = encodeURIComponent(JSON.stringify({ service: [swarmServiceName(project, name)] }));
+  const found = schema.parse((await askSwarm(`/tasks?filters=${filters}`)) ?? []);
+  return found
+    .sort((a, b) => b.CreatedAt.localeCompare(a.CreatedAt))
+    .map(({ ID, DesiredState, Status }) => ({
+      id: ID,
+      desired: DesiredState,
+      state: Status.State,
+      error: Status.Err,
+    }));
 }
 
-export const isRunning = ({ state }: SwarmContainer) => state.startsWith('Running');
+export const isRunning = ({ state }: SwarmContainer) => state === 'running';
 
 export const hasFailed = ({ desired, state }: SwarmContainer) =>
-  desired === 'Shutdown' && /^(Failed|Rejected)/.test(state);
+  desired === 'shutdown' && ['failed', 'rejected'].includes(state);
 
 /** It found no place before it was no longer wanted. */
 export const neverBegan = ({ desired, state }: SwarmContainer) =>
-  desired === 'Shutdown' && state.startsWith('Pending');
+  desired === 'shutdown' && state === 'pending';
 
 const SCALED_WITHIN_MS = 30_000;
 

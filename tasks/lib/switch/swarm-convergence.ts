@@ -32,7 +32,7 @@ export async function waitForConvergence(
     const service = await inspectService(project, name);
     if (!service) throw failed('the service is gone');
     const containers = await swarmContainers(project, name);
-    const wanted = containers.filter(({ desired }) => desired === 'Running');
+    const wanted = containers.filter(({ desired }) => desired === 'running');
     const failure = containers.find((one) => hasFailed(one) && !options.failedBefore.has(one.id));
     const reason = failure && `${failure.state}: ${failure.error}`;
     if (UNDONE.test(service.update ?? ''))
@@ -79,7 +79,7 @@ export async function rollBackService(
   for (;;) {
     const { replicas, update, updateMessage } = (await inspectService(project, name)) ?? {};
     const containers = await swarmContainers(project, name);
-    const running = containers.filter((one) => one.desired === 'Running' && isRunning(one)).length;
+    const running = containers.filter((one) => one.desired === 'running' && isRunning(one)).length;
     if (running === replicas && (update === 'rollback_completed' || startedAfresh)) return;
     // A failed container is replaced before the swarm rolls back. Where the replacement has found no place by then (its
     // port is not free), the swarm waits a whole minute for the end of what never began.

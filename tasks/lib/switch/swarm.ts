@@ -1,7 +1,8 @@
 // Where one machine is outgrown: the same services on a Docker swarm. The swarm itself replaces containers and
 // takes a failed update back; here is what it is told, and what is made sure of afterwards.
 import { probe, run } from '../command.ts';
-import { docker, parseJson } from '../docker/client.ts';
+import { docker } from '../docker/client.ts';
+import { askEngine } from '../docker/engine-api.ts';
 import { TaskError } from '../errors.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project } from '../project.ts';
 import { STACK_LABEL, type Stack, type StackObject } from './stack.ts';
@@ -21,22 +22,32 @@ export function swarmServiceName(project: Project, name: EnvironmentName): strin
   return `${project.project.name}_${project.environments[name].service}`;
 }
 
+/** Asks a manager of a swarm: the parsed answer, or undefined for 404. @throws TaskError where there is none */
+export async function askSwarm(path: string): Promise<unknown> {
+  try {
+    return await askEngine(path);
+  } catch (error) {
+    if (!(error instanceof TaskError) || error.code !== 'engine-answer') throw error;
+    throw new TaskError(`This engine is not a manager of a swarm: ${error.message}`, {
+      code: 'no-swarm',
+      hint: 'make it one: docker swarm init; or leave --engine swarm away',
+    });
+  }
+}
+
 /** How this swarm publishes ports: a single node does it itself, several share the mesh. @throws TaskError without one */
 export async function swarmPublish(): Promise<'host' | 'ingress'> {
-  const answer = await probe(docker('node', 'ls', '--quiet'));
-  if (answer.ok) return answer.stdout.trim().split('\n').length > 1 ? 'ingress' : 'host';
-  throw new TaskError(`This engine is not a manager of a swarm: ${answer.stderr.trim().split('\n')[0]}`, {
-    code: 'no-swarm',
-    hint: 'make it one: docker swarm init; or leave --engine swarm away',
-  });
+  const { z } = await import('#zod');
+  const nodes = z.array(z.unknown()).parse(await askSwarm('/nodes'));
+  return nodes.length > 1 ? 'ingress' : 'host';
 }
 
 export async function inspectService(
   project: Project,
   name: EnvironmentName,
 ): Promise<SwarmService | undefined> {
-  const answer = await probe(docker('service', 'inspect', swarmServiceName(project, name)));
-  if (!answer.ok) return undefined;
+  const answer = await askSwarm(`/services/${encodeURIComponent(swarmServiceName(project, name))}`);
+  if (answer === undefined) return undefined;
   const { z } = await import('#zod');
   const schema = z.object({
     Spec: z.object({
@@ -46,8 +57,7 @@ export async function inspectService(
     }),
     UpdateStatus: z.object({ State: z.string().optional(), Message: z.string().optional() }).nullish(),
   });
-  const [found] = z.array(schema).parse(parseJson(answer.stdout));
-  if (!found) return undefined;
+  const found = schema.parse(answer);
   return {
     name,
     image: found.Spec.TaskTemplate.ContainerSpec.Image,
