@@ -10,6 +10,8 @@ export interface Call {
   options: Record<string, unknown>;
   /** Path in the container → directory on the engine's machine; `:ro` at its end mounts read-only. */
   mounts: Record<string, string>;
+  /** Name of its container, where a later run has to find it. */
+  name?: string;
   /** It acts on files of any owner. */
   asRoot?: boolean;
   /** Joins a container's network; default: none at all. */
@@ -47,6 +49,7 @@ export function programCommand(project: Project, call: Call): Command {
     '--init',
     '--label',
     backupLabel(project),
+    ...(call.name ? ['--name', call.name] : []),
     `--network=${call.network ?? 'none'}`,
     '--read-only',
     '--tmpfs=/tmp:mode=1777',
