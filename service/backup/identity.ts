@@ -44,6 +44,13 @@ export function becomeArchivist(backups: string, project: string): Owner {
   return become(ownerOf(existsSync(lock) ? lock : backups));
 }
 
+/** What this process made as root is the owner's from now on. */
+export function handFileOver(path: string, owner: Owner): void {
+  if (process.getuid?.() !== 0) return;
+  const made = ownerOf(path);
+  if (made.uid !== owner.uid || made.gid !== owner.gid) chownSync(path, owner.uid, owner.gid);
+}
+
 let stays = false;
 
 /** For a process whose commands act on files of any owner, one after another: becoming one is for good. */

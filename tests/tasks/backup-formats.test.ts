@@ -5,7 +5,15 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { releaseTagMessage } from '../../tasks/lib/release/record.ts';
-import { backup, dataOf, mustBackup, readData, tinyWithData, writeData } from './backup-support.ts';
+import {
+  backup,
+  containersOf,
+  dataOf,
+  mustBackup,
+  readData,
+  tinyWithData,
+  writeData,
+} from './backup-support.ts';
 import { configure, docker, type TestProject } from './project.ts';
 import { mustSwitch } from './switch-support.ts';
 
@@ -35,11 +43,11 @@ LABEL org.opencontainers.image.version=${version} org.opencontainers.image.revis
 const OLD_PROGRAM = `if [ "$0" != session ]; then exec node /app/backup.mjs "$0" "$1"; fi
 echo '{"event":"error","code":"usage","message":"unknown command \\"session\\""}'; exit 2`;
 
-/** Restores, and tells what the program's containers were started for: each costs seconds on a small machine. */
+/** Restores, and tells what the program's containers were started for. */
 async function commandsOf(project: TestProject, archive: string): Promise<string[]> {
-  const { code, stderr } = await backup(project, ['restore', archive, '--verbose']);
-  assert.equal(code, 0, stderr);
-  return [...stderr.matchAll(/ ([\w-]+) '\{[^\n]*"attached":true\}'$/gm)].map(([, command = '']) => command);
+  const restored = await backup(project, ['restore', archive, '--verbose']);
+  assert.equal(restored.code, 0, restored.stderr);
+  return containersOf(restored);
 }
 
 /** The container of a restore that was killed, as if it had not noticed yet. */

@@ -12,7 +12,7 @@ export interface ProgramSession {
 }
 
 /** What all of its commands share. */
-export type SessionCall = Pick<Call, 'image' | 'mounts' | 'asRoot' | 'name'>;
+export type SessionCall = Pick<Call, 'image' | 'mounts' | 'asRoot' | 'name' | 'network'>;
 
 /** An image may be older than these tasks: its program refuses the command instead of greeting. */
 async function begin(project: Project, call: Call, onOpen: (talk: Talk) => void): Promise<boolean> {
