@@ -30,10 +30,15 @@ export async function listArchives(project: Project, image: BackupImage, within?
 }
 
 /** Removes archives of ours; the program refuses any other. Nothing under --dry-run. */
-export async function removeArchives(project: Project, image: BackupImage, archives: readonly string[]) {
+export async function removeArchives(
+  project: Project,
+  image: BackupImage,
+  archives: readonly string[],
+  within?: ProgramSession,
+) {
   const { Removed } = await import('./program-schema.ts');
   const { mounts, options } = placesOf(project);
-  const call = { image: image.program, command: 'remove', options: { ...options, archives }, mounts };
+  const call = { image: image.program, command: 'remove', options: { ...options, archives }, mounts, within };
   return (await runProgram(project, call, Removed))?.removed ?? [];
 }
 

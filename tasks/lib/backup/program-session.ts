@@ -4,7 +4,7 @@ import { interruptSignal, throwIfInterrupted } from '../interrupt.ts';
 import { log } from '../log.ts';
 import type { Project } from '../project.ts';
 import type { Call } from './program-command.ts';
-import { openTalk, type Talk, whyEnded } from './program-talk.ts';
+import { openTalk, resultOf, type Talk, whyEnded } from './program-talk.ts';
 
 export interface ProgramSession {
   /** The program's answer; undefined where there is no session. @throws TaskError in the program's words */
@@ -12,15 +12,13 @@ export interface ProgramSession {
 }
 
 /** What all of its commands share. */
-export type SessionCall = Pick<Call, 'image' | 'mounts' | 'asRoot' | 'name' | 'network'>;
+export type SessionCall = Pick<Call, 'image' | 'mounts' | 'asRoot' | 'name' | 'network' | 'makesBackups'>;
 
 /** An image may be older than these tasks: its program refuses the command instead of greeting. */
-async function begin(project: Project, call: Call, onOpen: (talk: Talk) => void): Promise<boolean> {
+async function begin(project: Project, call: Call, onOpen: (talk: Talk) => void): Promise<void> {
   const talk = await openTalk(project, call, { lasting: true });
   onOpen(talk);
-  const ready = await talk.answer(call).catch(() => undefined);
-  if (!ready) await talk.end();
-  return ready !== undefined;
+  if ((await talk.answer(call))?.event !== 'ready') await talk.end();
 }
 
 /** Runs `work` with a session, which begins with its first command and ends however `work` ends. */
@@ -38,7 +36,7 @@ export async function withSession<T>(
     log.detail(`> ${asked.command} ${JSON.stringify(asked.options)}`);
     talk.say(JSON.stringify({ command: asked.command, options: asked.options }));
     const answer = await talk.answer(asked);
-    if (answer !== undefined) return answer;
+    if (answer) return resultOf(answer);
     const end = await talk.end();
     throwIfInterrupted();
     throw whyEnded(asked, end);

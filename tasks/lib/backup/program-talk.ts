@@ -10,20 +10,17 @@ import { progress } from './progress.ts';
 
 export interface Talk {
   say: (text: string) => void;
-  /** What the program answers to a command; undefined if it has ended without. @throws TaskError in its words */
-  answer: (call: Call) => Promise<unknown>;
+  /** What the program answers to a command; undefined if it has ended without. */
+  answer: (call: Call) => Promise<Answer | undefined>;
   /** Lets the program end and waits for that; never rejects. */
   end: () => Promise<{ exitCode: number; stderr: string }>;
   isOver: () => boolean;
 }
 
-function failure(line: Extract<Line, { event: 'error' }>): TaskError {
-  return new TaskError(line.message, { code: line.code, hint: line.hint });
-}
+type Answer = Extract<Line, { event: 'result' | 'error' | 'ready' }>;
 
-async function takeLine(call: Call, line: Line, say: (answer: string) => void): Promise<unknown> {
-  if (line.event === 'result' || line.event === 'ready') return line;
-  if (line.event === 'error') throw failure(line);
+async function takeLine(call: Call, line: Line, say: (text: string) => void): Promise<Answer | undefined> {
+  if (line.event === 'result' || line.event === 'error' || line.event === 'ready') return line;
   if (line.event === 'progress') progress.show(line.phase, line.done, line.total);
   else progress.clear();
   if (line.event === 'note') log.info(line.message);
@@ -47,6 +44,12 @@ function parse(text: string): unknown {
   } catch {
     return undefined;
   }
+}
+
+/** The result of a command. @throws TaskError with the program's own words */
+export function resultOf(answer: Answer): unknown {
+  if (answer.event !== 'error') return answer;
+  throw new TaskError(answer.message, { code: answer.code, hint: answer.hint });
 }
 
 /** Why the program ended without an answer. */
@@ -75,6 +78,17 @@ export async function openTalk(project: Project, call: Call, { lasting = false }
   void closed.then(() => {
     over = true;
   });
+  const end = () => {
+    progress.clear();
+    over = true;
+    stream.destroy();
+    return closed;
+  };
+  // It waits for what it asked, and cannot be asked anything else.
+  const giveUp = async (error: unknown) => {
+    await end();
+    throw error;
+  };
   const say = (text: string) => void stream.write(`${text}\n`);
   return {
     say,
@@ -83,16 +97,11 @@ export async function openTalk(project: Project, call: Call, { lasting = false }
         const line = await lines.next().catch(() => undefined);
         if (!line || line.done) return undefined;
         const parsed = Line.safeParse(parse(line.value));
-        const result = parsed.success ? await takeLine(asked, parsed.data, say) : undefined;
-        if (result !== undefined) return result;
+        const answer = parsed.success ? await takeLine(asked, parsed.data, say).catch(giveUp) : undefined;
+        if (answer) return answer;
       }
     },
-    end: () => {
-      progress.clear();
-      over = true;
-      stream.destroy();
-      return closed;
-    },
+    end,
     isOver: () => over,
   };
 }

@@ -8,7 +8,7 @@ import type { Project } from '../project.ts';
 import { session } from '../session.ts';
 import { type Call, programCommand } from './program-command.ts';
 import type { ProgramSession } from './program-session.ts';
-import { openTalk, whyEnded } from './program-talk.ts';
+import { openTalk, resultOf, whyEnded } from './program-talk.ts';
 
 /** A killed run's program needs a moment to notice. */
 const BUSY_RETRIES = 12;
@@ -23,10 +23,11 @@ export interface ProgramCall extends Call {
 async function performAlone(project: Project, call: Call): Promise<unknown> {
   const talk = await openTalk(project, call);
   try {
-    const result = await talk.answer(call);
+    const answer = await talk.answer(call);
+    const result = answer && resultOf(answer);
     const end = await talk.end();
     throwIfInterrupted();
-    if (result === undefined) throw whyEnded(call, end);
+    if (!result) throw whyEnded(call, end);
     return result;
   } finally {
     await talk.end();
