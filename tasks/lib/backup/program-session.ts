@@ -14,11 +14,30 @@ export interface ProgramSession {
 /** What all of its commands share. */
 export type SessionCall = Pick<Call, 'image' | 'mounts' | 'asRoot' | 'name' | 'network' | 'makesBackups'>;
 
-/** An image may be older than these tasks: its program refuses the command instead of greeting. */
-async function begin(project: Project, call: Call, onOpen: (talk: Talk) => void): Promise<void> {
-  const talk = await openTalk(project, call, { lasting: true });
-  onOpen(talk);
-  if ((await talk.answer(call))?.event !== 'ready') await talk.end();
+/** Asks it to carry a command out; undefined if it cannot any more. */
+async function request(talk: Talk, call: Call): Promise<unknown> {
+  throwIfInterrupted();
+  if (talk.isOver()) return undefined;
+  log.detail(`> ${call.command} ${JSON.stringify(call.options)}`);
+  talk.say(JSON.stringify({ command: call.command, options: call.options }));
+  const answer = await talk.answer(call);
+  if (answer && !talk.isOver()) return resultOf(answer);
+  const end = await talk.end();
+  throwIfInterrupted();
+  if (!answer) throw whyEnded(call, end);
+  return resultOf(answer);
+}
+
+/** Ctrl-C stops what is under way, and with it the session; one that waits lasts, undoing may still need it. */
+async function stoppable<T>(stop: () => void, work: () => Promise<T>): Promise<T> {
+  throwIfInterrupted();
+  const signal = interruptSignal();
+  signal?.addEventListener('abort', stop);
+  try {
+    return await work();
+  } finally {
+    signal?.removeEventListener('abort', stop);
+  }
 }
 
 /** Runs `work` with a session, which begins with its first command and ends however `work` ends. */
@@ -29,33 +48,21 @@ export async function withSession<T>(
 ): Promise<T> {
   const call: Call = { ...shared, command: 'session', options: shared.asRoot ? { root: true } : {} };
   let talk: Talk | undefined;
-  const converse = async (asked: Call) => {
-    if (!talk) await begin(project, call, (one) => (talk = one));
-    throwIfInterrupted();
-    if (!talk || talk.isOver()) return undefined;
-    log.detail(`> ${asked.command} ${JSON.stringify(asked.options)}`);
-    talk.say(JSON.stringify({ command: asked.command, options: asked.options }));
-    const answer = await talk.answer(asked);
-    if (answer) return resultOf(answer);
-    const end = await talk.end();
-    throwIfInterrupted();
-    throw whyEnded(asked, end);
+  const begin = async () => {
+    talk = await openTalk(project, call, { lasting: true });
+    // An image may be older than these tasks: its program refuses the command instead of greeting.
+    if ((await talk.answer(call))?.event !== 'ready') await talk.end();
+    return talk;
   };
-  const perform = async (asked: Call) => {
-    throwIfInterrupted();
-    // Only what is under way is stopped: undoing may still need the session that waits.
-    const signal = interruptSignal();
-    const stop = () => void talk?.end();
-    signal?.addEventListener('abort', stop);
-    try {
-      return await converse(asked);
-    } finally {
-      signal?.removeEventListener('abort', stop);
-    }
-  };
+  const end = () => talk?.end();
+  const perform = (asked: Call) =>
+    stoppable(
+      () => void end(),
+      async () => request(talk ?? (await begin()), asked),
+    );
   try {
     return await work({ perform });
   } finally {
-    await talk?.end();
+    await end();
   }
 }

@@ -67,41 +67,46 @@ export function whyEnded({ image }: Call, { exitCode, stderr }: { exitCode: numb
   });
 }
 
-/** Starts the program for a call. A `lasting` one outlives Ctrl-C, until it is ended. */
-export async function openTalk(project: Project, call: Call, { lasting = false } = {}): Promise<Talk> {
-  const { Line } = await import('./program-schema.ts');
+/** A running program as lines in both directions. */
+function connectTo(project: Project, call: Call, lasting: boolean) {
   const { stream, closed } = connect(programCommand(project, call), { lasting });
   const lines = linesOf(stream);
+  const next = () => lines.next().catch(() => ({ done: true as const, value: undefined }));
   let over = false;
   // How it ended is told by its exit code and what it said on stderr.
   stream.on('error', () => {});
   void closed.then(() => {
     over = true;
   });
-  const end = () => {
+  const end = async () => {
     progress.clear();
     over = true;
+    stream.end();
+    // Read to its end: with nobody to write to, the client would be gone before the container is.
+    while (!(await next()).done);
     stream.destroy();
     return closed;
   };
+  return { next, say: (text: string) => void stream.write(`${text}\n`), end, isOver: () => over };
+}
+
+/** Starts the program for a call. A `lasting` one outlives Ctrl-C, until it is ended. */
+export async function openTalk(project: Project, call: Call, { lasting = false } = {}): Promise<Talk> {
+  const { Line } = await import('./program-schema.ts');
+  const { next, say, end, isOver } = connectTo(project, call, lasting);
   // It waits for what it asked, and cannot be asked anything else.
   const giveUp = async (error: unknown) => {
     await end();
     throw error;
   };
-  const say = (text: string) => void stream.write(`${text}\n`);
-  return {
-    say,
-    answer: async (asked) => {
-      for (;;) {
-        const line = await lines.next().catch(() => undefined);
-        if (!line || line.done) return undefined;
-        const parsed = Line.safeParse(parse(line.value));
-        const answer = parsed.success ? await takeLine(asked, parsed.data, say).catch(giveUp) : undefined;
-        if (answer) return answer;
-      }
-    },
-    end,
-    isOver: () => over,
+  const answer = async (asked: Call) => {
+    for (;;) {
+      const line = await next();
+      if (line.done) return undefined;
+      const parsed = Line.safeParse(parse(line.value));
+      const found = parsed.success ? await takeLine(asked, parsed.data, say).catch(giveUp) : undefined;
+      if (found) return found;
+    }
   };
+  return { say, answer, end, isOver };
 }
