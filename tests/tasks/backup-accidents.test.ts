@@ -178,12 +178,13 @@ test('accidents', async (t) => {
 
   await t.test(
     'hooks, and a dead-man’s switch that hears of good and bad; a failed backup shows until a good one',
-    async () => {
+    async (s) => {
       const asked: string[] = [];
       const server = createServer((request, response) => {
         asked.push(request.url ?? '');
         response.end();
       });
+      s.after(() => server.close());
       await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
       const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/secret-id`;
       const config = await project.read('configs/release.toml');
@@ -210,7 +211,6 @@ test('accidents', async (t) => {
       assert.deepEqual(await archivesOf(project), [again.json().archive]);
       await project.write('configs/release.toml', config);
       assert.equal((await mustBackup(project, 'list')).health.failure, null);
-      server.close();
     },
   );
 
