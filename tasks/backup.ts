@@ -41,6 +41,7 @@ const {
   verifyDirectories,
   verifyPolicy,
   withLockWithin,
+  withRestoreSession,
 } = await rooms.backup();
 
 const COMMANDS = ['create', 'list', 'verify', 'restore', 'prune', 'schedule'] as const;
@@ -90,7 +91,7 @@ await runTask({
         case 'prune':
           return prune(project, image);
         case 'restore':
-          return restore(project, image, positionals[1] ?? 'latest', flags.to);
+          return restore(project, image, { archive: positionals[1] ?? 'latest', to: flags.to });
       }
     });
   },
@@ -130,15 +131,22 @@ async function prune(project: Project, image: BackupImage) {
   return { data: { decisions, removed }, text: `Removed ${removed.length} archives.` };
 }
 
-async function restore(project: Project, image: BackupImage, archive: string, to: string | undefined) {
-  const plan = await planRestore(project, image, await findArchive(project, image, archive), to);
-  log.info(describeRestore(project, plan));
-  await confirm('Restore it?');
-  const phases: Phases = {};
-  const details = { from: plan.archive.name, to: to ?? null, phases };
-  const result = await withHistory(project.root, 'backup-restore', details, () =>
-    performRestore(project, image, plan, phases),
-  );
-  logPhases(phases);
-  return reportRestored(plan, result, phases);
+async function restore(
+  project: Project,
+  image: BackupImage,
+  wanted: { archive: string; to: string | undefined },
+) {
+  return withRestoreSession(project, image, wanted, async (session) => {
+    const archive = await findArchive(project, image, wanted.archive, session.program);
+    const plan = await planRestore(project, image, archive, wanted.to, session);
+    log.info(describeRestore(project, plan));
+    await confirm('Restore it?');
+    const phases: Phases = {};
+    const details = { from: plan.archive.name, to: wanted.to ?? null, phases };
+    const result = await withHistory(project.root, 'backup-restore', details, () =>
+      performRestore(project, image, plan, phases),
+    );
+    logPhases(phases);
+    return reportRestored(plan, result, phases);
+  });
 }

@@ -12,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { handFileOver, type Owner } from './identity.ts';
 import { report } from './report.ts';
 import { ArchiveRecord } from './schema.ts';
 
@@ -81,11 +82,12 @@ export function recordPath(directory: string, archive: string): string {
   return join(directory, archive + RECORD_SUFFIX);
 }
 
-/** Replaces the record: a reader, or a power cut, sees the old one or the new one. */
-export function writeRecord(directory: string, record: ArchiveRecord): void {
+/** Replaces the record: a reader, or a power cut, sees the old one or the new one. `owner`: whose it is. */
+export function writeRecord(directory: string, record: ArchiveRecord, owner?: Owner): void {
   const path = recordPath(directory, record.archive);
   const draft = join(directory, `.${record.archive}${RECORD_SUFFIX}.partial`);
   writeFileSync(draft, `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600, flush: true });
+  if (owner) handFileOver(draft, owner);
   renameSync(draft, path);
   syncDirectory(directory);
 }

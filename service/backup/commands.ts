@@ -108,10 +108,10 @@ function remove({ backups, project, archives }: Place & { archives: string[] }):
 
 /** An archive was started and answered: its proof says so. */
 function rehearsed({ backups, project, archive, at }: Place & { archive: string; at: string }): object {
-  becomeArchivist(backups, project);
+  const archivist = becomeArchivist(backups, project);
   const record = readRecord(backups, archive);
   if (!record?.proof) throw new BackupError('not-proven', `${archive} is not proven`);
-  writeRecord(backups, { ...record, proof: { ...record.proof, rehearsed: at } });
+  writeRecord(backups, { ...record, proof: { ...record.proof, rehearsed: at } }, archivist);
   return {};
 }
 

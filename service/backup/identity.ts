@@ -44,8 +44,22 @@ export function becomeArchivist(backups: string, project: string): Owner {
   return become(ownerOf(existsSync(lock) ? lock : backups));
 }
 
+/** What this process made as root is the owner's from now on. */
+export function handFileOver(path: string, owner: Owner): void {
+  if (process.getuid?.() !== 0) return;
+  const made = ownerOf(path);
+  if (made.uid !== owner.uid || made.gid !== owner.gid) chownSync(path, owner.uid, owner.gid);
+}
+
+let stays = false;
+
+/** For a process whose commands act on files of any owner, one after another: becoming one is for good. */
+export function stayRoot(): void {
+  stays = true;
+}
+
 function become(owner: Owner): Owner {
-  if (process.getuid?.() !== 0 || owner.uid === 0) return owner;
+  if (process.getuid?.() !== 0 || owner.uid === 0 || stays) return owner;
   try {
     process.setgroups?.([owner.gid]);
     process.setgid?.(owner.gid);

@@ -6,14 +6,18 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { BackupError } from './report.ts';
 
-/** Held until the process ends. @throws BackupError when another backup, verify or restore has it */
+const held = new Set<string>();
+
+/** Held until the process ends, however often it asks. @throws BackupError when another backup, verify or restore has it */
 export function lockDirectory(directory: string, project: string): void {
+  if (held.has(directory)) return;
   try {
     accessSync(directory, constants.W_OK);
     const lock = new DatabaseSync(join(directory, `.${project}.lock`), { timeout: 0 });
     lock.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
     // Kept alive: a connection that is collected would let go.
     process.once('exit', () => lock.close());
+    held.add(directory);
   } catch (error) {
     const code = ((error as { errcode?: number }).errcode ?? 0) & 0xff;
     if (code === 5)

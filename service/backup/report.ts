@@ -59,6 +59,10 @@ export const report = {
   },
   /** Something that the task has to answer on stdin. */
   ask: (question: string) => emit({ event: question }),
+  /** A session has begun; programs from before there were sessions do not say so. */
+  ready: () => emit({ event: 'ready' }),
+  /** Nothing, said so that the connection stays one. */
+  alive: () => emit({ event: 'alive' }),
   result: (value: object) => emit({ event: 'result', ...value }),
   failure: (failure: Failure) => emit({ event: 'error', ...failure }),
 };

@@ -2,6 +2,7 @@
 import { COMMANDS } from './commands.ts';
 import { followHost } from './host.ts';
 import { failureOf, report } from './report.ts';
+import { findCommand, serveSession } from './session.ts';
 
 /** Runs `COMMAND OPTIONS_AS_JSON` and ends the process. */
 export async function runCommand([name = '', json = '{}']: readonly string[]): Promise<never> {
@@ -11,15 +12,11 @@ export async function runCommand([name = '', json = '{}']: readonly string[]): P
     report.failure(failureOf(error));
     process.exit(1);
   });
-  const command = COMMANDS[name];
-  if (!command) {
-    report.failure({ code: 'usage', message: `unknown command "${name}"` });
-    process.exit(2);
-  }
   const { attached = false, ...options } = JSON.parse(json) as { attached?: boolean };
   followHost(attached);
+  if (name === 'session') return serveSession(COMMANDS, options);
   try {
-    report.result(await command(options));
+    report.result(await findCommand(COMMANDS, name)(options));
   } catch (error) {
     report.failure(failureOf(error));
     process.exitCode = 1;

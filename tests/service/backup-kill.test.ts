@@ -1,11 +1,11 @@
 // kill -9 at any moment of making an archive: what was there before is still there and good, what is half-done
 // never counts, and the next run clears it away.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { isArchive, killAfter, ROUNDS, verifyState } from './backup-kill-support.ts';
-import { create, createOptions, dataDirectory, names, startProgram } from './backup-support.ts';
+import { create, createOptions, dataDirectory, names, PROJECT, startProgram } from './backup-support.ts';
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -47,4 +47,26 @@ test('create whose task is gone stops by itself and leaves nothing', async (t) =
   const { code } = await running.ended;
   assert.equal(code, 143);
   assert.deepEqual(names(places), []);
+});
+
+test('a session answers one request after another; when its task is gone it stops what is under way', async (t) => {
+  const places = dataDirectory(t, 12_000);
+  const { archive } = await create(places);
+  const before = readdirSync(places.root).sort();
+  const running = startProgram('session', { attached: true, root: true });
+  const ask = (command: string, options: object) =>
+    running.child.stdin?.write(`${JSON.stringify({ command, options })}\n`);
+  const { root: parent, backups } = places;
+  ask('list', { backups, project: PROJECT });
+  ask('nonsense', {});
+  ask('unpack', { archive: join(backups, archive), parent, name: 'data' });
+  ask('unpack', { archive: join(backups, archive), parent, name: 'restored' });
+  while (!readdirSync(parent).includes('restored')) await pause(5);
+  running.child.stdin?.end();
+  const { code, lines } = await running.ended;
+  assert.equal(code, 143);
+  const answers = lines.filter(({ event }) => event !== 'progress');
+  const said = answers.map(({ event, code: why, archives }) => why ?? archives?.[0].archive ?? event);
+  assert.deepEqual(said, ['ready', archive, 'usage', 'target-exists']);
+  assert.deepEqual(readdirSync(parent).sort(), before);
 });

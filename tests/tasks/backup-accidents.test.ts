@@ -16,6 +16,7 @@ import {
   archivesOf,
   backup,
   backupsOf,
+  containersOf,
   dataOf,
   everythingIn,
   mustBackup,
@@ -62,6 +63,12 @@ async function verifyServing(project: TestProject): Promise<void> {
 /** Only the data directory is left in its place. */
 async function besideData(project: TestProject): Promise<string[]> {
   return (await readdir(project.directory)).filter((name) => name.includes('data'));
+}
+
+/** The configuration with one rule of retention and no other. */
+function keeping(config: string, rule: string): string {
+  const others = 'hourly = 0, daily = 0, weekly = 0, monthly = 0, yearly = 0';
+  return config.replace('[backup]\n', `[backup]\nkeep = { ${rule}, ${others} }\n`);
 }
 
 test('accidents', async (t) => {
@@ -149,13 +156,10 @@ test('accidents', async (t) => {
       await writeFile(foreign, 'somebody else’s');
       await writeFile(join(backupsOf(project), 'notes.txt'), 'mine');
       const config = await project.read('configs/release.toml');
-      const withKeep = (keep: string) =>
-        project.write('configs/release.toml', config.replace('[backup]\n', `[backup]\nkeep = { ${keep} }\n`));
-      const none = 'last = 0, hourly = 0, daily = 0, weekly = 0, monthly = 0, yearly = 0';
-      await withKeep(none);
+      await project.write('configs/release.toml', keeping(config, 'last = 0'));
       const refused = await backup(project, ['prune']);
       assert.deepEqual([refused.code, (refused.json().error as { code: string }).code], [2, 'empty-policy']);
-      await withKeep(none.replace('last = 0', 'last = 1'));
+      await project.write('configs/release.toml', keeping(config, 'last = 1'));
       const archives = await archivesOf(project);
       const planned = await backup(project, ['prune', '--dry-run']);
       assert.match(
@@ -174,12 +178,13 @@ test('accidents', async (t) => {
 
   await t.test(
     'hooks, and a dead-man’s switch that hears of good and bad; a failed backup shows until a good one',
-    async () => {
+    async (s) => {
       const asked: string[] = [];
       const server = createServer((request, response) => {
         asked.push(request.url ?? '');
         response.end();
       });
+      s.after(() => server.close());
       await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
       const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/secret-id`;
       const config = await project.read('configs/release.toml');
@@ -200,10 +205,12 @@ test('accidents', async (t) => {
       const { health } = await mustBackup(project, 'list');
       assert.match(health.failure.error, /false/);
       assert.equal(health.last.archive, made.archive);
+      await project.write('configs/release.toml', keeping(config, 'last = 1'));
+      const again = await backup(project, ['create', '--verbose']);
+      assert.deepEqual(containersOf(again), ['session'], 'which also removes what is not kept');
+      assert.deepEqual(await archivesOf(project), [again.json().archive]);
       await project.write('configs/release.toml', config);
-      await mustBackup(project, 'create');
       assert.equal((await mustBackup(project, 'list')).health.failure, null);
-      server.close();
     },
   );
 

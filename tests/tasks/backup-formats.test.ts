@@ -3,8 +3,17 @@ import assert from 'node:assert/strict';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { releaseTagMessage } from '../../tasks/lib/release/record.ts';
-import { backup, dataOf, mustBackup, readData, tinyWithData, writeData } from './backup-support.ts';
+import {
+  backup,
+  containersOf,
+  dataOf,
+  mustBackup,
+  readData,
+  tinyWithData,
+  writeData,
+} from './backup-support.ts';
 import { configure, docker, type TestProject } from './project.ts';
 import { mustSwitch } from './switch-support.ts';
 
@@ -28,6 +37,26 @@ LABEL org.opencontainers.image.version=${version} org.opencontainers.image.revis
   const digest = await docker('image', 'inspect', '--format', '{{.Id}}', image);
   const message = releaseTagMessage(tag, { image, digest, platforms: {} });
   await project.git('tag', '--annotate', '--message', message, tag);
+}
+
+/** Answers as the program did before there were sessions. */
+const OLD_PROGRAM = `if [ "$0" != session ]; then exec node /app/backup.mjs "$0" "$1"; fi
+echo '{"event":"error","code":"usage","message":"unknown command \\"session\\""}'; exit 2`;
+
+/** Restores, and tells what the program's containers were started for. */
+async function commandsOf(project: TestProject, archive: string): Promise<string[]> {
+  const restored = await backup(project, ['restore', archive, '--verbose']);
+  assert.equal(restored.code, 0, restored.stderr);
+  return containersOf(restored);
+}
+
+/** The container of a restore that was killed, as if it had not noticed yet. */
+async function stillAtWork(project: TestProject): Promise<string> {
+  const { data } = JSON.parse(await project.read('.synapse/journal/backup-restore.json'));
+  const name: string = data.container;
+  while (await docker('ps', '--all', '--quiet', '--filter', `name=${name}`)) await sleep(50);
+  await docker('run', '--detach', '--rm', '--name', name, '--entrypoint', 'sleep', data.image, '60');
+  return name;
 }
 
 /** Data of a format, written while nobody looks. */
@@ -67,7 +96,13 @@ test('data that only a newer release can read comes back with that release', asy
       const env = { RELEASE_FLOW_FAULT: 'SIGKILL@backup-restore/swap/recorded' };
       const killed = await backup(project, ['restore', archive], { env });
       assert.equal(killed.code, 137, killed.stderr);
+      const leftover = await stillAtWork(project);
       await mustBackup(project, 'list');
+      assert.equal(
+        await docker('ps', '--quiet', '--filter', `name=${leftover}`),
+        '',
+        'stopped before all else',
+      );
       assert.equal(await readData(dataOf(project)), 'old');
       assert.equal((await project.health('prod')).version, '1.1.0');
       assert.equal((await project.snapshot()).env, before.env);
@@ -75,7 +110,7 @@ test('data that only a newer release can read comes back with that release', asy
   );
 
   await t.test('prod runs the release that the archive names, on its data, and .env says so', async () => {
-    await mustBackup(project, 'restore', archive);
+    assert.deepEqual(await commandsOf(project, archive), ['session', 'create']);
     assert.equal(await readData(dataOf(project)), 'new');
     assert.equal((await project.health('prod')).version, '1.2.0');
     assert.match(await project.read('.env'), /^TINY_PROD_TAG=v1\.2\.0$/m);
@@ -83,11 +118,16 @@ test('data that only a newer release can read comes back with that release', asy
     assert.equal(status.json().prodTag, 'v1.2.0', status.stderr);
   });
 
-  await t.test('and back: older data is read by the newer release, which stays', async () => {
-    const { archives } = await mustBackup(project, 'list');
-    const older = archives.find(({ version }: { version: string }) => version === 'v1.1.0');
-    await mustBackup(project, 'restore', older.archive);
-    assert.equal(await readData(dataOf(project)), 'old');
-    assert.equal((await project.health('prod')).version, '1.2.0');
-  });
+  await t.test(
+    'and back: older data is read by the newer release, which stays; by a program that knows no session',
+    async () => {
+      const { archives } = await mustBackup(project, 'list');
+      const older = archives.find(({ version }: { version: string }) => version === 'v1.1.0');
+      await configure(project, 'backup', `program = ["sh", "-c", '''${OLD_PROGRAM}''']`);
+      const alone = ['list', 'preview', 'unpack', 'create', 'swap-in', 'finish-swap'];
+      assert.deepEqual(await commandsOf(project, older.archive), ['session', ...alone]);
+      assert.equal(await readData(dataOf(project)), 'old');
+      assert.equal((await project.health('prod')).version, '1.2.0');
+    },
+  );
 });

@@ -10,6 +10,7 @@ import {
   backup,
   backupsOf,
   checkRestored,
+  containersOf,
   dataOf,
   everythingIn,
   mustBackup,
@@ -123,7 +124,10 @@ fi`,
     'restore in place: back to that moment, both healthy, and what was written since is in a backup',
     async () => {
       await addFact(project, 'dev', 'before');
-      const { archive } = await mustBackup(project, 'create', '--rehearse');
+      const made = await backup(project, ['create', '--rehearse', '--verbose']);
+      assert.equal(made.code, 0, made.stderr);
+      const { archive } = made.json() as { archive: string };
+      assert.deepEqual(containersOf(made), ['session', 'session', 'session'], 'made, tried, and asked');
       await addFact(project, 'prod', 'after');
       const restored = await mustBackup(project, 'restore', archive);
       for (const environment of ['dev', 'prod'] as const) {

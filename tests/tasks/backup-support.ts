@@ -32,6 +32,12 @@ export async function mustBackup(project: TestProject, ...argv: string[]): Promi
   return outcome.json();
 }
 
+/** The commands for which containers of the program were started; each costs seconds on a small machine. */
+export function containersOf({ stderr }: Outcome): string[] {
+  const started = stderr.matchAll(/ ([\w-]+) '\{[^\n]*"attached":true\}'$/gm);
+  return [...started].map(([, command = '']) => command);
+}
+
 export const backupsOf = (project: TestProject) => join(project.directory, 'backups');
 export const dataOf = (project: TestProject) => join(project.directory, 'data');
 

@@ -5,6 +5,7 @@ import { type BackupImage, backupDirectory } from './places.ts';
 import { askProgram, runProgram } from './program.ts';
 import { BACKUPS } from './program-command.ts';
 import type { Listed, Verdict } from './program-schema.ts';
+import type { ProgramSession } from './program-session.ts';
 
 /** What every call on the backup directory has in common; it works also when the data is lost. */
 export function placesOf(project: Project) {
@@ -15,11 +16,12 @@ export function placesOf(project: Project) {
 }
 
 /** All archives, oldest first, and the bytes that are free beside them. */
-export async function listArchives(project: Project, image: BackupImage) {
+export async function listArchives(project: Project, image: BackupImage, within?: ProgramSession) {
   const { Listing } = await import('./program-schema.ts');
   const { mounts, options } = placesOf(project);
   try {
-    return await askProgram(project, { image: image.program, command: 'list', options, mounts }, Listing);
+    const call = { image: image.program, command: 'list', options, mounts, within };
+    return await askProgram(project, call, Listing);
   } catch (error) {
     // Before the first backup there is no directory.
     if (error instanceof TaskError && error.code === 'no-directory') return { archives: [], free: 0 };
@@ -28,10 +30,15 @@ export async function listArchives(project: Project, image: BackupImage) {
 }
 
 /** Removes archives of ours; the program refuses any other. Nothing under --dry-run. */
-export async function removeArchives(project: Project, image: BackupImage, archives: readonly string[]) {
+export async function removeArchives(
+  project: Project,
+  image: BackupImage,
+  archives: readonly string[],
+  within?: ProgramSession,
+) {
   const { Removed } = await import('./program-schema.ts');
   const { mounts, options } = placesOf(project);
-  const call = { image: image.program, command: 'remove', options: { ...options, archives }, mounts };
+  const call = { image: image.program, command: 'remove', options: { ...options, archives }, mounts, within };
   return (await runProgram(project, call, Removed))?.removed ?? [];
 }
 

@@ -11,8 +11,12 @@ import { type BackupImage, backupDirectory, backupImage } from './places.ts';
 import { runProgram } from './program.ts';
 import { DATA } from './program-command.ts';
 import type { CreatedArchive } from './program-schema.ts';
+import { type ProgramSession, withSession } from './program-session.ts';
 import { rehearse } from './rehearse.ts';
 import { isEmptyPolicy, planRetention } from './retention.ts';
+
+/** Under --dry-run. */
+const UNNAMED = '<archive>';
 
 export interface BackupOptions {
   /** Freeze the containers while files that are no databases are copied. */
@@ -26,14 +30,21 @@ export interface BackupResult {
   removed: string[];
 }
 
+/** What the container of a backup sees. */
+function sharedBy(project: Project, image: BackupImage) {
+  const mounts = { ...placesOf(project).mounts, [DATA]: dataDirectory(project) };
+  return { image: image.program, mounts, makesBackups: true };
+}
+
 /** Makes and proves one archive; nothing else. @throws TaskError */
 export async function createArchive(
   project: Project,
   image: BackupImage,
   options: { pause: boolean },
+  within?: ProgramSession,
 ): Promise<CreatedArchive | undefined> {
   const { CreatedArchive } = await import('./program-schema.ts');
-  const { mounts, options: places } = placesOf(project);
+  const { options: places } = placesOf(project);
   const { lock_timeout, max_block } = project.backup;
   const request = {
     ...places,
@@ -45,10 +56,10 @@ export async function createArchive(
     maxBlockMs: max_block * 1000,
   };
   const call = {
-    image: image.program,
+    ...sharedBy(project, image),
     command: 'create',
     options: request,
-    mounts: { ...mounts, [DATA]: dataDirectory(project) },
+    within,
   };
   const answer = (freezer: Freezer) => async (question: 'pause' | 'thaw') => {
     if (question === 'thaw') await freezer.thaw();
@@ -65,26 +76,31 @@ async function applyRetention(
   project: Project,
   image: BackupImage,
   created: CreatedArchive,
+  within: ProgramSession,
 ): Promise<string[]> {
   if (isEmptyPolicy(project.backup.keep)) return [];
-  const archives = created.archives ?? (await listArchives(project, image)).archives;
+  const archives = created.archives ?? (await listArchives(project, image, within)).archives;
   const going = planRetention(archives, project.backup.keep).filter(({ keep }) => !keep);
   if (going.length === 0) return [];
-  return removeArchives(project, image, going.map(({ archive }) => archive).sort());
+  return removeArchives(project, image, going.map(({ archive }) => archive).sort(), within);
 }
 
 async function steps(project: Project, options: BackupOptions, phases: Phases) {
   const image = await backupImage(project);
   await verifyOffsite(project);
   await runBeforeHooks(project);
-  const created = await timed(phases, 'archive and proof', () => createArchive(project, image, options));
-  const archive = created?.archive ?? '<archive>';
-  if (options.rehearse) await timed(phases, 'rehearsal', () => rehearse(project, image, archive));
-  const removed = created
-    ? await timed(phases, 'retention', () => applyRetention(project, image, created))
-    : [];
+  const result = await withSession(project, sharedBy(project, image), async (within) => {
+    const make = () => createArchive(project, image, options, within);
+    const created = await timed(phases, 'archive and proof', make);
+    const archive = created?.archive ?? UNNAMED;
+    if (options.rehearse) await timed(phases, 'rehearsal', () => rehearse(project, image, archive));
+    if (!created) return { created, removed: [] };
+    const clean = () => applyRetention(project, image, created, within);
+    return { created, removed: await timed(phases, 'retention', clean) };
+  });
+  const archive = result.created?.archive ?? UNNAMED;
   if (project.backup.offsite) await timed(phases, 'off-site', () => sendOffsite(project, archive));
-  return { created, removed };
+  return result;
 }
 
 /** The whole backup; hooks and the dead-man's switch hear of it, good or bad. @throws TaskError */

@@ -10,6 +10,7 @@ export { recoverBackups } from './recover.ts';
 export { reportCreated, reportList, reportRestored, reportVerdicts } from './report.ts';
 export { performRestore } from './restore.ts';
 export { describeRestore, planRestore } from './restore-plan.ts';
+export { withRestoreSession } from './restore-session.ts';
 export { planRetention } from './retention.ts';
 export { schedule } from './schedule.ts';
 export { shortenLog } from './schedule-log.ts';

@@ -8,8 +8,12 @@ export interface Call {
   image: string;
   command: string;
   options: Record<string, unknown>;
+  /** The engine makes the backup directory where it is missing. */
+  makesBackups?: boolean;
   /** Path in the container → directory on the engine's machine; `:ro` at its end mounts read-only. */
   mounts: Record<string, string>;
+  /** Name of its container, where a later run has to find it. */
+  name?: string;
   /** It acts on files of any owner. */
   asRoot?: boolean;
   /** Joins a container's network; default: none at all. */
@@ -35,8 +39,8 @@ export function backupLabel(project: Project): string {
 export function programCommand(project: Project, call: Call): Command {
   const [entrypoint = '', ...argv] = project.backup.program;
   const mounts = Object.entries(call.mounts).map(([target, source]) =>
-    // The engine makes a backup directory that is missing; anything else that is missing is a mistake.
-    target === BACKUPS && call.command === 'create'
+    // Anything else that is missing is a mistake.
+    target === BACKUPS && call.makesBackups
       ? `--volume=${source}:${target}`
       : `--mount=type=bind,source=${source.replace(/:ro$/, ',readonly')},target=${target}`,
   );
@@ -47,6 +51,7 @@ export function programCommand(project: Project, call: Call): Command {
     '--init',
     '--label',
     backupLabel(project),
+    ...(call.name ? ['--name', call.name] : []),
     `--network=${call.network ?? 'none'}`,
     '--read-only',
     '--tmpfs=/tmp:mode=1777',

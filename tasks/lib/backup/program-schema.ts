@@ -7,6 +7,7 @@ export const Line = z.discriminatedUnion('event', [
   z.object({ event: z.literal('note'), message: z.string() }),
   z.object({ event: z.literal('warn'), message: z.string() }),
   z.object({ event: z.literal('progress'), phase: z.string(), done: z.number(), total: z.number() }),
+  z.object({ event: z.literal('ready') }),
   z.object({ event: z.literal('pause') }),
   z.object({ event: z.literal('thaw') }),
   z.object({ event: z.literal('error'), code: z.string(), message: z.string(), hint: z.string().optional() }),

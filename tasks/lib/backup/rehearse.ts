@@ -13,8 +13,9 @@ import { dataDirectory, type Project } from '../project.ts';
 import { session } from '../session.ts';
 import { placesOf } from './archives.ts';
 import { type BackupImage, backupDirectory } from './places.ts';
-import { askProgram, runProgram } from './program.ts';
+import { askProgram, type ProgramCall, runProgram } from './program.ts';
 import { BACKUPS, backupLabel } from './program-command.ts';
+import { withSession } from './program-session.ts';
 
 /** Where the service expects its data inside the container: the compose file knows. */
 async function dataTarget(project: Project): Promise<string> {
@@ -66,16 +67,18 @@ function serviceCommand(project: Project, { name, image, source, data, owner }: 
 }
 
 /** Asks the service through a container that shares its network, since nothing else reaches it. */
-async function askUntilHealthy(project: Project, program: string, name: string): Promise<void> {
+function askUntilHealthy(project: Project, image: string, name: string): Promise<void> {
+  const network = `container:${name}`;
+  return withSession(project, { image, mounts: {}, network }, async (within) => {
+    const { port, health } = project.candidate;
+    const options = { url: `http://127.0.0.1:${port}${health}` };
+    await untilHealthy(project, name, { image, command: 'ask', options, mounts: {}, network, within });
+  });
+}
+
+async function untilHealthy(project: Project, name: string, call: ProgramCall): Promise<void> {
   const { Asked } = await import('./program-schema.ts');
-  const { port, health, timeout } = project.candidate;
-  const call = {
-    image: program,
-    command: 'ask',
-    options: { url: `http://127.0.0.1:${port}${health}` },
-    mounts: {},
-    network: `container:${name}`,
-  };
+  const { timeout } = project.candidate;
   const deadline = Date.now() + timeout * 1000;
   for (;;) {
     const [container] = await inspectContainers([name]);
@@ -109,17 +112,18 @@ async function startAndAsk(project: Project, program: string, rehearsal: Rehears
   }
 }
 
-/** Restores an archive aside, starts the released image on it, and records that it answered. @throws TaskError */
-export async function rehearse(project: Project, image: BackupImage, archive: string): Promise<void> {
+/** What the program's commands here have in common. */
+type Shared = Omit<ProgramCall, 'command' | 'options'>;
+
+/** What it brings back is gone afterwards. */
+async function tryOut(project: Project, image: BackupImage, archive: string, shared: Shared): Promise<void> {
   const { Nothing, Unpacked } = await import('./program-schema.ts');
-  const { mounts, options } = placesOf(project);
   const id = randomBytes(4).toString('hex');
   const scratch = `.${project.project.name}-scratch-rehearsal-${id}`;
   const place = { parent: BACKUPS, name: scratch, project: project.project.name };
-  const atRoot = { image: image.program, mounts: { [BACKUPS]: backupDirectory(project) }, asRoot: true };
   log.step(`rehearsing: starting ${image.appReference} on what ${archive} brings back`);
   try {
-    const unpack = { ...atRoot, command: 'unpack', options: { archive: `${BACKUPS}/${archive}`, ...place } };
+    const unpack = { ...shared, command: 'unpack', options: { archive: `${BACKUPS}/${archive}`, ...place } };
     const unpacked = await runProgram(project, unpack, Unpacked);
     const { uid, gid } = unpacked?.manifest.owner ?? { uid: 0, gid: 0 };
     await startAndAsk(project, image.program, {
@@ -131,9 +135,23 @@ export async function rehearse(project: Project, image: BackupImage, archive: st
     });
   } finally {
     await uninterrupted(() =>
-      runProgram(project, { ...atRoot, command: 'discard', options: place }, Nothing),
+      runProgram(project, { ...shared, command: 'discard', options: place }, Nothing),
     );
   }
-  const done = { ...options, archive, at: new Date().toISOString() };
-  await runProgram(project, { image: image.program, command: 'rehearsed', options: done, mounts }, Nothing);
+}
+
+async function recordRehearsal(project: Project, archive: string, shared: Shared): Promise<void> {
+  const { Nothing } = await import('./program-schema.ts');
+  const options = { ...placesOf(project).options, archive, at: new Date().toISOString() };
+  await runProgram(project, { ...shared, command: 'rehearsed', options }, Nothing);
+}
+
+/** Restores an archive aside, starts the released image on it, and records that it answered. @throws TaskError */
+export async function rehearse(project: Project, image: BackupImage, archive: string): Promise<void> {
+  const mounts = { [BACKUPS]: backupDirectory(project) };
+  const shared = { image: image.program, mounts, asRoot: true };
+  await withSession(project, shared, async (within) => {
+    await tryOut(project, image, archive, { ...shared, within });
+    await recordRehearsal(project, archive, { image: image.program, mounts, within });
+  });
 }

@@ -1,17 +1,16 @@
 // What a restore will do, worked out and checked before anybody is asked: the archive is read through once, the
 // place is looked at, and the release that can read its data format is found.
-import { randomBytes } from 'node:crypto';
-import { basename, dirname, resolve } from 'node:path';
 import { environmentOfService } from '../docker/compose.ts';
 import { type Container, containerIds, inspectContainers, projectContainers } from '../docker/containers.ts';
 import { TaskError, usageError } from '../errors.ts';
 import { dataDirectory, type Project } from '../project.ts';
-import { type BackupImage, dataPlace } from './places.ts';
+import type { BackupImage } from './places.ts';
 import { askProgram } from './program.ts';
 import type { Summary } from './program-schema.ts';
 import { megabytes } from './progress.ts';
 import { releaseFor } from './restore-format.ts';
 import { PLACE, type RestoreRecord, type Running } from './restore-record.ts';
+import type { RestoreSession } from './restore-session.ts';
 import type { ArchivePlace } from './verify.ts';
 
 export interface RestorePlan {
@@ -20,6 +19,8 @@ export interface RestorePlan {
   record: RestoreRecord;
   /** What is in the data directory now. */
   present: { exists: boolean; files: number; bytes: number };
+  /** Has looked at all of this, and carries it out. */
+  session: RestoreSession;
   /** Directory to restore to, when it is not the data directory. */
   to: string | undefined;
 }
@@ -29,8 +30,7 @@ async function preview(
   project: Project,
   image: BackupImage,
   archive: ArchivePlace,
-  parent: string,
-  name: string,
+  { parent, name, program }: RestoreSession,
 ) {
   const { Preview } = await import('./program-schema.ts');
   const call = {
@@ -39,6 +39,7 @@ async function preview(
     options: { path: `/archive/${archive.name}`, parent: PLACE, name },
     mounts: { '/archive': `${archive.directory}:ro`, [PLACE]: parent },
     asRoot: true,
+    within: program,
   };
   const { problems, manifest, present, free } = await askProgram(project, call, Preview);
   if (manifest && problems.length === 0) return { summary: manifest, present, free };
@@ -68,24 +69,16 @@ async function runningOn(project: Project): Promise<Running[]> {
   });
 }
 
-/** Where the restore goes. @throws TaskError (exit 2) */
-function placeFor(project: Project, to: string | undefined): { parent: string; name: string } {
-  if (to === undefined) return dataPlace(project);
-  const path = resolve(to);
-  if (path === dataDirectory(project))
-    throw usageError('--to names the data directory itself', { hint: 'leave --to out to restore in place' });
-  return { parent: dirname(path), name: basename(path) };
-}
-
 /** Checks everything and works out what a restore would do; changes nothing. @throws TaskError */
 export async function planRestore(
   project: Project,
   image: BackupImage,
   archive: ArchivePlace,
   to: string | undefined,
+  session: RestoreSession,
 ): Promise<RestorePlan> {
-  const { parent, name } = placeFor(project, to);
-  const { present, free, summary } = await preview(project, image, archive, parent, name);
+  const { id, container, parent, name } = session;
+  const { present, free, summary } = await preview(project, image, archive, session);
   if (to !== undefined && present.entries > 0)
     throw usageError(`${to} exists and is not empty`, { code: 'target-exists', hint: 'choose another --to' });
   if (free < summary.bytes) {
@@ -93,10 +86,10 @@ export async function planRestore(
     throw new TaskError(`Not enough room to unpack: ${text}`, { code: 'no-space' });
   }
   const running = to === undefined ? await runningOn(project) : [];
-  const id = randomBytes(4).toString('hex');
   const record = {
     image: image.program,
     archive: archive.name,
+    container,
     parent,
     current: name,
     staging: `.${name}.restoring-${id}`,
@@ -106,7 +99,7 @@ export async function planRestore(
     prodTag: await releaseFor(project, running, summary),
     keepAs: null,
   };
-  return { archive, summary, record, present, to };
+  return { archive, summary, record, present, session, to };
 }
 
 /** What a person is asked about. */

@@ -16,6 +16,8 @@ export interface RestoreRecord {
   /** Image that has the backup program. */
   image: string;
   archive: string;
+  /** Name of the container that carries it out; records from before there was one have none. */
+  container?: string;
   /** Directory on the engine's machine that holds all three of the names. */
   parent: string;
   current: string;

@@ -13,10 +13,18 @@ import { runSwitch } from '../switch/run.ts';
 import { proveHealthy, startFailure } from '../switch/start.ts';
 import { checkTarget } from '../switch/target.ts';
 import { runProgram } from './program.ts';
+import type { ProgramSession } from './program-session.ts';
 import { PLACE, type RestoreRecord, type Running } from './restore-record.ts';
 import type { ArchivePlace } from './verify.ts';
 
-function placeCall(record: RestoreRecord, command: string, options: Record<string, unknown>) {
+/** A restore as its steps see it; one that is resumed has no session, and each act a container of its own. */
+export interface Restoring {
+  project: Project;
+  record: RestoreRecord;
+  within?: ProgramSession;
+}
+
+function placeCall({ record, within }: Restoring, command: string, options: Record<string, unknown>) {
   const { current, staging, previous } = record;
   const places = { parent: PLACE, current, staging, previous };
   return {
@@ -25,33 +33,34 @@ function placeCall(record: RestoreRecord, command: string, options: Record<strin
     options: { places, ...options },
     mounts: { [PLACE]: record.parent },
     asRoot: true,
+    within,
   };
 }
 
-async function inPlace(project: Project, record: RestoreRecord, command: string, options: object = {}) {
+async function inPlace(restoring: Restoring, command: string, options: object = {}) {
   const { Nothing } = await import('./program-schema.ts');
-  await runProgram(project, placeCall(record, command, { ...options }), Nothing);
+  await runProgram(restoring.project, placeCall(restoring, command, { ...options }), Nothing);
 }
 
 /** Unpacks and verifies beside the data directory, while everything still runs. */
-export async function unpackBeside(project: Project, record: RestoreRecord, archive: ArchivePlace) {
+export async function unpackBeside(restoring: Restoring, archive: ArchivePlace) {
   const { Unpacked } = await import('./program-schema.ts');
-  const options = { archive: `/archive/${archive.name}`, parent: PLACE, name: record.staging };
-  const call = placeCall(record, 'unpack', options);
+  const options = { archive: `/archive/${archive.name}`, parent: PLACE, name: restoring.record.staging };
+  const call = placeCall(restoring, 'unpack', options);
   const mounts = { ...call.mounts, '/archive': `${archive.directory}:ro` };
-  await runProgram(project, { ...call, mounts }, Unpacked);
+  await runProgram(restoring.project, { ...call, mounts }, Unpacked);
 }
 
-export async function swapIn(project: Project, record: RestoreRecord): Promise<void> {
-  await inPlace(project, record, 'swap-in');
+export async function swapIn(restoring: Restoring): Promise<void> {
+  await inPlace(restoring, 'swap-in');
 }
 
-export async function swapBack(project: Project, record: RestoreRecord): Promise<void> {
-  await inPlace(project, record, 'swap-back', { hadCurrent: record.hadCurrent });
+export async function swapBack(restoring: Restoring): Promise<void> {
+  await inPlace(restoring, 'swap-back', { hadCurrent: restoring.record.hadCurrent });
 }
 
-export async function finishSwap(project: Project, record: RestoreRecord): Promise<void> {
-  await inPlace(project, record, 'finish-swap', { keepAs: record.keepAs });
+export async function finishSwap(restoring: Restoring): Promise<void> {
+  await inPlace(restoring, 'finish-swap', { keepAs: restoring.record.keepAs });
 }
 
 /** Stops containers as their compose file says, and nothing that did not run. */
@@ -96,11 +105,12 @@ export async function startRestored(project: Project, { running, prodTag }: Rest
 }
 
 /** Everything as it was before the restore, and what ran runs. @throws TaskError saying what a person can do */
-export async function putBack(project: Project, record: RestoreRecord): Promise<void> {
+export async function putBack(restoring: Restoring): Promise<void> {
+  const { project, record } = restoring;
   log.warn('putting everything back as it was before the restore');
   const ids = record.running.map(({ id }) => id);
   if (ids.length > 0) await probe(docker('stop', ...ids));
-  await swapBack(project, record);
+  await swapBack(restoring);
   try {
     await startSame(project, record.running);
   } catch (error) {

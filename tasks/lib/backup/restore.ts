@@ -12,9 +12,11 @@ import { createArchive } from './create.ts';
 import type { BackupImage } from './places.ts';
 import type { RestorePlan } from './restore-plan.ts';
 import { RESTORE_JOURNAL, type RestoreRecord, type RestoreStep, remedy } from './restore-record.ts';
+import { stopLeftover } from './restore-session.ts';
 import {
   finishSwap,
   putBack,
+  type Restoring,
   startRestored,
   stopRunning,
   swapBack,
@@ -46,10 +48,10 @@ async function backUpPresent(
   }
 }
 
-async function undo(project: Project, record: RestoreRecord, step: RestoreStep): Promise<void> {
-  if (step === 'unpack') await swapBack(project, record);
-  else await putBack(project, record);
-  await openJournal(project.root, RESTORE_JOURNAL).close();
+async function undo(restoring: Restoring, step: RestoreStep): Promise<void> {
+  if (step === 'unpack') await swapBack(restoring);
+  else await putBack(restoring);
+  await openJournal(restoring.project.root, RESTORE_JOURNAL).close();
 }
 
 /** Carries a plan out. @throws TaskError after putting everything back */
@@ -61,6 +63,7 @@ export async function performRestore(
 ): Promise<RestoreResult> {
   const journal = openJournal<RestoreRecord>(project.root, RESTORE_JOURNAL);
   const { record } = plan;
+  const restoring = { project, record, within: plan.session.program };
   let current: RestoreStep = 'unpack';
   let before: string | null = null;
   const step = async (name: RestoreStep, work: () => Promise<unknown>) => {
@@ -69,22 +72,22 @@ export async function performRestore(
     await timed(phases, name, work);
   };
   try {
-    await step('unpack', () => unpackBeside(project, record, plan.archive));
+    await step('unpack', () => unpackBeside(restoring, plan.archive));
     if (record.running.length > 0) await step('stop', () => stopRunning(record.running));
     if (plan.to === undefined && plan.present.files > 0) {
       await step('backup', async () => {
         before = await backUpPresent(project, image, record);
       });
     }
-    await step('swap', () => uninterrupted(() => swapIn(project, record)));
+    await step('swap', () => uninterrupted(() => swapIn(restoring)));
     await step('start', () => startRestored(project, record));
   } catch (error) {
-    await uninterrupted(() => undo(project, record, current)).catch((cause: unknown) =>
+    await uninterrupted(() => undo(restoring, current)).catch((cause: unknown) =>
       stuck(record, error, cause),
     );
     throw error;
   }
-  await uninterrupted(() => step('finish', () => finishSwap(project, record)));
+  await uninterrupted(() => step('finish', () => finishSwap(restoring)));
   await journal.close();
   return { before, kept: record.keepAs };
 }
@@ -103,16 +106,18 @@ export async function resumeRestore(project: Project): Promise<'finished' | 'und
   const entry = await readJournal<RestoreRecord>(project.root, RESTORE_JOURNAL);
   if (!entry) return undefined;
   const { data: record, step } = entry;
+  const restoring = { project, record };
   const journal = openJournal<RestoreRecord>(project.root, RESTORE_JOURNAL);
   log.warn(`a restore of ${record.archive} died at "${step}" (${entry.at})`);
   if (session.dryRun) return undefined;
+  await stopLeftover(record);
   if (record.prodTag !== null) await repairSwitch(project);
   const todo = remedy(step);
   try {
     if (todo === 'start') await startRestored(await loadProject(project.root), record);
     if (todo !== 'undo') {
       await journal.record('finish', record);
-      await finishSwap(project, record);
+      await finishSwap(restoring);
       await journal.close();
       log.done('the restore is finished');
       return 'finished';
@@ -121,7 +126,7 @@ export async function resumeRestore(project: Project): Promise<'finished' | 'und
     if (!(error instanceof TaskError) || todo === 'finish') throw error;
     log.warn(`the restored data does not serve: ${error.message}`);
   }
-  await uninterrupted(() => undo(project, record, step === 'unpack' ? 'unpack' : 'swap'));
+  await uninterrupted(() => undo(restoring, step === 'unpack' ? 'unpack' : 'swap'));
   log.done('the restore is undone; everything is as it was before it');
   return 'undone';
 }

@@ -5,6 +5,7 @@ import type { Project } from '../project.ts';
 import { isProven, listArchives, placesOf, type Verdict } from './archives.ts';
 import { type BackupImage, backupDirectory } from './places.ts';
 import { runProgram } from './program.ts';
+import type { ProgramSession } from './program-session.ts';
 
 /** Where an archive that a user named lies: in the backup directory, or by a path of its own. */
 export interface ArchivePlace {
@@ -13,18 +14,25 @@ export interface ArchivePlace {
   isOurs: boolean;
 }
 
-/** `latest` is the newest proven one; a word without a slash is a name in the backup directory. */
+/** A word without a slash is a name in the backup directory. */
+export const isPath = (given: string) => given.includes('/');
+
+/** Where an archive is looked for. */
+export function archiveDirectory(project: Project, given: string): string {
+  return isPath(given) ? dirname(resolve(given)) : backupDirectory(project);
+}
+
+/** `latest` is the newest proven one. */
 export async function findArchive(
   project: Project,
   image: BackupImage,
   given: string,
+  within?: ProgramSession,
 ): Promise<ArchivePlace> {
-  const directory = backupDirectory(project);
-  if (given.includes('/')) {
-    const path = resolve(given);
-    return { directory: dirname(path), name: basename(path), isOurs: dirname(path) === directory };
-  }
-  const { archives } = await listArchives(project, image);
+  const directory = archiveDirectory(project, given);
+  if (isPath(given))
+    return { directory, name: basename(resolve(given)), isOurs: directory === backupDirectory(project) };
+  const { archives } = await listArchives(project, image, within);
   const found =
     given === 'latest' ? archives.findLast(isProven) : archives.find(({ archive }) => archive === given);
   if (found) return { directory, name: found.archive, isOurs: true };
