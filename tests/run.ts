@@ -132,10 +132,10 @@ process.env.GOMEMLIMIT ??= '512MiB';
 const started = Date.now();
 const chosen = (suite: Suite) => (suites.includes(suite) ? testFiles(suite) : []);
 const withoutEngine = runHere(chosen('unit'));
-const [engine] = await Promise.all([
-  suites.some((suite) => suite !== 'unit') ? bringUpEngine() : undefined,
-  suites.some((suite) => suite === 'tasks' || suite === 'soak') ? ensurePrograms() : undefined,
-]);
+// The programs come while the base image is fetched: both wait for the network most of the time.
+const andPrograms = () =>
+  suites.some((suite) => suite === 'tasks' || suite === 'soak') ? ensurePrograms() : undefined;
+const engine = suites.some((suite) => suite !== 'unit') ? await bringUpEngine(andPrograms) : undefined;
 const results = [await withoutEngine];
 if (engine) {
   const inImage = testFiles('service').filter(

@@ -2,6 +2,7 @@
 import { seconds } from '../duration.ts';
 import { log } from '../log.ts';
 import { session } from '../session.ts';
+import { together } from '../together.ts';
 import { startDaemon, startService, stopDaemon, stopService } from './daemon.ts';
 import { configureEngine, installEngine, unpackEngine } from './install.ts';
 import { observeEngine } from './observe.ts';
@@ -21,17 +22,29 @@ async function applyStep(step: EngineStep, { distribution, systemd }: EngineObse
   }
 }
 
+/** What is installed and what is unpacked come from two suites, and neither waits for the other. Pure. */
+function inGroups(steps: readonly EngineStep[]): EngineStep[][] {
+  const bringsPrograms = ({ act }: EngineStep) => act === 'install' || act === 'unpack';
+  const programs = steps.filter(bringsPrograms);
+  return steps.flatMap((step) => {
+    if (!bringsPrograms(step)) return [[step]];
+    return step === programs[0] ? [programs] : [];
+  });
+}
+
+async function apply(step: EngineStep, observed: EngineObserved): Promise<void> {
+  const began = performance.now();
+  log.step(describeEngineStep(step));
+  await applyStep(step, observed);
+  log.detail(`  ${describeEngineStep(step)}: ${seconds(began)} s`);
+}
+
 /**
  * Carries a plan out, one log line per act, and proves the result.
  * @throws TaskError, CommandError; what was installed until then stays and is not installed again
  */
 export async function applyEngine(steps: readonly EngineStep[], observed: EngineObserved): Promise<void> {
-  for (const step of steps) {
-    const began = performance.now();
-    log.step(describeEngineStep(step));
-    await applyStep(step, observed);
-    log.detail(`  ${seconds(began)} s`);
-  }
+  for (const group of inGroups(steps)) await together(...group.map((step) => apply(step, observed)));
   if (steps.length === 0 || session.dryRun) return;
   // Also refuses an engine that was installed before us and, now that it runs, turns out to be too old.
   planEngine(await observeEngine());

@@ -5,6 +5,7 @@ import { log } from '../log.ts';
 import { timed } from '../phases.ts';
 import type { EnvironmentName } from '../project.ts';
 import { session } from '../session.ts';
+import { together } from '../together.ts';
 import { containersOfEnvironment } from './environments.ts';
 import type { SwitchStep } from './plan.ts';
 import { proveHealthy, startFailure } from './start.ts';
@@ -18,7 +19,6 @@ import {
   setRestartPolicy,
   startContainer,
   stopContainer,
-  together,
 } from './successor.ts';
 import type { Switching } from './switching.ts';
 

@@ -21,12 +21,6 @@ export function nameAside(containerName: string): string {
   return `${containerName}.before`;
 }
 
-/** Acts that do not need each other; the next step, or the undoing, begins when all have ended. */
-export async function together(...acts: (Promise<void> | undefined)[]): Promise<void> {
-  const outcomes = await Promise.allSettled(acts);
-  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
-}
-
 /** How compose calls a service's next container: by the number after the highest one in use. */
 export function nextName(project: Project, service: string, present: readonly Container[]): string {
   const numbers = present.map(({ labels }) => Number(labels['com.docker.compose.container-number'] ?? 0));
