@@ -1,4 +1,7 @@
 // Calling the service's tools as an agent does: by the official MCP client over HTTP.
+import { once } from 'node:events';
+import { Agent, type IncomingMessage, request } from 'node:http';
+import { text } from 'node:stream/consumers';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 
@@ -28,17 +31,21 @@ export async function callOn(client: Client, name: string, input: Record<string,
   return JSON.parse(first?.text ?? 'null');
 }
 
+const lines = new Agent({ keepAlive: true });
+
 /** One call as one request, as the client sends it: for calls by the thousand, each of which costs the client more. */
 export async function postCall(port: number, name: string, input: Record<string, unknown>): Promise<unknown> {
-  const response = await fetch(`http://127.0.0.1:${port}/mcp`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', accept: 'application/json, text/event-stream' },
-    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name, arguments: input } }),
-  });
-  const { result } = (await response.json()) as {
+  const headers = { 'content-type': 'application/json', accept: 'application/json, text/event-stream' };
+  const options = { agent: lines, method: 'POST', host: '127.0.0.1', port, path: '/mcp', headers };
+  const params = { name, arguments: input };
+  const outgoing = request(options).end(
+    JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params }),
+  );
+  const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
+  const { result } = JSON.parse(await text(response)) as {
     result?: { isError?: boolean; content: { text: string }[] };
   };
-  const text = result?.content[0]?.text;
-  if (!response.ok || !result || result.isError) throw new Error(`${name}: ${response.status} ${text}`);
-  return JSON.parse(text ?? 'null');
+  const [first] = result?.content ?? [];
+  if (!result || result.isError) throw new Error(`${name}: ${response.statusCode} ${first?.text}`);
+  return JSON.parse(first?.text ?? 'null');
 }
