@@ -40,48 +40,58 @@ test('latest is labelled with its commit, and as dirty when the tree is', async 
   assert.equal((await project.snapshot()).candidates, '');
 });
 
-test('a version is built only from its tag and only if its image is missing; a moved name is refused', async (t) => {
+test('a version that is built again', async (t) => {
   const project = await tinyProject(t);
   const { digest } = await released(project);
-  const reference = `${project.name}:v1.0.0`;
-  assert.equal(errorCode(await build(project, 'v9.9.9')), 'not-released');
-  await docker('image', 'rm', reference, `${project.name}:latest`);
-  await project.write('note', 'a dirty tree does not matter');
-  const rebuilt = await build(project, 'v1.0.0');
-  assert.equal(rebuilt.code, 0, rebuilt.stderr);
-  assert.equal(rebuilt.json().digest, digest, 'the same commit gives the same image');
-  const again = await build(project, 'v1.0.0');
-  assert.equal(again.json().built, false);
 
-  assert.equal((await build(project)).code, 0);
-  await docker('tag', `${project.name}:latest`, reference);
-  const refused = await build(project, 'v1.0.0');
-  assert.equal(errorCode(refused), 'image-changed', refused.stderr);
-  assert.match(refused.stderr, new RegExp(`released was ${digest}`));
-});
+  await t.test(
+    'is built only from its tag and only if its image is missing; a moved name is refused',
+    async () => {
+      const reference = `${project.name}:v1.0.0`;
+      assert.equal(errorCode(await build(project, 'v9.9.9')), 'not-released');
+      await docker('image', 'rm', reference, `${project.name}:latest`);
+      await project.write('note', 'a dirty tree does not matter');
+      const rebuilt = await build(project, 'v1.0.0');
+      assert.equal(rebuilt.code, 0, rebuilt.stderr);
+      assert.equal(rebuilt.json().digest, digest, 'the same commit gives the same image');
+      const again = await build(project, 'v1.0.0');
+      assert.equal(again.json().built, false);
 
-test('where the base image is another one, the rebuild runs after a warning, and only that very image', async (t) => {
-  const project = await tinyProject(t);
-  const { digest } = await released(project);
-  const base = `${project.name}-base:1`;
-  await makeBase(base, { extra: 'another base' });
-  t.after(() => docker('image', 'rm', '--force', base));
-  await project.edit('.env', (text) => text.replace(/^TINY_BASE_IMAGE=.*$/m, `TINY_BASE_IMAGE=${base}`));
-  await docker('image', 'rm', `${project.name}:v1.0.0`, `${project.name}:latest`);
-  const rebuilt = await build(project, 'v1.0.0');
-  assert.equal(rebuilt.code, 0, rebuilt.stderr);
-  assert.notEqual(rebuilt.json().digest, digest);
-  assert.match(rebuilt.stderr, /not byte for byte .* the base image was release-flow-test-base:sh@sha256:/);
-  const image = await verifyReleasedImage(await loadProject(project.root), 'v1.0.0');
-  assert.equal(image.id, rebuilt.json().digest);
-  assert.equal((await build(project, 'v1.0.0')).json().built, false);
+      assert.equal((await build(project)).code, 0);
+      await docker('tag', `${project.name}:latest`, reference);
+      const refused = await build(project, 'v1.0.0');
+      assert.equal(errorCode(refused), 'image-changed', refused.stderr);
+      assert.match(refused.stderr, new RegExp(`released was ${digest}`));
+    },
+  );
 
-  await project.write('note', 'third');
-  assert.equal((await build(project)).code, 0);
-  await docker('tag', `${project.name}:latest`, `${project.name}:v1.0.0`);
-  await assert.rejects(verifyReleasedImage(await loadProject(project.root), 'v1.0.0'), {
-    code: 'image-changed',
-  });
+  await t.test(
+    'where the base image is another one, runs after a warning, and only that very image',
+    async () => {
+      const base = `${project.name}-base:1`;
+      await makeBase(base, { extra: 'another base' });
+      t.after(() => docker('image', 'rm', '--force', base));
+      await project.edit('.env', (text) => text.replace(/^TINY_BASE_IMAGE=.*$/m, `TINY_BASE_IMAGE=${base}`));
+      await docker('image', 'rm', `${project.name}:v1.0.0`, `${project.name}:latest`);
+      const rebuilt = await build(project, 'v1.0.0');
+      assert.equal(rebuilt.code, 0, rebuilt.stderr);
+      assert.notEqual(rebuilt.json().digest, digest);
+      assert.match(
+        rebuilt.stderr,
+        /not byte for byte .* the base image was release-flow-test-base:sh@sha256:/,
+      );
+      const image = await verifyReleasedImage(await loadProject(project.root), 'v1.0.0');
+      assert.equal(image.id, rebuilt.json().digest);
+      assert.equal((await build(project, 'v1.0.0')).json().built, false);
+
+      await project.write('note', 'third');
+      assert.equal((await build(project)).code, 0);
+      await docker('tag', `${project.name}:latest`, `${project.name}:v1.0.0`);
+      await assert.rejects(verifyReleasedImage(await loadProject(project.root), 'v1.0.0'), {
+        code: 'image-changed',
+      });
+    },
+  );
 });
 
 test('a push is verified by digest; a version that the registry has otherwise is never overwritten', async (t) => {
