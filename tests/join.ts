@@ -1,8 +1,10 @@
 // Joins the test files of a run with the sources that they take, so that each starts as plain JavaScript: tsx needs half
 // a second of processor for each file before its first test. What several share is joined once.
+import { execFile } from 'node:child_process';
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -52,6 +54,17 @@ export async function joinTests(files: readonly string[]): Promise<string[]> {
     splitting: true,
   });
   return files.map((file) => join(DIRECTORY, file.replace(/\.ts$/, '.mjs')));
+}
+
+/** Bundles the service's programs as for the image, once: the folder, gone when this process ends. */
+export async function bundleService(): Promise<string> {
+  removeAtExit();
+  const folder = join(DIRECTORY, 'service');
+  await promisify(execFile)(process.execPath, [
+    join(ROOT, 'service/bundle.mjs'),
+    join(folder, 'synapse.mjs'),
+  ]);
+  return folder;
 }
 
 /** Joins one module, which imports from the root: its URL, good until this process ends. */

@@ -5,12 +5,12 @@
 // Usage: tsx tests/run.ts [unit] [service] [tasks] [soak] [-- FILE-PATTERN]
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { fileURLToPath } from 'node:url';
 import { bringUpEngine } from './engine.ts';
-import { joinTests } from './join.ts';
+import { bundleService, joinTests } from './join.ts';
 import { ensurePrograms } from './programs.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -96,6 +96,7 @@ async function runHere(files: string[]): Promise<Counts> {
 /** Runs the service's tests by the image's own node, with the project mounted read-only. */
 async function runInImage(files: string[], image: string): Promise<Counts> {
   if (files.length === 0) return { passed: 0, failed: 0, skipped: 0 };
+  const bundle = join('/project', relative(ROOT, await bundleService()));
   const mount = `type=bind,source=${ROOT},target=/project,readonly`;
   // Small enough to be filled by a test.
   const small = '--tmpfs=/small:size=2m';
@@ -107,6 +108,7 @@ async function runInImage(files: string[], image: string): Promise<Counts> {
     '--mount',
     mount,
     small,
+    `--env=SERVICE_BUNDLE=${bundle}`,
     ...(process.env.SOAK ? ['--env=SOAK'] : []),
     '--workdir=/project',
   ];

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { names, type Places, startProgram, verify } from './backup-support.ts';
 
-export const ROUNDS = process.env.SOAK ? 60 : 8;
+export const ROUNDS = process.env.SOAK ? 60 : 5;
 export const isArchive = (name: string) => /^synapse-.*\.tar\.zst$/.test(name);
 
 /** Kills a command `ms` after it started. */

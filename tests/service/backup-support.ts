@@ -1,23 +1,14 @@
 // What the tests of the backup program share: a data directory that looks like a real one, the program as a
 // process of its own, and a look at what it made.
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { TestContext } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { BACKUP } from './programs.ts';
 
-const BUNDLER = fileURLToPath(new URL('../../service/bundle.mjs', import.meta.url));
-
-/** The bundled program, as it is in the image: it starts five times as fast as its sources. */
-const MAIN = (() => {
-  const folder = mkdtempSync(join(tmpdir(), 'backup-bundle-'));
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-  execFileSync(process.execPath, [BUNDLER, join(folder, 'synapse.mjs')]);
-  return join(folder, 'backup.mjs');
-})();
 export const PROJECT = 'synapse';
 
 export interface Places {
@@ -76,7 +67,7 @@ export interface Running {
 }
 
 export function startProgram(command: string, options: object): Running {
-  const child = spawn(process.execPath, [MAIN, command, JSON.stringify(options)], {
+  const child = spawn(process.execPath, [BACKUP, command, JSON.stringify(options)], {
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   let stdout = '';

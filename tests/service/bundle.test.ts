@@ -6,10 +6,8 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { BUNDLER } from './programs.ts';
 import { temporaryDirectory } from './support.ts';
-
-const BUNDLER = fileURLToPath(new URL('../../service/bundle.mjs', import.meta.url));
 
 /** Bundles into a folder of its own; its files by name. */
 function bundle(folder: string): Map<string, Buffer> {

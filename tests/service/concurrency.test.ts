@@ -12,6 +12,7 @@ import { temporaryDirectory } from './support.ts';
 
 const WRITER = fileURLToPath(new URL('fact-writer.ts', import.meta.url));
 const run = promisify(execFile);
+const ROUNDS = process.env.SOAK ? 10 : 2;
 
 async function writeTogether(data: string, writers: string[], count: number): Promise<number> {
   const config = join(data, '..', 'synapse.json');
@@ -30,7 +31,7 @@ function count(data: string, table: string): unknown {
 }
 
 test('four processes that start on one empty directory at once all succeed', async (t) => {
-  for (let round = 0; round < 3; round++) {
+  for (let round = 0; round < ROUNDS; round++) {
     const data = temporaryDirectory(t);
     assert.equal(await writeTogether(data, ['a', 'b', 'c', 'd'], 5), 20);
     assert.equal(count(data, 'memory_facts'), 20);

@@ -10,7 +10,8 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { DEFAULT_ADDRESS, readAddress } from '../../service/config/address.ts';
 import { loadConfig } from '../../service/config.ts';
-import { MAIN, temporaryDirectory } from './support.ts';
+import { SERVICE } from './programs.ts';
+import { temporaryDirectory } from './support.ts';
 
 type Layers = Record<'base' | 'environment', { server?: object }> & { env: Record<string, string> };
 
@@ -33,7 +34,7 @@ async function answering(t: TestContext, text: string): Promise<number> {
 /** Not by spawnSync: the server that is asked is in this process. */
 function check(env: Record<string, string>): Promise<{ code: number; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [MAIN, '--health'], { env }, (error, stdout, stderr) =>
+    execFile(process.execPath, [SERVICE, '--health'], { env }, (error, stdout, stderr) =>
       resolve({ code: error ? Number(error.code) : 0, stdout, stderr }),
     );
   });

@@ -8,7 +8,8 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { exitOf, freePort, MAIN, spawnService, startProcess, temporaryDirectory } from './support.ts';
+import { SERVICE } from './programs.ts';
+import { exitOf, freePort, spawnService, startProcess, temporaryDirectory } from './support.ts';
 
 /** A connection that has sent `text` and then stays open. */
 async function openConnection(port: number, text: string): Promise<Socket> {
@@ -73,7 +74,7 @@ test('the health check is 0 for a healthy service and 1 for an unhealthy or abse
   const data = temporaryDirectory(t);
   const port = await freePort();
   const env = { SYNAPSE_CONFIG_PATH: join(data, '..', 'synapse.json'), SYNAPSE_SERVER__PORT: String(port) };
-  const check = () => spawnSync(process.execPath, [MAIN, '--health'], { env, encoding: 'utf8' });
+  const check = () => spawnSync(process.execPath, [SERVICE, '--health'], { env, encoding: 'utf8' });
   const absent = check();
   assert.equal(absent.status, 1);
   assert.match(absent.stdout, /ECONNREFUSED/);

@@ -8,7 +8,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { InMemoryTransport } from '@modelcontextprotocol/sdk/inMemory.js';
 import type { CallToolResult } from '@modelcontextprotocol/sdk/types.js';
@@ -17,8 +16,7 @@ import { identify } from '../../service/identity.ts';
 import { createLog } from '../../service/log.ts';
 import { buildServer } from '../../service/mcp/server.ts';
 import { callContext, openDataDirectory, startService } from '../../service/service.ts';
-
-export const MAIN = fileURLToPath(new URL('../../service/main.ts', import.meta.url));
+import { SERVICE } from './programs.ts';
 
 /** An empty data directory; an empty configuration file lies beside it. */
 export function temporaryDirectory(t: TestContext): string {
@@ -122,7 +120,7 @@ export async function startProcess(
 }
 
 export function spawnService(t: TestContext, data: string, port: number, env: Record<string, string> = {}) {
-  const child = spawn(process.execPath, [MAIN], {
+  const child = spawn(process.execPath, [SERVICE], {
     env: {
       SYNAPSE_CONFIG_PATH: configBeside(data),
       SYNAPSE_DATA__DIRECTORY: data,
