@@ -107,17 +107,21 @@ export class TestProject {
       Names: string[];
       State: string;
     }
-    const [images, containers, candidates] = await Promise.all([
+    const [refs, remote, status, images, containers, candidates] = await Promise.all([
+      this.git('for-each-ref'),
+      // Straight from the folder: `ls-remote` is four processes.
+      execute('git', ['--git-dir', this.remote, 'for-each-ref']).then(({ stdout }) => stdout),
+      this.git('status', '--porcelain', '--ignored=no'),
       listed<{ Id: string; RepoTags: string[] }>('images', { reference: [this.name] }),
       listed<Container>('containers', { label: [`com.docker.compose.project=${this.name}`] }),
       listed<Container>('containers', { label: [`release-flow.candidate=${this.name}`] }),
     ]);
     const ownTags = (tags: string[]) => tags.filter((tag) => tag.startsWith(`${this.name}:`));
     return {
-      head: await this.git('rev-parse', '--symbolic-full-name', 'HEAD'),
-      refs: await this.git('for-each-ref'),
-      remote: await this.git('ls-remote', 'origin'),
-      status: await this.git('status', '--porcelain', '--ignored=no'),
+      head: await this.read('.git/HEAD'),
+      refs,
+      remote,
+      status,
       notes: await this.read('release-notes.md').catch(() => ''),
       env: await this.read('.env').catch(() => ''),
       images: sortedLines(
