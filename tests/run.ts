@@ -55,7 +55,7 @@ function rank(file: string): number {
 }
 
 /** Twice CI's two cores: a test waits for a container, or for a time limit, as often as it works. */
-const CONCURRENCY = 5;
+const CONCURRENCY = 4;
 
 // For the processes of the test files: they are joined, and need nothing of tsx, which started this one.
 process.execArgv = ['--enable-source-maps'];
