@@ -171,18 +171,6 @@ function randomHistory({ below, pick }: Choice): Model {
     const target = reverts.get(hash);
     if (target) put(target, !is);
   };
-  /** The commit that a revert, of a revert, … is about in the end, and whether it brings that back. */
-  const effect = (hash: string): { on: string; isThere: boolean } => {
-    const target = reverts.get(hash);
-    if (!target) return { on: hash, isThere: true };
-    const { on, isThere } = effect(target);
-    return { on, isThere: !isThere };
-  };
-  /** What another one has undone since cannot be taken back: git would find nothing to change. */
-  const stands = (hash: string) => {
-    const { on, isThere } = effect(hash);
-    return inForce.get(on) === isThere;
-  };
   const silent = new Set<string>();
   const headers = [
     'feat: add',
@@ -198,7 +186,7 @@ function randomHistory({ below, pick }: Choice): Model {
   let tip = fullHash('root000');
   for (let n = 0; n < count; n += 1) {
     const hash = fullHash(`e${(below(2 ** 20) + n * 2 ** 20).toString(16).padStart(8, '0')}`.slice(0, 9));
-    const alive = [...inForce].filter(([known, is]) => is && stands(known)).map(([known]) => known);
+    const alive = [...inForce].filter(([, is]) => is).map(([known]) => known);
     const kind = below(10);
     let message = `${pick(headers)}${pick([' it', ' `code`', ' <tag>', ' (#12)', '\n\nBody\n\nBREAKING CHANGE: all', '\n\nCloses #3'])}`;
     const parents = [tip];
@@ -234,6 +222,32 @@ test('no commit is lost: each one that must be told of is in the notes exactly o
       assert.equal(times, visible.has(commit.hash) ? 1 : 0, `${commit.hash}\n${entry}`);
     }
   });
+});
+
+test('of several reverts about one commit the latest decides, whichever of the others it takes back', async () => {
+  const reverts = (target: string) => `Revert "something"\n\nThis reverts commit ${fullHash(target)}.`;
+  const isTold = async (...messages: [hash: string, message: string][]) => {
+    const history = messages.map(([hash, message], index) => {
+      const parents = [fullHash(messages[index - 1]?.[0] ?? 'root000')];
+      return { commit: { hash: fullHash(hash), parents, author: 'Ann' }, message };
+    });
+    return entryFor('v1.2.0', await changesOf(history.reverse(), () => 1000)).includes('aaaaaaa');
+  };
+  const feature: [string, string] = ['aaaaaaa', 'feat: it'];
+  const first: [string, string] = ['bbbbbbb', reverts('aaaaaaa')];
+  const back: [string, string] = ['ccccccc', reverts('bbbbbbb')];
+  const second: [string, string] = ['ddddddd', reverts('aaaaaaa')];
+  assert.equal(await isTold(feature, first), false);
+  assert.equal(await isTold(feature, first, back), true);
+  assert.equal(await isTold(feature, first, back, second), false);
+  assert.equal(await isTold(feature, first, back, second, ['eeeeeee', reverts('ccccccc')]), false);
+  const again: [string, string] = ['eeeeeee', reverts('ddddddd')];
+  assert.equal(await isTold(feature, first, back, second, ['fffffff', reverts('ccccccc')], again), true);
+  assert.equal(
+    await isTold(feature, first, ['ccccccc', 'Revert "Revert "something""']),
+    true,
+    'by its title',
+  );
 });
 
 /** Pieces of files that people have; joined at random they make files that nobody should have. */

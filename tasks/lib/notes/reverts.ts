@@ -12,6 +12,20 @@ export interface Revert<T> {
   mainline?: string | undefined;
 }
 
+/** What a revert does to its target: takes it back, or brings it back by taking a revert of it back. */
+interface Operation {
+  /** Of several the latest decides: the lowest, since commits come newest first. */
+  order: number;
+  restores: boolean;
+}
+
+/** What waits for a commit that a revert names. */
+interface Waiting<T> {
+  hash: string;
+  operation: Operation;
+  revert: Revert<T>;
+}
+
 /** A reverted merge: commits still to come that it brought in, and those that were there before it. */
 interface RevertedMerge {
   brought: Set<string>;
@@ -29,18 +43,24 @@ const HASH = /\b[0-9a-f]{7,64}\b/gi;
 const KEY_LENGTH = 7;
 
 export class RevertTracker<T> {
-  readonly #byHash = new Map<string, { hash: string; revert: Revert<T> }[]>();
+  readonly #byHash = new Map<string, Waiting<T>[]>();
   readonly #byTitle = new Map<string, Revert<T>[]>();
   readonly #all: Revert<T>[] = [];
   #merges: RevertedMerge[] = [];
+  #visited = 0;
 
   /** Takes the next commit: is it reverted by a newer one, and is it itself a revert in force? */
   visit(commit: Commit): { isCancelled: boolean; revert?: Revert<T> } {
-    const isReverted = this.#matchHash(commit);
+    this.#visited += 1;
+    const met = this.#matchHash(commit);
+    const [operation] = met.map((one) => one.operation).sort((a, b) => a.order - b.order);
+    const isReverted = operation?.restores === false;
+    if (isReverted) for (const { revert } of met) this.#followMerge(commit, revert.mainline);
     const isBrought = this.#matchMerges(commit);
-    if (isReverted || isBrought || this.#matchTitle(commit)) return { isCancelled: true };
-    if (!IS_REVERT.test(commit.header)) return { isCancelled: false };
-    return { isCancelled: false, revert: this.#register(commit) };
+    const isCancelled = isReverted || isBrought || this.#matchTitle(commit);
+    if (!IS_REVERT.test(commit.header) || (isCancelled && !isReverted)) return { isCancelled };
+    const revert = this.#register(commit, operation);
+    return isCancelled ? { isCancelled } : { isCancelled, revert };
   }
 
   /** Entries of reverts whose targets were all met: between the two releases nothing happened there. */
@@ -48,15 +68,17 @@ export class RevertTracker<T> {
     return new Set(this.#all.flatMap(({ open, entries }) => (open === 0 ? entries : [])));
   }
 
-  #register({ header, body }: Commit): Revert<T> {
+  #register({ header, body }: Commit, done: Operation | undefined): Revert<T> {
     const hashes = targetHashes(header, body);
-    const revert: Revert<T> = {
-      entries: [],
-      open: Math.max(1, hashes.length),
-      mainline: MAINLINE.exec(body)?.[1],
-    };
+    const open = Math.max(1, hashes.length);
+    const revert: Revert<T> = { entries: [], open, mainline: MAINLINE.exec(body)?.[1] };
+    // What was done to this revert since has been done, the other way round, to its targets.
+    const operation = done
+      ? { ...done, restores: !done.restores }
+      : { order: this.#visited, restores: false };
+    for (const hash of hashes) append(this.#byHash, hash.slice(0, KEY_LENGTH), { hash, operation, revert });
+    if (done?.restores === false) return revert;
     this.#all.push(revert);
-    for (const hash of hashes) append(this.#byHash, hash.slice(0, KEY_LENGTH), { hash, revert });
     // A title is trusted only without a hash: two commits may share a title, and none may be lost.
     const title =
       hashes.length > 0 ? undefined : (QUOTED_TITLE.exec(header) ?? TYPED_TITLE.exec(header))?.[1];
@@ -64,10 +86,11 @@ export class RevertTracker<T> {
     return revert;
   }
 
-  #matchHash(commit: Commit): boolean {
+  /** What waited for this commit; it waits no longer. */
+  #matchHash(commit: Commit): Waiting<T>[] {
     const key = commit.hash.slice(0, KEY_LENGTH);
     const waiting = this.#byHash.size > 0 ? this.#byHash.get(key) : undefined;
-    if (!waiting) return false;
+    if (!waiting) return [];
     const met = waiting.filter(({ hash }) => commit.hash.startsWith(hash));
     if (met.length === waiting.length) this.#byHash.delete(key);
     else
@@ -75,11 +98,8 @@ export class RevertTracker<T> {
         key,
         waiting.filter((one) => !met.includes(one)),
       );
-    for (const { revert } of met) {
-      revert.open -= 1;
-      this.#followMerge(commit, revert.mainline);
-    }
-    return met.length > 0;
+    for (const { revert } of met) revert.open -= 1;
+    return met;
   }
 
   #matchTitle({ header }: Commit): boolean {
