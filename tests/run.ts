@@ -133,7 +133,8 @@ const engine = suites.some((suite) => suite !== 'unit') ? await bringUpEngine(an
 const results = [await withoutEngine];
 if (engine) {
   const inImage = testFiles('service').filter(
-    (file) => suites.includes('service') || (suites.includes('soak') && /kill|full-disk|concurrency/.test(file)),
+    (file) =>
+      suites.includes('service') || (suites.includes('soak') && /kill|full-disk|concurrency/.test(file)),
   );
   const here = runHere([...chosen('tasks'), ...chosen('soak')]);
   results.push(...(await Promise.all([runInImage(inImage, engine.baseImage), here])));
