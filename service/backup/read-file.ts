@@ -8,6 +8,8 @@ import { BackupError } from './report.ts';
 export const SMALL_FILE = 4 * 1024 * 1024;
 const CHUNK = 1024 * 1024;
 const ATTEMPTS = 40;
+/** Before that only a settled state will do: a writer that is held up in the middle leaves the same half twice. */
+const SETTLED_ATTEMPTS = 12;
 /** Time stamps move in the kernel's ticks: a file that changed this recently may change unseen. */
 const RACY_MS = 30;
 
@@ -34,12 +36,12 @@ async function readWhole(path: string): Promise<{ content: Buffer; isSettled: bo
   }
 }
 
-/** A small file's content. Two equal readings in a row count as settled as well. @throws BackupError */
+/** A small file's content. Of one that never settles two equal readings in a row are taken. @throws BackupError */
 export async function readSmall(path: string, name: string): Promise<Buffer> {
   let previous: Buffer | undefined;
   for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
     const { content, isSettled } = await readWhole(path);
-    if (isSettled || previous?.equals(content)) return content;
+    if (isSettled || (attempt >= SETTLED_ATTEMPTS && previous?.equals(content))) return content;
     previous = content;
     await sleep(5 + attempt * 2);
   }

@@ -143,8 +143,8 @@ test('a file that is rewritten all the time is never half of one state and half 
   // Rewritten in place in two halves with a pause between: a plain copy would get mixed ones.
   const { spawn } = await import('node:child_process');
   const script = `
-    const fs = require('node:fs'); let value = 1;
-    const write = (file, size) => { value = (value % 250) + 1;
+    const fs = require('node:fs'); const values = {};
+    const write = (file, size) => { const value = values[file] = ((values[file] ?? 1) % 250) + 1;
       const handle = fs.openSync(file, 'r+');
       for (let part = 0; part < 2; part += 1) { fs.writeSync(handle, Buffer.alloc(size / 2, value), 0, size / 2, part * size / 2); if (part === 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1); }
       fs.closeSync(handle); };
