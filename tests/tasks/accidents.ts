@@ -2,20 +2,24 @@
 // started, interrupted, without its engine from some call on, with a registry that fails. And the proof that
 // afterwards one re-run leaves exactly one release. Used by the tests and, with larger counts, by the soak.
 import assert from 'node:assert/strict';
-import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { kill } from '../../tasks/lib/child-process.ts';
 import { socketToEngine } from './engine-socket.ts';
 import type { Outcome, TestProject } from './project.ts';
 import type { Registry } from './registry.ts';
 
-/** The processes that carry the mark of a run: everything that it started. */
-async function startedBy(root: string, pid: number): Promise<number[]> {
+/**
+ * The processes that carry the mark of a run: everything that it started on this machine. What serves its pushes, in the
+ * remote's folder, stands for another machine: git's lock would stay there when it is killed.
+ */
+async function startedBy({ root, remote }: TestProject, pid: number): Promise<number[]> {
   const names = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const marked = await Promise.all(
     names.map(async (name) => {
       const environment = await readFile(`/proc/${name}/environ`, 'latin1').catch(() => '');
-      return environment.includes(`RELEASE_FLOW_RUN=${root}#${pid}\0`) ? [Number(name)] : [];
+      if (!environment.includes(`RELEASE_FLOW_RUN=${root}#${pid}\0`)) return [];
+      return (await readlink(`/proc/${name}/cwd`).catch(() => '')) === remote ? [] : [Number(name)];
     }),
   );
   return marked.flat();
@@ -83,7 +87,7 @@ export async function accident(
   const outcome = await project.task('release', argv, {
     onStart: (pid) => {
       const strike = async () => {
-        const children = kind === 'kill tree' ? await startedBy(project.root, pid) : [];
+        const children = kind === 'kill tree' ? await startedBy(project, pid) : [];
         kill(pid, kind === 'interrupt' ? 'SIGINT' : 'SIGKILL');
         for (const child of children) kill(child, 'SIGKILL');
       };
