@@ -3,14 +3,22 @@
 // of the configuration.
 
 import { get } from 'node:http';
-import { readAddress } from './config/address.ts';
+import { type Address, readAddress } from './config/address.ts';
 
 const TIMEOUT_MS = 4000;
 
 /** Sets the exit code: 0 when /health answers 200. Prints the answer, which `docker inspect` shows. */
 export function checkHealth(env: Record<string, string | undefined>): void {
   process.exitCode = 1;
-  const { host, port } = readAddress(env);
+  try {
+    ask(readAddress(env));
+  } catch (error) {
+    // A configuration with which no service starts.
+    console.log(`/health cannot be asked: ${(error as Error).message.split('\n')[0]}`);
+  }
+}
+
+function ask({ host, port }: Address): void {
   const address = { '0.0.0.0': '127.0.0.1', '::': '::1' }[host] ?? host;
   const request = get({ host: address, port, path: '/health', timeout: TIMEOUT_MS }, (response) => {
     response.pipe(process.stdout);

@@ -40,11 +40,10 @@ const OPTIONS: BuildOptions = {
   logLevel: 'warning',
 };
 
-const removeAtExit = () => process.once('exit', () => rmSync(DIRECTORY, { recursive: true, force: true }));
+process.once('exit', () => rmSync(DIRECTORY, { recursive: true, force: true }));
 
 /** What files of the project, named from its root, became: absolute paths, gone when this process ends. */
 export async function joinTests(files: readonly string[]): Promise<string[]> {
-  removeAtExit();
   await build({
     ...OPTIONS,
     entryPoints: [...files],
@@ -58,7 +57,6 @@ export async function joinTests(files: readonly string[]): Promise<string[]> {
 
 /** Bundles the service's programs as for the image, once: the folder, gone when this process ends. */
 export async function bundleService(): Promise<string> {
-  removeAtExit();
   const folder = join(DIRECTORY, 'service');
   await promisify(execFile)(process.execPath, [
     join(ROOT, 'service/bundle.mjs'),
@@ -69,7 +67,6 @@ export async function bundleService(): Promise<string> {
 
 /** Joins one module, which imports from the root: its URL, good until this process ends. */
 export async function joinModule(contents: string): Promise<string> {
-  removeAtExit();
   const outfile = join(DIRECTORY, 'module.mjs');
   await build({ ...OPTIONS, stdin: { contents, resolveDir: ROOT, loader: 'ts' }, outfile });
   return pathToFileURL(outfile).href;

@@ -127,9 +127,14 @@ for (const [name, text, printed] of [
   });
 }
 
-test('a configuration with which no service starts is exit 1', async (t) => {
+test('a configuration with which no service starts is exit 1 and one line', async (t) => {
   const env = configuration(t, { ...nowhere, env: { SYNAPSE_SERVER__PORT: 'many' } });
-  assert.equal((await check(env)).code, 1);
+  const refused = async () => {
+    const { code, stdout, stderr } = await check(env);
+    assert.deepEqual([code, stderr], [1, '']);
+    assert.match(stdout, /^\/health cannot be asked: [^\n]+\n$/);
+  };
+  await refused();
   writeFileSync(env.SYNAPSE_CONFIG_PATH!, '{ oops');
-  assert.equal((await check(env)).code, 1);
+  await refused();
 });

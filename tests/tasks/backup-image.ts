@@ -1,19 +1,19 @@
 // For a project whose image has no backup program: an image with it, as the released service has it.
 import { rmSync } from 'node:fs';
-import { mkdtemp, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { execute } from './processes.ts';
-import { docker, REPOSITORY, type TestProject } from './project.ts';
+import { BACKUP } from '../service/programs.ts';
+import { docker, type TestProject } from './project.ts';
 
 let context: Promise<string> | undefined;
 
-/** What the image is built from; bundled once. */
-async function bundled(): Promise<string> {
+/** What the image is built from. */
+async function makeContext(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'backup-image-'));
   process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
-  await execute(process.execPath, [join(REPOSITORY, 'service/bundle.mjs'), join(directory, 'synapse.mjs')]);
+  await copyFile(BACKUP, join(directory, 'backup.mjs'));
   const base = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
   await writeFile(join(directory, 'Dockerfile'), `FROM ${base}\nCOPY backup.mjs /app/\n`);
   return directory;
@@ -23,7 +23,7 @@ async function bundled(): Promise<string> {
 export async function backupImage(t: TestContext, project: TestProject): Promise<string> {
   const image = `${project.name}-backup:1`;
   t.after(() => docker('image', 'rm', '--force', image).catch(() => ''));
-  context ??= bundled();
+  context ??= makeContext();
   await docker('build', '--quiet', '--tag', image, await context);
   return image;
 }

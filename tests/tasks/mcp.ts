@@ -33,9 +33,21 @@ export async function callOn(client: Client, name: string, input: Record<string,
 
 const lines = new Agent({ keepAlive: true });
 
-/** One call as one request, as the client sends it: for calls by the thousand, each of which costs the client more. */
-export async function postCall(port: number, name: string, input: Record<string, unknown>): Promise<unknown> {
-  const headers = { 'content-type': 'application/json', accept: 'application/json, text/event-stream' };
+/**
+ * One call as one request, as the client sends it: with a token, and for calls by the thousand, each of which costs the
+ * client more. @throws Error with the tool's words if it refuses
+ */
+export async function postCall(
+  port: number,
+  name: string,
+  input: Record<string, unknown>,
+  token?: string,
+): Promise<unknown> {
+  const headers = {
+    ...(token ? { authorization: `Bearer ${token}` } : {}),
+    'content-type': 'application/json',
+    accept: 'application/json, text/event-stream',
+  };
   const options = { agent: lines, method: 'POST', host: '127.0.0.1', port, path: '/mcp', headers };
   const params = { name, arguments: input };
   const outgoing = request(options).end(

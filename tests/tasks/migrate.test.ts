@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { legacySetup, TOKEN, treeOf } from './legacy.ts';
+import { postCall } from './mcp.ts';
 import { docker, synapseProject } from './project.ts';
 
 interface Migrated {
@@ -13,18 +14,8 @@ interface Migrated {
 }
 
 /** A tool call with the token that the older service used. */
-async function call(port: number, name: string, input: object): Promise<string> {
-  const response = await fetch(`http://127.0.0.1:${port}/mcp`, {
-    method: 'POST',
-    headers: {
-      authorization: `Bearer ${TOKEN}`,
-      'content-type': 'application/json',
-      accept: 'application/json, text/event-stream',
-    },
-    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name, arguments: input } }),
-  });
-  return response.text();
-}
+const call = async (port: number, name: string, input: Record<string, unknown>) =>
+  JSON.stringify(await postCall(port, name, input, TOKEN));
 
 const search = (query: string, memory_type: string) => ({ project_id: 'old', query, memory_type });
 

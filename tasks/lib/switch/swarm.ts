@@ -27,7 +27,7 @@ export async function askSwarm(path: string): Promise<unknown> {
   try {
     return await askEngine(path);
   } catch (error) {
-    if (!(error instanceof TaskError) || error.code !== 'engine-answer') throw error;
+    if (!(error instanceof TaskError) || !/not a swarm manager/.test(error.message)) throw error;
     throw new TaskError(`This engine is not a manager of a swarm: ${error.message}`, {
       code: 'no-swarm',
       hint: 'make it one: docker swarm init; or leave --engine swarm away',

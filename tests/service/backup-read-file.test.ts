@@ -1,0 +1,36 @@
+// Reading a file while somebody writes it: a state that the file had, also where the writer is held up in the middle,
+// and one that is written all the time is not given up while it says the same.
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { readSmall } from '../../service/backup/read-file.ts';
+import { temporaryDirectory } from './support.ts';
+
+/** Shorter than what the kernel's time stamps tell apart for sure. */
+const EVERY_MS = 5;
+
+/** Writes the same again and again, as a busy writer does. */
+function busyWith(t: TestContext, path: string, text: string): NodeJS.Timeout {
+  writeFileSync(path, text);
+  const timer = setInterval(() => writeFileSync(path, text, { flag: 'r+' }), EVERY_MS);
+  t.after(() => clearInterval(timer));
+  return timer;
+}
+
+test('a writer that is held up in the middle is waited for', async (t) => {
+  const path = join(temporaryDirectory(t), 'file');
+  const timer = busyWith(t, path, 'new old');
+  const reading = readSmall(path, 'file');
+  await sleep(60);
+  clearInterval(timer);
+  writeFileSync(path, 'new new');
+  assert.equal(String(await reading), 'new new');
+});
+
+test('a file that is written all the time is read when it says the same twice', async (t) => {
+  const path = join(temporaryDirectory(t), 'file');
+  busyWith(t, path, 'always the same');
+  assert.equal(String(await readSmall(path, 'file')), 'always the same');
+});
