@@ -507,6 +507,17 @@ test('real git: merges, reverts and reverted merges, whatever the user configure
       'zażółć gęślą jaźń 🦊',
     ]);
     assert.deepEqual(await read('HEAD..HEAD'), { bump: 'patch', subjects: [] });
+
+    // A merge that is reverted, and brought back: with all that it brought.
+    const before = git('rev-parse', 'HEAD');
+    git('checkout', '--quiet', '-b', 'other');
+    commit('feat: on the other');
+    git('checkout', '--quiet', 'main');
+    git('merge', '--quiet', '--no-ff', 'other', '-m', "Merge branch 'other'");
+    git('revert', '--no-edit', '-m', '1', 'HEAD');
+    assert.deepEqual((await read(`${before}..HEAD`)).subjects, []);
+    git('revert', '--no-edit', 'HEAD');
+    assert.deepEqual((await read(`${before}..HEAD`)).subjects, ['on the other']);
   } finally {
     rmSync(root, { recursive: true, force: true });
   }
