@@ -1,6 +1,7 @@
 // Backups at scale, side by side in one run with `tar | zstd -3` and `restic backup` of the same idle data: throughput,
 // the proof's share, memory, cost by size; and how long a writer of 500 commits a second waits meanwhile.
 // Run: npx tsx bench/backup.ts [GIGABYTES…]; default 0.1 1 4. Needs restic and zstd. Fails if a target is missed.
+
 import { execFile } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,16 +1,15 @@
 // Release notes at scale: 100,000 commits since the last of 2,000 tags. Measures, side by side in one run, the
 // one `git log` that any tool needs, drained and thrown away, against the finished notes made from the same log.
 // Run: npx tsx bench/notes.ts [commits]. Fails if ratio, memory or linearity miss their targets.
+
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { insertEntry } from '../tasks/lib/notes/changelog.ts';
-import { collectChanges } from '../tasks/lib/notes/changes.ts';
-import { commitLogArguments, parseCommitLog } from '../tasks/lib/notes/commits.ts';
-import { renderEntry } from '../tasks/lib/notes/notes.ts';
+import { collectChanges, commitLogArguments, parseCommitLog } from '../tasks/lib/release/commits.ts';
+import { insertEntry, renderEntry } from '../tasks/lib/release/notes.ts';
 import { median } from './figures.ts';
 
 const TAGS = 2_000;

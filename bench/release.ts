@@ -1,6 +1,7 @@
 // How long a whole release takes beyond git and docker: warm cache, small repository, no checks. Everything is
 // measured in one run, beside what an empty script costs on the same machine at the same time.
 // Usage: tsx bench/release.ts [RUNS]
+
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';

@@ -2,6 +2,7 @@
 // processes that it starts (the connection to the engine, open all the while, not taken off), and how many these are,
 // beside an empty script on the same machine at the same time. Doctor: the whole, and each check.
 // Usage: npx tsx bench/status.ts [ROUNDS]
+
 import { cpus } from 'node:os';
 import type { TestContext } from 'node:test';
 import { bringUpEngine } from '../tests/engine.ts';

@@ -2,6 +2,7 @@
 // machine, so that what it does besides slows both. Printed: how long a client finds no answer, and how long
 // the whole command takes.
 // Usage: npx tsx bench/switch.ts [ROUNDS]
+
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
@@ -9,7 +10,7 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
-import { whileProbing } from '../tasks/lib/switch/prober.ts';
+import { whileProbing } from '../tasks/lib/switch/probe.ts';
 import { bringUpEngine } from '../tests/engine.ts';
 import { synapseProject, type TestProject } from '../tests/tasks/project.ts';
 import { median } from './figures.ts';

@@ -3,7 +3,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { runProcess, START, type TestProject } from '../tests/tasks/project.ts';
+import { runProcess } from '../tests/tasks/processes.ts';
+import { START, type TestProject } from '../tests/tasks/project.ts';
 
 const PRELOADED = fileURLToPath(new URL('trace-processes.mjs', import.meta.url));
 

@@ -47,8 +47,6 @@ const options = {
   target: 'node24',
   format: 'esm',
   mainFields: ['module', 'main'],
-  // See tasks/lib/zod.ts.
-  conditions: ['bundle', 'module'],
   minify: true,
   keepNames: true,
   legalComments: 'none',

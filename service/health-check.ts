@@ -1,7 +1,6 @@
 // `--health`: asks the running service's own /health from inside the container, for HEALTHCHECK. It needs no
 // curl in the image. It runs for as long as the container does, so it loads next to nothing: not even the schema
 // of the configuration.
-
 import { get } from 'node:http';
 import { type Address, readAddress } from './config/address.ts';
 

@@ -1,7 +1,6 @@
 // Automatic learning: which tool calls become episodes without anyone asking. Its own file because the
 // rule is a promise that /health shows and tests hold: aggressive or moderate, and nothing in between.
-
-import type { Config } from './config.ts';
+import type { Config } from './config/schema.ts';
 import type { NewEpisode } from './stores/episodic.ts';
 
 export type LearningMode = Config['automatic_learning']['mode'];

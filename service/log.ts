@@ -1,7 +1,6 @@
 // JSON log lines on standard output, one object a line, so that `docker logs` can be filtered by level
 // and field. Standard output only: the engine rotates it.
-
-import { LOG_LEVELS } from './config.ts';
+import { LOG_LEVELS } from './config/schema.ts';
 
 export type Level = (typeof LOG_LEVELS)[number];
 

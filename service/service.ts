@@ -1,8 +1,7 @@
 // The running service, put together: stores, uploads, learning, MCP and HTTP, with one way to stop it.
 // It knows nothing of the process (signals, exit codes), so tests start as many as they like.
-
 import { join } from 'node:path';
-import type { Config } from './config.ts';
+import type { Config } from './config/schema.ts';
 import { describeHealth } from './http/health.ts';
 import { mcpRoute } from './http/mcp.ts';
 import { sendJson } from './http/reply.ts';

@@ -1,6 +1,5 @@
 // The upload directory: files wait here between /v1/upload and ingestion, under names that nobody can
 // guess, for a limited time. The only place that turns a path given by a client into a file.
-
 import { randomUUID } from 'node:crypto';
 import {
   chmodSync,

@@ -4,26 +4,20 @@
 // check → plan → show → confirm → apply → report. SQLite is opened inside a container of the released image
 // only, so that it is the writers' kernel and user that open it, wherever the engine is.
 import {
+  BACKUP_TASK,
   type BackupImage,
+  backupImage,
   CONTEXT_FLAG,
   confirm,
+  describeDecisions,
+  describeRestore,
+  findArchive,
+  listArchives,
   loadProject,
   log,
   logPhases,
   type Phases,
   type Project,
-  rooms,
-  runTask,
-  withHistory,
-} from './lib/mod.ts';
-
-const {
-  BACKUP_TASK,
-  backupImage,
-  describeDecisions,
-  describeRestore,
-  findArchive,
-  listArchives,
   performBackup,
   performRestore,
   planRestore,
@@ -34,15 +28,17 @@ const {
   reportList,
   reportRestored,
   reportVerdicts,
+  runTask,
   schedule,
   shortenLog,
   verifyArchives,
   verifyBackupFlags,
   verifyDirectories,
   verifyPolicy,
+  withHistory,
   withLockWithin,
   withRestoreSession,
-} = await rooms.backup();
+} from './lib/mod.ts';
 
 const COMMANDS = ['create', 'list', 'verify', 'restore', 'prune', 'schedule'] as const;
 type Command = (typeof COMMANDS)[number];

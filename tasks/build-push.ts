@@ -3,20 +3,22 @@
 // `latest` comes from the working tree and says so in its labels; a version comes only from its git tag and
 // is never overwritten: if its image is here and unchanged there is nothing to build.
 import {
+  buildLatest,
+  buildRelease,
   confirm,
+  engineInfo,
   imageReference,
   loadProject,
   log,
   type Project,
+  pushImage,
   registryReference,
-  rooms,
   runTask,
   usageError,
+  versionOfTag,
   withHistory,
   withLock,
 } from './lib/mod.ts';
-
-const { buildLatest, buildRelease, engineInfo, pushImage, versionOfTag } = await rooms.build();
 
 await runTask({
   name: 'build-push',

@@ -4,10 +4,14 @@
 // Exit code 0: nothing failed; 1: something did.
 import {
   CONTEXT_FLAG,
+  countVerdicts,
+  describeEffectiveConfig,
+  describeFindings,
   ENVIRONMENTS,
   type EnvironmentName,
+  effectiveConfig,
+  examine,
   loadProject,
-  rooms,
   runTask,
   usageError,
 } from './lib/mod.ts';
@@ -27,7 +31,6 @@ await runTask({
   examples: ['npm run doctor', 'npm run doctor -- --live', 'npm run doctor -- --config dev'],
   run: async ({ flags }) => {
     if (flags.config !== undefined) return showConfig(flags.config);
-    const { countVerdicts, describeFindings, examine } = await rooms.doctor();
     const findings = await examine({ live: flags.live });
     const counts = countVerdicts(findings);
     return {
@@ -42,7 +45,6 @@ async function showConfig(name: string) {
   if (!ENVIRONMENTS.includes(name as EnvironmentName)) {
     throw usageError(`doctor: --config is "${name}", expected ${ENVIRONMENTS.join(' or ')}`);
   }
-  const { describeEffectiveConfig, effectiveConfig } = await rooms.doctor();
   const config = await effectiveConfig(await loadProject(), name as EnvironmentName);
   return { data: { ...config }, text: describeEffectiveConfig(config) };
 }

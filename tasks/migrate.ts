@@ -4,38 +4,34 @@
 // is continued by the next one, or undone by --rollback. The old data is never written to.
 import {
   confirm,
-  loadProject,
-  log,
-  logPhases,
-  type Phases,
-  type Project,
-  rooms,
-  runTask,
-  seconds,
-  withHistory,
-  withLock,
-} from './lib/mod.ts';
-
-const {
   describedLegacy,
   describePieces,
   describePlan,
+  loadProject,
+  log,
+  logPhases,
   migrateBack,
   migrateForward,
   migrationData,
   newRecord,
   nothingFound,
   oldPieces,
+  type Phases,
+  type Project,
   prepareMigration,
   Recorder,
   readRecord,
   removeOldPieces,
+  runTask,
+  seconds,
   summary,
   told,
   verifyFinish,
   verifyMigrateFlags,
   verifyRollback,
-} = await rooms.migrate();
+  withHistory,
+  withLock,
+} from './lib/mod.ts';
 
 type Stored = NonNullable<Awaited<ReturnType<typeof readRecord>>>;
 

@@ -3,34 +3,36 @@
 // check → plan → show → confirm → apply → report. Everything that can fail happens before the one atomic
 // step that moves the branch and creates the tag; what follows is finished by the next run if this one dies.
 import {
+  BUMPS,
+  closeRelease,
   confirm,
+  describeReleasePlan,
+  describeUndo,
+  editEntry,
+  existingRelease,
+  finishRelease,
   imageReference,
+  interruptedRelease,
   loadProject,
   log,
   logPhases,
   type Phases,
   type PreparedRelease,
   type Project,
-  rooms,
+  performRelease,
+  planRelease,
+  planUndo,
+  readRepository,
+  resumeUndo,
   runOtherTask,
   runTask,
   shortHash,
+  takeBack,
   usageError,
+  verifyReleasable,
   withHistory,
   withLock,
 } from './lib/mod.ts';
-
-const {
-  BUMPS,
-  describeReleasePlan,
-  editEntry,
-  existingRelease,
-  interruptedRelease,
-  planRelease,
-  readRepository,
-  resumeUndo,
-  verifyReleasable,
-} = await rooms.release();
 
 interface Options {
   requested: string | undefined;
@@ -83,17 +85,12 @@ async function release(project: Project, options: Options) {
     (await interruptedRelease(project, options)) ??
     (await existingRelease(project, options.requested, options));
   if (begun) {
-    const { finishRelease } = await rooms.performing();
     const details = { from: begun.previous, to: begun.version };
     await withHistory(project.root, 'release', details, () => finishRelease(project, begun));
     return report(project, begun, { resumed: true });
   }
 
-  // What carries it out is loaded while git, the engine and the registry are asked.
-  const [checked, { performRelease }] = await Promise.all([
-    verifyReleasable(project, options),
-    rooms.performing(),
-  ]);
+  const checked = await verifyReleasable(project, options);
   const { engine } = checked;
   log.info(describeReleasePlan(project, checked.plan, options));
   const plan = options.edit ? await editEntry(project, checked.plan) : checked.plan;
@@ -125,7 +122,6 @@ async function deployed(
   { tag }: PreparedRelease,
   outcome: { data: Record<string, unknown> },
 ) {
-  const { closeRelease } = await rooms.performing();
   try {
     await runOtherTask(project, 'switch-env', 'prod', '--version', tag);
   } finally {
@@ -141,7 +137,6 @@ async function printNotes(project: Project, options: Options) {
 }
 
 async function undoRelease(project: Project, tag: string) {
-  const { describeUndo, planUndo, takeBack } = await rooms.undo();
   await withLock(project.root, 'release', () => resumeUndo(project));
   const plan = await planUndo(project, tag);
   log.info(describeUndo(project, plan));

@@ -1,8 +1,6 @@
 // Writes configs/schema/*.json from the zod schemas in the code; with --check only says whether they are
 // up to date, for `npm run check`.
-import { loadProject, rooms, runTask, TaskError } from './lib/mod.ts';
-
-const { outdatedSchemas, writeSchemas } = await rooms.schemas();
+import { loadProject, outdatedSchemas, runTask, TaskError, writeSchemas } from './lib/mod.ts';
 
 await runTask({
   name: 'schemas',

@@ -1,9 +1,17 @@
 // Makes this machine fit to build and run the project: a Docker engine (installed on Debian and Raspberry
 // Pi OS, where root), the base image, the data directory, .env. Safe to repeat: a second run finds nothing
 // to do and says so. Usage: npx tsx tasks/setup.ts [--yes] [--dry-run]
-import { confirm, dataDirectory, loadProject, log, rooms, runTask, seconds } from './lib/mod.ts';
-
-const { applySetup, describeSetup, planSetup } = await rooms.setup();
+import {
+  applySetup,
+  confirm,
+  dataDirectory,
+  describeSetup,
+  loadProject,
+  log,
+  planSetup,
+  runTask,
+  seconds,
+} from './lib/mod.ts';
 
 await runTask({
   name: 'setup',

@@ -2,7 +2,17 @@
 // it writes one sample down for the uptime (cron, each minute), with --heal it also restarts a prod that is ill.
 //
 // Exit code 0: all is well; 1: something is not, and the page says what to do.
-import { CONTEXT_FLAG, loadProject, log, rooms, runTask, usageError } from './lib/mod.ts';
+import {
+  CONTEXT_FLAG,
+  loadProject,
+  log,
+  lookAtStatus,
+  recordStatus,
+  runTask,
+  type Status,
+  usageError,
+  watch,
+} from './lib/mod.ts';
 
 await runTask({
   name: 'status',
@@ -24,22 +34,14 @@ await runTask({
     if (flags.watch && flags.json) throw usageError('status: --watch is for people, --json for one answer');
     if (flags.heal && !flags.record)
       throw usageError('status: --heal needs --record, which remembers what it did');
-    const [project, { lookAtStatus, recordStatus, watch }] = await Promise.all([
-      loadProject(),
-      rooms.status(),
-    ]);
+    const project = await loadProject();
     if (flags.record) return describeSample(await recordStatus(project, flags.heal));
     const look = async () => answer(await lookAtStatus(project), flags.html);
     return flags.watch ? watch(look) : look();
   },
 });
 
-type StatusRoom = Awaited<ReturnType<typeof rooms.status>>;
-
-async function answer(
-  { report, text, writePage }: Awaited<ReturnType<StatusRoom['lookAtStatus']>>,
-  page: string | undefined,
-) {
+async function answer({ report, text, writePage }: Status, page: string | undefined) {
   if (page) {
     await writePage(page);
     log.done(`wrote ${page}`);
@@ -47,7 +49,7 @@ async function answer(
   return { data: { ...report }, text, exitCode: report.problems.length > 0 ? 1 : 0 };
 }
 
-function describeSample({ sample, healing }: Awaited<ReturnType<StatusRoom['recordStatus']>>) {
+function describeSample({ sample, healing }: Awaited<ReturnType<typeof recordStatus>>) {
   const text = [`prod is ${sample.prod}`, sample.why, healing].filter(Boolean).join('; ');
   return { data: { sample, healing: healing ?? null }, text, exitCode: sample.prod === 'down' ? 1 : 0 };
 }

@@ -6,32 +6,28 @@ import {
   type ActiveEnvironment,
   CONTEXT_FLAG,
   choose,
-  confirm,
-  loadProject,
-  log,
-  type Project,
-  rooms,
-  runTask,
-  usageError,
-  variable,
-  withLock,
-} from './lib/mod.ts';
-
-const {
   composeSwitch,
+  confirm,
   describeEnvironment,
   describeObservation,
+  loadProject,
+  log,
   logReport,
   newestRelease,
   observationData,
   observe,
   observeSwarm,
+  type Project,
   previousRelease,
   repairIfUnfinished,
   repairSwitch,
+  runTask,
   swarmSwitch,
+  usageError,
+  variable,
+  withLock,
   withReach,
-} = await rooms.switching();
+} from './lib/mod.ts';
 
 const TARGETS = ['dev', 'prod', 'both', 'none', 'status'] as const;
 type Target = (typeof TARGETS)[number];

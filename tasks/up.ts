@@ -3,21 +3,24 @@
 // machine that is already there.
 import {
   confirm,
+  describeObservation,
+  describeSetup,
   imageReference,
   inspectImage,
   loadProject,
   log,
   logPhases,
+  newestRelease,
+  observationData,
+  observe,
   type Project,
+  planSetup,
   resultOfOtherTask,
-  rooms,
   runOtherTask,
   runTask,
   seconds,
   variable,
 } from './lib/mod.ts';
-
-const { describeObservation, newestRelease, observationData, observe } = await rooms.switching();
 
 await runTask({
   name: 'up',
@@ -51,7 +54,6 @@ await runTask({
 });
 
 async function needsSetup(project: Project): Promise<boolean> {
-  const { describeSetup, planSetup } = await rooms.setup();
   return describeSetup(project, await planSetup(project)).length > 0;
 }
 

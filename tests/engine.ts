@@ -1,8 +1,8 @@
 // The engine that the tests run on: a user's own if one answers, else one that is brought up by the same
 // code as `npm run setup` and stopped again at the end.
-import { ensureBaseImage, standInFor } from '../tasks/lib/engine/base-image.ts';
-import { ensureEngine, stopEngine } from '../tasks/lib/engine/engine.ts';
 import { loadProject } from '../tasks/lib/project.ts';
+import { ensureBaseImage, standInFor } from '../tasks/lib/setup/base-image.ts';
+import { ensureEngine, stopEngine } from '../tasks/lib/setup/setup.ts';
 
 export interface TestEngine {
   baseImage: string;

@@ -1,7 +1,7 @@
 // The programs that tests use beside node, git and docker, and Debian's packages that they are installed from.
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { installPackages } from '../tasks/lib/engine/apt.ts';
+import { installPackages } from '../tasks/lib/setup/install.ts';
 
 const PACKAGES = {
   busybox: 'busybox-static',

@@ -3,14 +3,13 @@
 // counts as a failure: nothing passes by not running.
 // `npm run soak` runs the random tests with much larger counts (SOAK=1), which CI has no time for.
 // Usage: tsx tests/run.ts [unit] [service] [tasks] [soak] [-- FILE-PATTERN]
-import { spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { readdirSync, rmSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { fileURLToPath } from 'node:url';
 import { bringUpEngine } from './engine.ts';
-import { bundleService, joinTests } from './join.ts';
 import { ensurePrograms } from './programs.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -57,15 +56,19 @@ function rank(file: string): number {
 /** Twice CI's two cores: a test waits for a container, or for a time limit, as often as it works. */
 const CONCURRENCY = 4;
 
-// For the processes of the test files: they are joined, and need nothing of tsx, which started this one.
-process.execArgv = ['--enable-source-maps'];
+// For the processes of the test files, which run as they stand.
+process.execArgv = ['--import', 'tsx/esm'];
+
+/** The service bundled as for the image, once for all tests; gone when this process ends. */
+const BUNDLE = join(ROOT, `node_modules/.cache/service-${process.pid}`);
+process.once('exit', () => rmSync(BUNDLE, { recursive: true, force: true }));
 
 /** Runs files by node's test runner. */
 async function runHere(files: string[]): Promise<Counts> {
   const counts: Counts = { passed: 0, failed: 0, skipped: 0 };
   if (files.length === 0) return counts;
   const events = run({
-    files: await joinTests(files),
+    files: files.map((file) => join(ROOT, file)),
     concurrency: CONCURRENCY,
   });
   events.on('test:pass', (event) => {
@@ -125,7 +128,8 @@ process.env.GOMEMLIMIT ??= '512MiB';
 
 const started = Date.now();
 // For the tests of the service, and for images that get its backup program.
-process.env.SERVICE_BUNDLE = await bundleService();
+execFileSync(process.execPath, [join(ROOT, 'service/bundle.mjs'), join(BUNDLE, 'synapse.mjs')]);
+process.env.SERVICE_BUNDLE = BUNDLE;
 const chosen = (suite: Suite) => (suites.includes(suite) ? testFiles(suite) : []);
 const withoutEngine = runHere(chosen('unit'));
 // The programs come while the base image is fetched: both wait for the network most of the time.

@@ -1,7 +1,6 @@
 /// <reference path="../../node_modules/types-node-24/sqlite.d.ts" />
 // One moment across all databases: the write lock of each is held for some milliseconds, and in that time a
 // reader is pinned to the present snapshot of each. From then on writers write and the readers stay put.
-
 import type { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isBusy, lockedTooLong, type Opened, openDatabase, patiently } from './open-database.ts';

@@ -1,5 +1,6 @@
 // What an archive may contain: paths below the data directory, files, directories, and links that stay inside.
 // Checked before anything is written, because an archive may come from anywhere.
+
 import type { Header } from 'tar-stream';
 import { BackupError } from './report.ts';
 import { whyNotKept } from './walk.ts';

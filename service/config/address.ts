@@ -1,7 +1,6 @@
 // Where a service listens, read from the same layers as the loader reads but without the schema, which costs
 // a health check more processor than all else it does. It checks next to nothing: a service with
 // a wrong configuration does not start, so there is nobody to ask.
-
 import { readFileSync } from 'node:fs';
 import { configPathOf, layerFiles, variableName } from './sources.ts';
 

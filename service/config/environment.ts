@@ -1,7 +1,7 @@
 // The environment variables as the highest layer: SYNAPSE_<PATH> with `__` between levels, parsed by the
 // type that the schema gives the key. A misspelt SYNAPSE_ variable is a problem, not silence.
 
-import * as z from '#zod';
+import * as z from 'zod';
 import { addValue, configLeaves, emptyLayer, type Layer } from './layer.ts';
 import { didYouMean, nearest } from './problem.ts';
 import { withoutDefault } from './schema.ts';

@@ -1,7 +1,7 @@
 // One layer of configuration: the values a single source gives, each with the place it was written at,
 // and what is wrong with that source. Pure: reading files is file.ts, merging is ../config.ts.
 
-import * as z from '#zod';
+import * as z from 'zod';
 import { didYouMean, nearest, type Problem } from './problem.ts';
 import { ConfigSchema, schemaPaths, withoutDefault } from './schema.ts';
 

@@ -1,6 +1,5 @@
 // What is wrong with a configuration, said so that a person can repair it: where, which key, what was
 // expected, what to write instead. All problems are collected and thrown as one error.
-
 import { distance } from 'fastest-levenshtein';
 
 export interface Problem {

@@ -1,7 +1,7 @@
 // Every key of the service's configuration: its type, its bounds, its default and what it is for.
 // Apart from the loader because editors (JSON Schema), the README's table and the loader all read it.
 
-import * as z from '#zod';
+import * as z from 'zod';
 import { DEFAULT_ADDRESS } from './address.ts';
 
 export const LOG_LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'] as const;

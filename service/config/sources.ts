@@ -1,6 +1,5 @@
 // Where each layer is found: the files, and the variable of a key. Apart from the loader because the health
 // check reads them as well, without the schema.
-
 import { dirname, join, resolve } from 'node:path';
 
 export const DEFAULT_CONFIG_PATH = '/app/configs/synapse.json';

@@ -1,6 +1,5 @@
 // Who may talk to the server: names in Host and Origin (a web page must not reach a local memory server
 // by DNS rebinding), and the bearer token when one is set. /health stays open to everyone.
-
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { HttpError } from './reply.ts';

@@ -1,6 +1,5 @@
 // What GET /health answers: who runs, how it is configured, and whether every store can be written now.
-
-import type { Config } from '../config.ts';
+import type { Config } from '../config/schema.ts';
 import { DATA_FORMAT, type Identity, SERVICE_NAME } from '../identity.ts';
 import { checkStores, type Stores } from '../stores/stores.ts';
 

@@ -1,5 +1,4 @@
 // Answers outside MCP: JSON, with the problem and what to do about it.
-
 import type { ServerResponse } from 'node:http';
 
 export function sendJson(response: ServerResponse, status: number, body: object): void {

@@ -1,5 +1,4 @@
 // The HTTP server: three routes, access first, and a stop that does not wait for open connections.
-
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Log } from '../log.ts';

@@ -1,6 +1,5 @@
 // What surrounds every tool call: finding the tool, checking its input, timing, metrics, learning, log.
 // A failure of the bookkeeping is logged and never fails the call itself.
-
 import { type CallToolResult, ErrorCode, McpError } from '@modelcontextprotocol/sdk/types.js';
 import * as z from 'zod';
 import type { Observation } from '../learning.ts';

@@ -1,6 +1,5 @@
 // The MCP server over the stores, without a transport: HTTP gives it one for each request, tests link it
 // to a client in memory.
-
 import { Server } from '@modelcontextprotocol/sdk/server/index.js';
 import {
   CallToolRequestSchema,

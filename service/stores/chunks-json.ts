@@ -1,7 +1,6 @@
 // Importing the chunks.json that programs before index.db kept: once, in short transactions that leave room
 // for the other environment, with the file left untouched. A bad file is reported and tried again at the
 // next start; it never stops the service.
-
 import { readFileSync } from 'node:fs';
 import * as z from 'zod';
 import type { Log } from '../log.ts';

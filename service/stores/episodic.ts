@@ -1,6 +1,5 @@
 // Episodic memory: what was tried and learnt, written by agents and by automatic learning. The episode
 // table is data format 1; the lesson type, which it has no column for, lies in a table beside it.
-
 import { randomUUID } from 'node:crypto';
 import { addMatchFunction } from './match.ts';
 import { type Database, openDatabase, write } from './sqlite.ts';

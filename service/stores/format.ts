@@ -1,6 +1,5 @@
 // The data directory's format number, in a small file that tasks outside the container can read without
 // SQLite. A directory without one is format 1: those came before the number.
-
 import { randomUUID } from 'node:crypto';
 import { existsSync, linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

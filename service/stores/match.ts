@@ -1,6 +1,5 @@
 // How a text is compared with a query: words, without case, in any script. One definition for the
 // full-text index and for the stores that are searched row by row.
-
 import type { DatabaseSync } from 'node:sqlite';
 
 /** At most this many words of a query count. */

@@ -1,6 +1,5 @@
 // Symbolic memory: facts of a project, one value per key, and the audit log that triggers keep of every
 // change. The most authoritative of the stores. Its tables are data format 1, shared with older programs.
-
 import { randomUUID } from 'node:crypto';
 import type { DatabaseSync } from 'node:sqlite';
 import { addMatchFunction } from './match.ts';

@@ -1,6 +1,5 @@
 // Call statistics: which tool was called, how long it took, how it ended. Losing the last moments in a
 // power cut is allowed here, and a failure to record never fails the call that is measured.
-
 import { type Database, openDatabase, write } from './sqlite.ts';
 
 const TABLES = `

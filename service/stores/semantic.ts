@@ -1,6 +1,5 @@
 // Semantic memory: documents cut into chunks and ranked by SQLite's full-text index. The least
 // authoritative of the stores, and the only one whose layout (index.db) is this program's own.
-
 import { createHash, randomUUID } from 'node:crypto';
 import { type ChunkSize, chunkText } from './chunk.ts';
 import { fullTextQuery } from './match.ts';

@@ -1,7 +1,6 @@
 /// <reference path="../../node_modules/types-node-24/sqlite.d.ts" />
 // Opening a database that another container may be opening, creating and writing at the same moment, and
 // the one way to write to it. Everything about SQLite's locks is here; the stores contain only SQL.
-
 import { randomUUID } from 'node:crypto';
 import { rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';

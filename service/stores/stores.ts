@@ -1,9 +1,8 @@
 // The data directory as a whole: its format is checked first, then the stores are opened, and they are
 // closed together. Everything that knows file names inside the directory is here.
-
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Config } from '../config.ts';
+import type { Config } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import { importChunksJson } from './chunks-json.ts';
 import { type EpisodicStore, openEpisodic } from './episodic.ts';

@@ -1,21 +1,90 @@
+// A command as data and as text. Apart from command.ts, which starts processes and has no room for it.
+import { type ChildProcess, type SpawnOptions, type StdioOptions, spawn } from 'node:child_process';
+import { constants } from 'node:os';
+import { delimiter } from 'node:path';
+import { Duplex } from 'node:stream';
+import { $, type ProcessOutput } from 'zx/core';
+import { CommandError } from './errors.ts';
+import { log, redact } from './log.ts';
+import { interruptSignal, session, throwIfInterrupted } from './session.ts';
+
+export type Command = readonly [program: string, ...argv: string[]];
+
+/** The command as a person could type it, secrets redacted. */
+export function describeCommand(command: Command): string {
+  const quoted = command.map((part) =>
+    /^[\w@%+=:,./{}~^-]+$/.test(part) ? part : `'${part.replaceAll("'", "'\\''")}'`,
+  );
+  return redact(quoted.join(' '));
+}
+
+// The environment that every process of ours gets. Programs are looked for beyond PATH, too: cron and launchd
+// give little more than /usr/bin, and the engine's client may well lie elsewhere, put there by our own setup.
+
+const USUAL_PLACES = [
+  ...['/usr/local/bin', '/usr/bin', '/bin'],
+  ...['/usr/local/sbin', '/usr/sbin', '/sbin', '/opt/homebrew/bin'],
+];
+
+/** This process's environment with `extra` laid over it; undefined removes a variable. */
+function childEnvironment(extra: Record<string, string | undefined> = {}): NodeJS.ProcessEnv {
+  const PATH = searchPath(extra.PATH ?? process.env.PATH);
+  const merged: NodeJS.ProcessEnv = { ...process.env, ...extra, PATH };
+  for (const [name, value] of Object.entries(merged)) if (value === undefined) delete merged[name];
+  return merged;
+}
+
+/** `path` with the usual places behind it: what PATH itself names is found first. */
+export function searchPath(path = ''): string {
+  return [...new Set([...path.split(delimiter).filter(Boolean), ...USUAL_PLACES])].join(delimiter);
+}
+
+// A process as node knows it: begun without a shell, looked after until it has ended, or made to end. What a task
+// starts goes through command.ts.
+
+/** Starts it. Its input may fail in silence: one that ends before it has read it has an exit code that says why. */
+function launch(command: Command, options: SpawnOptions): ChildProcess {
+  const child = spawn(command[0], command.slice(1), { ...options, shell: false });
+  // Unheard, EPIPE would end this task where it stands, with nothing undone.
+  child.stdin?.on('error', () => {});
+  return child;
+}
+
+/** Settles when it has ended; never rejects. `stderr`: its last 4 KB, redacted. */
+function ended(child: ChildProcess): Promise<{ exitCode: number; stderr: string }> {
+  let stderr = '';
+  child.stderr?.on('data', (chunk: Buffer) => {
+    stderr = (stderr + chunk.toString()).slice(-4096);
+  });
+  return new Promise((resolve) => {
+    const settle = (exitCode: number) => resolve({ exitCode, stderr: redact(stderr) });
+    child.once('error', (error) => {
+      stderr ||= whyNotStarted([child.spawnfile], error);
+      settle(127);
+    });
+    child.once('close', (code) => settle(code ?? 1));
+  });
+}
+
+/** In words, for what a shell would have said. */
+function whyNotStarted([program]: Command, { code, message }: NodeJS.ErrnoException): string {
+  return `${program}: ${code === 'ENOENT' ? 'not found' : message}`;
+}
+
+/** Signals a process, or by a negative id the whole group that it leads. */
+export function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // It has just ended by itself.
+  }
+}
+
 // The only place that starts a process. A command is an array, never a shell string. `run` changes the
 // world and is silent under --dry-run but for printing the very command; `read` asks and always runs;
 // `probe` returns the exit code instead of throwing; `stream` is for output too large to hold.
-import type { ChildProcess, StdioOptions, spawn } from 'node:child_process';
-import { constants } from 'node:os';
-import { Duplex } from 'node:stream';
-import { childEnvironment } from './child-environment.ts';
-import { ended, kill, launch, whyNotStarted } from './child-process.ts';
-import { type Command, describeCommand } from './command-text.ts';
-import { CommandError } from './errors.ts';
-import { interruptSignal, throwIfInterrupted } from './interrupt.ts';
-import { $, type ProcessOutput } from './libraries.ts';
-import { log, redact } from './log.ts';
-import { session } from './session.ts';
 
-export { type Command, describeCommand } from './command-text.ts';
-
-export interface CommandOptions {
+interface CommandOptions {
   cwd?: string | undefined;
   /** Added to the environment of this process; undefined removes a variable. */
   env?: Record<string, string | undefined>;

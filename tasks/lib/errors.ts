@@ -1,10 +1,14 @@
 // Errors that a user can cause or repair. Only task.ts prints them and turns them into an exit code;
 // everything else throws. Kept apart so that every room of lib can throw without importing another.
 
+import { getSystemErrorMap } from 'node:util';
+import { closest, distance } from 'fastest-levenshtein';
+import { type core, type ZodError, type ZodObject, type ZodType, z } from 'zod';
+
 /** Exit codes of the command line contract: failed with nothing lost, wrong usage, interrupted. */
 export const EXIT = { failed: 1, usage: 2, sigint: 130, sigterm: 143 } as const;
 
-export interface TaskErrorOptions {
+interface TaskErrorOptions {
   /** Stable, machine-readable name, e.g. `tag-exists`; appears in `--json`. */
   code?: string;
   /** What the user can do about it, one sentence or several lines. */
@@ -87,4 +91,100 @@ export class InterruptedError extends TaskError {
 export function errorSummary(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   return message.split('\n', 1)[0] ?? '';
+}
+
+// What the operating system refuses, in a user's words: a full disk or a foreign file is no bug of a task.
+
+const REMEDIES: Record<string, string> = {
+  EACCES:
+    'it belongs to another user, or its mode forbids it: run the task as its owner, or change that (chown, chmod)',
+  EPERM: 'it belongs to another user: run the task as its owner, or as root',
+  ENOSPC: 'free some space and run the same command again',
+  EDQUOT: 'free some space and run the same command again',
+  EROFS: 'the file system is read-only: remount it, or work in another place',
+  EMFILE: 'raise the limit of open files: ulimit -n 4096',
+};
+
+/** The error as a TaskError if it is one of the system's that a user can repair, else undefined. */
+export function describeSystemError(error: unknown): TaskError | undefined {
+  const { code = '', errno, syscall, path } = error as NodeJS.ErrnoException;
+  const hint = REMEDIES[code];
+  if (!hint || !syscall) return undefined;
+  const [, meaning] = getSystemErrorMap().get(errno ?? 0) ?? [];
+  return new TaskError(`Cannot ${syscall}${path ? ` ${path}` : ''}: ${meaning ?? code}`, {
+    code: code.toLowerCase(),
+    hint,
+    cause: error,
+  });
+}
+
+// "Did you mean …?" for flags, arguments and configuration keys alike.
+
+/** The candidate that `text` was probably meant to be, or undefined if none is near enough. */
+export function nearest(text: string, candidates: readonly string[]): string | undefined {
+  if (candidates.length === 0) return undefined;
+  const match = closest(text, candidates);
+  return distance(text, match) <= Math.max(2, Math.floor(text.length / 3)) ? match : undefined;
+}
+
+/** A hint for an unknown name: the nearest one, else all of them. */
+export function suggestion(text: string, candidates: readonly string[]): string {
+  const match = nearest(text, candidates);
+  return match ? `did you mean ${match}?` : `valid: ${candidates.join(', ')}`;
+}
+
+// zod's issues in a user's words: file, key path, what is there, what was expected, the nearest valid key.
+
+type Issue = core.$ZodIssue;
+
+/** One error per problem. `data` is the parsed file, to say what is there. */
+export function describeIssues(schema: ZodType, error: ZodError, file: string, data: unknown): TaskError[] {
+  return error.issues.flatMap((issue) => describeIssue(schema, issue, file, data));
+}
+
+function describeIssue(schema: ZodType, issue: Issue, file: string, data: unknown): TaskError[] {
+  if (issue.code === 'unrecognized_keys') {
+    const valid = keysAt(schema, issue.path);
+    return issue.keys.map((key) =>
+      usageError(`${file}: unknown key ${keyPath([...issue.path, key])}`, {
+        code: 'config-unknown-key',
+        hint: suggestion(key, valid),
+      }),
+    );
+  }
+  const found = valueAt(data, issue.path);
+  const what = found === undefined ? 'is missing' : `is ${JSON.stringify(found)}`;
+  const expected = issue.message.replace(/^Invalid input: /, '').replace(/, received .*$/, '');
+  return [usageError(`${file}: ${keyPath(issue.path)} ${what}; ${expected}`, { code: 'config-invalid' })];
+}
+
+function keyPath(path: readonly PropertyKey[]): string {
+  return path.map(String).join('.') || '(the whole file)';
+}
+
+function valueAt(data: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>(
+    (value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key],
+    data,
+  );
+}
+
+/** The keys that are valid at `path`, seen through defaults and optionals. */
+function keysAt(schema: ZodType, path: readonly PropertyKey[]): string[] {
+  let current: unknown = schema;
+  for (const key of path) current = (unwrap(current) as ZodObject).shape?.[key as string];
+  const object = unwrap(current);
+  return object instanceof z.ZodObject ? Object.keys(object.shape) : [];
+}
+
+function unwrap(schema: unknown): unknown {
+  let current = schema;
+  while (
+    current instanceof z.ZodDefault ||
+    current instanceof z.ZodPrefault ||
+    current instanceof z.ZodOptional
+  ) {
+    current = current.unwrap();
+  }
+  return current;
 }

@@ -1,10 +1,10 @@
 // Writing files: whole or not at all, and nothing under --dry-run. The second half of the dry-run gate
 // (command.ts holds the first).
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { log } from './log.ts';
-import { session } from './session.ts';
+import { session, uninterrupted } from './session.ts';
 
 function isMissing(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === 'ENOENT';
@@ -84,4 +84,45 @@ export async function removeHalfWritten(directory: string, isOurs: (name: string
     const target = /^\.(.+)\.[0-9a-f]{12}\.partial$/.exec(name)?.[1];
     if (target && isOurs(target)) await rm(join(directory, name), { force: true });
   }
+}
+
+// Where the tasks keep their own bookkeeping: `.synapse/` in the project, ignored by git. Nothing in it is
+// needed to run the service; it lets an interrupted task be finished and says who did what.
+
+const STATE_DIRECTORY = '.synapse';
+
+export function statePath(root: string, ...names: string[]): string {
+  return join(root, STATE_DIRECTORY, ...names);
+}
+
+/** Makes `.synapse/`; it is not part of what a dry run keeps untouched only because dry runs never call it. */
+export async function ensureStateDirectory(root: string): Promise<string> {
+  const path = statePath(root);
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  return path;
+}
+
+// Scratch space of a task, below `.synapse/`, so that the next run can clear what a killed one left.
+
+/** Runs `work` with a fresh directory that is removed afterwards; under --dry-run none is made. */
+export async function withWorkDirectory<T>(
+  root: string,
+  work: (directory: string) => Promise<T>,
+): Promise<T> {
+  if (session.dryRun) return work(statePath(root, 'work-XXXXXX'));
+  // A new name each time: an orphaned child of a killed run must not write into this run's files.
+  const directory = await mkdtemp(join(await ensureStateDirectory(root), 'work-'));
+  try {
+    return await work(directory);
+  } finally {
+    await uninterrupted(() => rm(directory, { recursive: true, force: true }));
+  }
+}
+
+/** Removes what killed runs left of theirs. Call it holding the lock: every other directory has no owner then. */
+export async function clearWorkDirectories(root: string): Promise<void> {
+  if (session.dryRun) return;
+  const names = await readdir(statePath(root)).catch(() => []);
+  const left = names.filter((name) => /^(work-|index-\d)/.test(name));
+  await Promise.all(left.map((name) => rm(statePath(root, name), { recursive: true, force: true })));
 }

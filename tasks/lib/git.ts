@@ -1,7 +1,9 @@
 // What the tasks ask of git. Every function is one git process, named for what it answers; nothing here
 // moves a branch or a tag (release-commit.ts does).
-import { type Command, probe, read } from './command.ts';
+import { join } from 'node:path';
+import { type Command, probe, read, run } from './command.ts';
 import { TaskError } from './errors.ts';
+import { makeDirectory } from './files.ts';
 
 /** `git` in a given repository, untouched by the user's aliases, pagers and prompts. */
 export function git(root: string, ...argv: string[]): Command {
@@ -151,4 +153,17 @@ export function publicUrl(url: string): string {
   if (ssh) return `https://${ssh[1]}/${ssh[2]}`;
   const web = /^https?:\/\/(?:[^/]*@)?(.+?)(?:\.git)?$/.exec(url);
   return web ? `https://${web[1]}` : '';
+}
+
+// The files of a commit as they were committed, for what must not depend on the working directory.
+
+/** Writes a commit's tree below `directory`, with `git archive`: never the working directory's files. */
+export async function exportTree(root: string, commit: string, directory: string): Promise<string> {
+  const tree = join(directory, 'tree');
+  const archive = join(directory, 'tree.tar');
+  await makeDirectory(tree);
+  // A fixed umask gives the same modes, and so the same layers, on every machine.
+  await run(git(root, '-c', 'tar.umask=0022', 'archive', '--format=tar', `--output=${archive}`, commit));
+  await run(['tar', '--extract', '--preserve-permissions', '--no-same-owner', '-f', archive, '-C', tree]);
+  return tree;
 }

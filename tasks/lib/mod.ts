@@ -1,14 +1,60 @@
 // The one door to the typed helper module: tasks import from here and from nowhere else.
-export type { BackupImage } from './backup/places.ts';
-export { inspectImage } from './docker/images.ts';
-export { seconds } from './duration.ts';
+
+export { findArchive, listArchives, removeArchives, verifyArchives } from './backup/archives.ts';
+export { performBackup } from './backup/create.ts';
+export { type BackupImage, backupImage, verifyDirectories } from './backup/program.ts';
+export {
+  BACKUP_TASK,
+  describeDecisions,
+  reportCreated,
+  reportList,
+  reportRestored,
+  reportVerdicts,
+  verifyBackupFlags,
+  verifyPolicy,
+  withLockWithin,
+} from './backup/report.ts';
+export {
+  describeRestore,
+  performRestore,
+  planRestore,
+  recoverBackups,
+  withRestoreSession,
+} from './backup/restore.ts';
+export { planRetention } from './backup/retention.ts';
+export { schedule, shortenLog } from './backup/schedule.ts';
+export { engineInfo } from './docker/engine.ts';
+export { inspectImage } from './docker/objects.ts';
+export { pushImage } from './docker/registry.ts';
+export { withReach } from './docker/remote.ts';
+export { effectiveConfig } from './docker/service-config.ts';
+export { countVerdicts, describeEffectiveConfig, describeFindings, examine } from './doctor/run.ts';
 export { TaskError, usageError } from './errors.ts';
-export { CONTEXT_FLAG } from './flags.ts';
+export { seconds } from './format.ts';
 export { shortHash } from './git.ts';
-export { readHistory, withHistory } from './journal.ts';
 export { withLock } from './lock.ts';
 export { log } from './log.ts';
-export { logPhases, type Phases } from './phases.ts';
+export {
+  describePlan,
+  migrationData,
+  nothingFound,
+  summary,
+  told,
+  verifyMigrateFlags,
+} from './migrate/describe.ts';
+export { describedLegacy, prepareMigration } from './migrate/plan.ts';
+export {
+  describePieces,
+  migrateBack,
+  migrateForward,
+  newRecord,
+  oldPieces,
+  Recorder,
+  readRecord,
+  removeOldPieces,
+  verifyFinish,
+  verifyRollback,
+} from './migrate/run.ts';
 export {
   dataDirectory,
   ENVIRONMENTS,
@@ -20,25 +66,33 @@ export {
   variable,
 } from './project.ts';
 export { choose, confirm } from './prompt.ts';
-export type { PreparedRelease } from './release/prepared.ts';
-export type { ActiveEnvironment, Observation } from './switch/environments.ts';
-export { runTask } from './task.ts';
-export { resultOfOtherTask, runOtherTask } from './task-process.ts';
-
-/**
- * Rooms that one or two tasks need. They are loaded when a task asks for them: to load everything for every
- * task would cost each of them half a second.
- */
-export const rooms = {
-  backup: () => import('./backup/door.ts'),
-  build: () => import('./release/build-door.ts'),
-  doctor: () => import('./doctor/door.ts'),
-  migrate: () => import('./migrate/door.ts'),
-  performing: () => import('./release/perform-door.ts'),
-  release: () => import('./release/door.ts'),
-  schemas: () => import('./schemas.ts'),
-  setup: () => import('./engine/setup.ts'),
-  status: () => import('./status/door.ts'),
-  switching: () => import('./switch/door.ts'),
-  undo: () => import('./release/undo-door.ts'),
-};
+export { buildLatest, buildRelease } from './release/build-image.ts';
+export {
+  closeRelease,
+  existingRelease,
+  finishRelease,
+  interruptedRelease,
+  performRelease,
+  resumeUndo,
+} from './release/perform.ts';
+export { describeReleasePlan, editEntry, planRelease } from './release/plan.ts';
+export { readRepository, verifyReleasable } from './release/preflight.ts';
+export type { PreparedRelease } from './release/record.ts';
+export { newestRelease, previousRelease, versionOfTag } from './release/record.ts';
+export { describeUndo, planUndo, takeBack } from './release/undo.ts';
+export { BUMPS } from './release/version.ts';
+export { outdatedSchemas, writeSchemas } from './schemas.ts';
+export { applySetup, describeSetup, planSetup } from './setup/setup.ts';
+export { lookAtStatus, type Status } from './status/page.ts';
+export { recordStatus, watch } from './status/record.ts';
+export { logPhases, type Phases, withHistory } from './steps.ts';
+export {
+  type ActiveEnvironment,
+  describeEnvironment,
+  describeObservation,
+  observationData,
+  observe,
+} from './switch/observe.ts';
+export { composeSwitch, logReport, repairIfUnfinished, repairSwitch } from './switch/run.ts';
+export { observeSwarm, swarmSwitch } from './switch/swarm.ts';
+export { CONTEXT_FLAG, resultOfOtherTask, runOtherTask, runTask } from './task.ts';

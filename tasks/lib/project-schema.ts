@@ -1,15 +1,254 @@
-// The shape of configs/release.toml: everything that the tasks know about the project they release.
-// Apart from project.ts so that `--help` need not load zod, and the source of configs/schema/release.json.
-import type { output } from 'zod';
-import { z } from '#zod';
-import { backup, data, environment, live } from './deployment-schema.ts';
-import { migrate } from './migrate-schema.ts';
+// The second half of configs/release.toml: what runs on this host, which data it keeps, how that is backed up.
+import { type output, z } from 'zod';
 
 /** A command as an array, never a shell string: `["npm", "run", "check"]`. */
 const command = z
   .array(z.string().min(1))
   .min(1)
   .describe('A command and its arguments; no shell is involved');
+
+const environment = z.strictObject({
+  service: z.string().min(1).describe('Service in the compose file'),
+  port: z
+    .int()
+    .min(1)
+    .max(65535)
+    .describe('Port on the host; PREFIX_DEV_PORT / PREFIX_PROD_PORT in .env beat it'),
+  health: z
+    .string()
+    .startsWith('/')
+    .default('/health')
+    .describe('Path that answers 200 when the service is well'),
+  config: z
+    .string()
+    .min(1)
+    .optional()
+    .describe(
+      "Service configuration that is checked before the environment starts; only for Synapse's own form",
+    ),
+  start_timeout: z.int().positive().default(60).describe('Seconds until the service must be healthy'),
+});
+
+const data = z
+  .strictObject({
+    directory: z
+      .string()
+      .min(1)
+      .describe('Data directory shared by both environments; PREFIX_DATA_DIR in .env beats it'),
+    format_label: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('Image label that holds the number of the data format'),
+    format_file: z
+      .string()
+      .min(1)
+      .default('format.json')
+      .describe(
+        'JSON file in the data directory that holds the number of its format; none there: not compared',
+      ),
+    format_key: z.string().min(1).default('dataFormat').describe('Its key in that file'),
+  })
+  .describe('Where the service keeps what must not be lost');
+
+const liveRequest = z.strictObject({
+  method: z.enum(['GET', 'POST', 'PUT']).default('POST'),
+  path: z.string().startsWith('/').describe('Path on the environment; %nonce% stands for the random word'),
+  headers: z.record(z.string(), z.string()).default({}),
+  body: z.string().default('').describe('Sent as it is; %nonce% stands for the random word'),
+});
+
+const live = z
+  .strictObject({
+    token: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('Variable in .env, without prefix, whose value is sent as bearer token'),
+    write: liveRequest.describe('Sent to dev: stores the random word'),
+    read: liveRequest.describe('Sent to prod: its answer must contain that word'),
+  })
+  .describe(
+    'What `doctor --live` does with the running environments: written through dev, read through prod',
+  );
+
+// The [migrate] part of configs/release.toml: how the older setup looks that `migrate` comes from. Everything
+// that is known about it is here as data, so that the task itself knows nothing of any particular service.
+
+const names = z.array(z.string().min(1));
+
+const setting = z
+  .strictObject({
+    to: z.string().min(1).optional().describe('Key path of the new service configuration'),
+    in: z.enum(['base', 'dev', 'prod']).default('base').describe('Configuration file that it goes to'),
+    variable: z
+      .string()
+      .regex(/^[A-Z][A-Z0-9_]*$/)
+      .optional()
+      .describe(
+        'Variable of .env, without prefix, that it goes to instead; secrets go there and nowhere else',
+      ),
+    values: z.record(z.string(), z.string()).default({}).describe('Old value → new value'),
+    scale: z.number().optional().describe('Factor from the old unit to the new one'),
+    drop: z.string().min(1).optional().describe('Why it is not carried over'),
+  })
+  .refine(({ to, variable, drop }) => (to !== undefined || variable !== undefined) !== (drop !== undefined), {
+    message: 'give either `to` or `variable`, or else `drop`',
+  });
+
+const readable = z
+  .strictObject({
+    database: z.string().min(1).describe('Database below the data directory that the sample is taken from'),
+    query: z.string().min(1).describe('SELECT of a few rows; each is asked for through both environments'),
+    path: z.string().startsWith('/').describe('Path on the environment'),
+    headers: z.record(z.string(), z.string()).default({}),
+    body: z
+      .string()
+      .min(1)
+      .describe('Sent by POST; %column% stands for a column of the row, as in a JSON string'),
+    expect: z.string().min(1).describe('Column whose value the answer must contain'),
+    token: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('Variable in .env, without prefix, that holds a bearer token'),
+  })
+  .describe('How to see that old data is readable through a running environment');
+
+export const migrate = z
+  .strictObject({
+    service: z.string().min(1).describe('Service in the old compose file'),
+    image: z.string().min(1).describe('Its image, without tag'),
+    compose_files: names.min(1).describe('What the old compose file is called'),
+    places: names.default(['.', '..']).describe('Folders to look for it in, relative to the project'),
+    health: z
+      .string()
+      .startsWith('/')
+      .default('/health')
+      .describe('Path that the old service answers 200 on'),
+    port: z.int().min(1).max(65535).describe('Port inside the old container'),
+    data_targets: names.min(1).describe('Where its data directory is mounted in the container'),
+    data_directories: names.default([]).describe('Where its data directory usually is on the host'),
+    models_targets: names.default([]).describe('Where its model files are mounted in the container'),
+    models_volume_suffix: z.string().min(1).describe('What the name of its models volume ends with'),
+    models_volume: z.string().min(1).describe('Key of the models volume in the new compose file'),
+    models_variable: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('Variable of .env, without prefix, that names the new volume; none: the files are copied'),
+    config_files: names.default([]).describe('Its settings (JSON), relative to its compose file'),
+    variable_prefix: z.string().min(1).describe('Prefix of its environment variables'),
+    settings: z
+      .record(z.string(), setting)
+      .default({})
+      .describe(
+        'Old key (or old variable in lower case, without prefix; * at its end: all that begin so) → what becomes of it',
+      ),
+    pruned: names
+      .default([])
+      .describe('Databases below the data directory of which the new service removes what is old'),
+    readable: readable.optional(),
+    grace_days: z
+      .number()
+      .min(0)
+      .default(14)
+      .describe('Days until `migrate --finish` removes the old pieces'),
+  })
+  .describe('The older, single-service setup that `migrate` comes from');
+
+export type LegacyDescription = output<typeof migrate>;
+export type SettingRule = output<typeof setting>;
+
+// [backup] of configs/release.toml: where archives go, how long they stay, who is told. Its own file because it
+// is the largest table, and the backup room's alone.
+
+const count = z.int().min(0);
+
+const keep = {
+  last: count.default(3).describe('The newest n archives'),
+  hourly: count.default(0).describe('The newest archive of each of the last n hours that have one'),
+  daily: count.default(7).describe('The same for days'),
+  weekly: count.default(4).describe('The same for weeks (ISO, from Monday)'),
+  monthly: count.default(6).describe('The same for months'),
+  yearly: count.default(0).describe('The same for years'),
+};
+
+const offsite = z
+  .strictObject({
+    repository: z.string().min(1).describe('restic repository, e.g. "sftp:nas:/backups" or "s3:…"'),
+    password_file: z.string().min(1).describe('File that holds its password; encryption at rest is by it'),
+    environment: z
+      .array(z.string())
+      .default([])
+      .describe(
+        'Names of variables that restic needs, from .env or the environment, e.g. AWS_SECRET_ACCESS_KEY',
+      ),
+    check: z
+      .string()
+      .regex(
+        /^(metadata|none|\d+%|\d+\/\d+)$/,
+        '"metadata", "none", a part of the data such as "5%", or "1/30"',
+      )
+      .default('metadata')
+      .describe('What `restic check` looks at after each backup'),
+    keep: z
+      .strictObject({ ...keep, daily: count.default(30), monthly: count.default(12) })
+      .prefault({})
+      .describe('Retention in the repository, by `restic forget --prune`'),
+  })
+  .describe('A second place for proven archives');
+
+const backup = z
+  .strictObject({
+    directory: z.string().min(1).describe('Where archives are written; PREFIX_BACKUP_DIR in .env beats it'),
+    image: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('Image that has the backup program; default: the release that prod runs'),
+    program: command.default(['node', '/app/backup.mjs']).describe('The backup program inside the image'),
+    rehearse: z
+      .boolean()
+      .default(false)
+      .describe('Start the released image on each new archive before it counts, as --rehearse does'),
+    lock_timeout: z
+      .int()
+      .positive()
+      .default(30)
+      .describe('Seconds for which another program may keep a database locked'),
+    max_block: z
+      .int()
+      .positive()
+      .default(5)
+      .describe('Seconds for which writers of a database that is not in WAL mode may have to wait'),
+    max_age: z.int().positive().default(26).describe('Hours after which a missing backup is overdue'),
+    keep: z.strictObject(keep).prefault({}).describe('Retention: how many archives to keep by each rule'),
+    ping: z
+      .strictObject({
+        success: z
+          .url()
+          .optional()
+          .describe('Asked after a good backup; PREFIX_BACKUP_PING_URL in .env beats it'),
+        failure: z.url().optional().describe('Asked after a failed one; default: the other one with /fail'),
+      })
+      .prefault({})
+      .describe("A dead-man's switch, e.g. of healthchecks.io"),
+    hooks: z
+      .strictObject({
+        before: z.array(command).default([]).describe('Commands before a backup; a failure stops it'),
+        after: z
+          .array(command)
+          .default([])
+          .describe('Commands after it, good or bad: BACKUP_OUTCOME and BACKUP_ARCHIVE say which'),
+      })
+      .prefault({}),
+    offsite: offsite.optional(),
+  })
+  .describe('Backups of the data directory');
+
+// The shape of configs/release.toml: everything that the tasks know about the project they release.
+// Apart from project.ts so that `--help` need not load zod, and the source of configs/schema/release.json.
 
 const project = z
   .strictObject({

@@ -1,12 +1,14 @@
 // configs/release.toml and .env, read and checked: the project as every task sees it.
+
 import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import toml from '@iarna/toml';
 import { loadDotenv, type Variables } from './dotenv.ts';
-import { combinedError, type TaskError, usageError } from './errors.ts';
+import { combinedError, describeIssues, type TaskError, usageError } from './errors.ts';
 import { readIfPresent } from './files.ts';
 import { registerSecret } from './log.ts';
-import type { ProjectConfig } from './project-schema.ts';
+import { type ProjectConfig, projectSchema } from './project-schema.ts';
 
 export const PROJECT_FILE = 'configs/release.toml';
 export const ENVIRONMENTS = ['dev', 'prod'] as const;
@@ -19,12 +21,14 @@ export interface Project extends ProjectConfig {
   dotenv: Variables;
 }
 
+/** The folder of the tasks; tasks/start.mjs bundles them elsewhere, so that nothing else may ask for its own place. */
+export const TASKS_FOLDER = fileURLToPath(new URL('..', import.meta.url));
+
 /** The project above the current directory, else the one that these tasks belong to. */
 function findRoot(from: string): string {
   for (let directory = resolve(from); ; directory = dirname(directory)) {
     if (existsSync(join(directory, PROJECT_FILE))) return directory;
-    if (directory === dirname(directory))
-      return fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
+    if (directory === dirname(directory)) return dirname(TASKS_FOLDER);
   }
 }
 
@@ -50,7 +54,6 @@ export async function loadProject(from = process.cwd(), variablesOf = loadDotenv
 }
 
 async function parseToml(text: string): Promise<unknown> {
-  const { default: toml } = await import('@iarna/toml');
   try {
     return toml.parse(text);
   } catch (error) {
@@ -65,10 +68,8 @@ async function parseToml(text: string): Promise<unknown> {
 }
 
 async function checkConfig(data: unknown): Promise<ProjectConfig> {
-  const { projectSchema } = await import('./project-schema.ts');
   const parsed = projectSchema.safeParse(data);
   if (parsed.success) return parsed.data;
-  const { describeIssues } = await import('./schema-errors.ts');
   const problems: TaskError[] = describeIssues(projectSchema, parsed.error, PROJECT_FILE, data);
   throw combinedError(`${PROJECT_FILE} has ${problems.length} problems:`, problems, {
     code: 'config-invalid',

@@ -24,7 +24,7 @@ export async function confirm(question: string): Promise<void> {
   if (!answer) throw new TaskError('Stopped: the answer was no. Nothing was changed.', { code: 'declined' });
 }
 
-export interface Choice<T> {
+interface Choice<T> {
   value: T;
   label: string;
   hint?: string;

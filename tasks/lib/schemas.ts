@@ -1,17 +1,15 @@
 // The JSON Schemas that editors use to complete and check our configuration files, made from the zod
 // schemas that the loaders use: an editor and a task never disagree.
 import { join } from 'node:path';
+import { z } from 'zod';
+import { ConfigSchema } from '../../service/config/schema.ts';
 import { makeDirectory, readIfPresent, writeFileAtomic } from './files.ts';
+import { projectSchema } from './project-schema.ts';
 
 const FOLDER = 'configs/schema';
 
 /** Path below the project → text. */
-export async function configSchemas(): Promise<Record<string, string>> {
-  const [{ z }, { ConfigSchema }, { projectSchema }] = await Promise.all([
-    import('#zod'),
-    import('../../service/config.ts'),
-    import('./project-schema.ts'),
-  ]);
+async function configSchemas(): Promise<Record<string, string>> {
   const options = { io: 'input', target: 'draft-7' } as const;
   const service = z.toJSONSchema(ConfigSchema, options);
   return {

@@ -1,7 +1,10 @@
 // What the command line chose for this process: set once by task.ts, read by the few gates that
 // honour it (command.ts and files.ts for dry runs, log.ts for verbosity).
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { setMaxListeners } from 'node:events';
+import { InterruptedError } from './errors.ts';
 
-export interface Session {
+interface Session {
   dryRun: boolean;
   /** A dry run has printed something that it would have done. */
   withheld: boolean;
@@ -24,3 +27,47 @@ export const session: Session = {
   context: undefined,
   engineSocket: undefined,
 };
+
+// Ctrl-C and SIGTERM as a value: the task stops at the next safe place instead of dying half-way.
+// Undoing and the few steps that must not be cut in half run inside `uninterrupted`.
+
+const controller = new AbortController();
+// Every running process listens to it, and a task may well run a dozen at once.
+setMaxListeners(0, controller.signal);
+const shielded = new AsyncLocalStorage<boolean>();
+
+/** Asks the running task to stop; called by the signal handlers of task.ts. */
+export function interrupt(signal: 'SIGINT' | 'SIGTERM'): void {
+  controller.abort(new InterruptedError(signal));
+}
+
+/** The signal that a process or a wait should listen to, or undefined inside `uninterrupted`. */
+export function interruptSignal(): AbortSignal | undefined {
+  return shielded.getStore() ? undefined : controller.signal;
+}
+
+/** @throws InterruptedError if a signal came, unless called inside `uninterrupted`. */
+export function throwIfInterrupted(): void {
+  interruptSignal()?.throwIfAborted();
+}
+
+/** Runs `work` to its end whatever signals come; the signal takes effect afterwards. */
+export function uninterrupted<T>(work: () => Promise<T>): Promise<T> {
+  return shielded.run(true, work);
+}
+
+/** Waits `ms` milliseconds. @throws InterruptedError as soon as a signal comes. */
+export async function pause(ms: number): Promise<void> {
+  throwIfInterrupted();
+  const signal = interruptSignal();
+  await new Promise<void>((resolve) => {
+    const finish = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', finish);
+      resolve();
+    };
+    const timer = setTimeout(finish, ms);
+    signal?.addEventListener('abort', finish);
+  });
+  throwIfInterrupted();
+}

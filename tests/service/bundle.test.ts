@@ -1,6 +1,5 @@
 // The bundle that the image consists of: the same bytes from the same sources (a release's digest depends
 // on it), small, and a program that runs alone.
-
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';

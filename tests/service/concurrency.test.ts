@@ -1,6 +1,5 @@
 // Both environments share one data directory: they start on it at the same moment and write the same
 // files at once. What would be lost here is an acknowledged write.
-
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';

@@ -1,6 +1,5 @@
 // Existing data directories: format 1 as older programs left it, rollback-journal files and chunks.json
 // included, and a directory of a newer program, which must not be touched.
-
 import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

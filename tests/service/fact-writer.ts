@@ -1,7 +1,6 @@
 // A process of the concurrency test: opens a data directory and adds facts as fast as it can.
 // Usage: node fact-writer.ts DATA_DIRECTORY CONFIG NAME COUNT; prints how many were acknowledged.
-
-import { loadConfig } from '../../service/config.ts';
+import { loadConfig } from '../../service/config/config.ts';
 import { createLog } from '../../service/log.ts';
 import { openStores } from '../../service/stores/stores.ts';
 

@@ -1,6 +1,5 @@
 // The health check that the image's HEALTHCHECK runs: it asks where the service listens, whichever layer of the
 // configuration says so, and is 0 for nothing but a healthy answer.
-
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
@@ -9,7 +8,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { DEFAULT_ADDRESS, readAddress } from '../../service/config/address.ts';
-import { loadConfig } from '../../service/config.ts';
+import { loadConfig } from '../../service/config/config.ts';
 import { SERVICE } from './programs.ts';
 import { temporaryDirectory } from './support.ts';
 

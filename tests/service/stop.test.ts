@@ -1,6 +1,5 @@
 // Stopping and refusing to start, in a process of its own: SIGTERM within a second whatever is open, exit
 // codes, and the health check that the image's HEALTHCHECK runs.
-
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,6 +1,5 @@
 // The seven tools through a linked client: names, parameters and defaults that agents' prompts use, and
 // the rule of each. A change that breaks one of these breaks prompts that people already have.
-
 import assert from 'node:assert/strict';
 import { existsSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { read } from '../../tasks/lib/command.ts';
-import { assembleNodeImage } from '../../tasks/lib/engine/base-image-assemble.ts';
-import { loadDistribution } from '../../tasks/lib/engine/observe.ts';
+import { assembleNodeImage } from '../../tasks/lib/setup/base-image.ts';
+import { loadDistribution } from '../../tasks/lib/setup/detect.ts';
 
 const AARCH64 = 0xb7;
 

@@ -4,9 +4,10 @@
 import assert from 'node:assert/strict';
 import { chmod, mkdir, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { kill } from '../../tasks/lib/child-process.ts';
+import { kill } from '../../tasks/lib/command.ts';
 import { socketToEngine } from './engine-socket.ts';
-import type { Outcome, TestProject } from './project.ts';
+import type { Outcome } from './processes.ts';
+import type { TestProject } from './project.ts';
 import type { Registry } from './registry.ts';
 
 /**

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { cp, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { REPOSITORY, runProcess } from './project.ts';
+import { runProcess } from './processes.ts';
+import { REPOSITORY } from './project.ts';
 import { runningProject } from './switch-support.ts';
 
 test('what the README says to copy is enough for another app: its notes, a switch, its status', async (t) => {

@@ -24,7 +24,8 @@ import {
   tinyWithData,
   writeData,
 } from './backup-support.ts';
-import { docker, type TestProject } from './project.ts';
+import { docker } from './processes.ts';
+import type { TestProject } from './project.ts';
 
 const execute = promisify(execFile);
 

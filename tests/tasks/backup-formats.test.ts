@@ -14,7 +14,8 @@ import {
   tinyWithData,
   writeData,
 } from './backup-support.ts';
-import { configure, docker, type TestProject } from './project.ts';
+import { docker } from './processes.ts';
+import { configure, type TestProject } from './project.ts';
 import { mustSwitch } from './switch-support.ts';
 
 const LABEL = 'org.tiny.data-format';

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { BACKUP } from '../service/programs.ts';
-import { docker, type TestProject } from './project.ts';
+import { docker } from './processes.ts';
+import type { TestProject } from './project.ts';
 
 let context: Promise<string> | undefined;
 

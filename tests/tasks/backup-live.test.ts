@@ -18,7 +18,8 @@ import {
   startWriters,
 } from './backup-support.ts';
 import { callTool } from './mcp.ts';
-import { docker, synapseProject, type TestProject } from './project.ts';
+import { docker } from './processes.ts';
+import { synapseProject, type TestProject } from './project.ts';
 import { fakeDocker } from './switch-support.ts';
 
 /** 40 in the soak. */

@@ -10,7 +10,8 @@ import { promisify } from 'node:util';
 import { ensureProgram } from '../programs.ts';
 import { backupImage } from './backup-image.ts';
 import { callOn, connect } from './mcp.ts';
-import { configure, docker, type Outcome, type RunOptions, type TestProject } from './project.ts';
+import { docker, type Outcome, type RunOptions } from './processes.ts';
+import { configure, type TestProject } from './project.ts';
 import { runningProject } from './switch-support.ts';
 
 const WRITERS = fileURLToPath(new URL('backup-writers.mjs', import.meta.url));

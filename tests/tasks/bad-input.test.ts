@@ -8,7 +8,8 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { type Outcome, type TestProject, tinyProject } from './project.ts';
+import type { Outcome } from './processes.ts';
+import { type TestProject, tinyProject } from './project.ts';
 
 const execute = promisify(execFile);
 

@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { loadProject } from '../../tasks/lib/project.ts';
-import { verifyReleasedImage } from '../../tasks/lib/release/releases.ts';
-import { configure, docker, type TestProject, tinyProject } from './project.ts';
+import { verifyReleasedImage } from '../../tasks/lib/release/record.ts';
+import { docker } from './processes.ts';
+import { configure, type TestProject, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
 import { makeBase } from './tiny-base.ts';
 

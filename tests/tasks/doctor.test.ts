@@ -1,12 +1,14 @@
 // Each check of the doctor, broken on purpose once, on the real engine: it must name what is wrong, with its remedy,
 // and nothing that is not. What would be lost: a machine that is called fit and is not.
+
 import assert from 'node:assert/strict';
 import { chmod, chown, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Verdict } from '../../tasks/lib/doctor/check.ts';
-import { docker, REPOSITORY, tinyProject } from './project.ts';
+import { docker } from './processes.ts';
+import { REPOSITORY, tinyProject } from './project.ts';
 import { fakeDocker } from './status-containers.ts';
 
 interface Told {

@@ -6,10 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { type Command, probe, read } from '../../tasks/lib/command.ts';
-import { ensureBaseImage } from '../../tasks/lib/engine/base-image.ts';
-import { type DaemonPlace, startDaemon, stopDaemon } from '../../tasks/lib/engine/daemon.ts';
-import { ensureEngine } from '../../tasks/lib/engine/engine.ts';
 import { TaskError } from '../../tasks/lib/errors.ts';
+import { ensureBaseImage } from '../../tasks/lib/setup/base-image.ts';
+import { type DaemonPlace, startDaemon, stopDaemon } from '../../tasks/lib/setup/daemon.ts';
+import { ensureEngine } from '../../tasks/lib/setup/setup.ts';
 
 const BASE = 'node:24-bookworm-slim';
 const STAND_IN = 'synapse-node:24';

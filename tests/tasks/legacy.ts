@@ -16,10 +16,11 @@ import {
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { type AskEngine, withEngine } from '../../tasks/lib/docker/engine-api.ts';
+import { type AskEngine, withEngine } from '../../tasks/lib/docker/engine.ts';
 import { askHealth } from '../../tasks/lib/docker/health.ts';
 import { ensureProgram } from '../programs.ts';
-import { docker, runProcess, type TestProject } from './project.ts';
+import { docker, runProcess } from './processes.ts';
+import type { TestProject } from './project.ts';
 
 const SOURCE = fileURLToPath(new URL('rag-mcp', import.meta.url));
 

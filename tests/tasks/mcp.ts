@@ -1,4 +1,5 @@
 // Calling the service's tools as an agent does: by the official MCP client over HTTP.
+
 import { once } from 'node:events';
 import { Agent, type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';

@@ -3,7 +3,7 @@
 // point, before its record and after it; SEED=… repeats a run of it.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { STEPS } from '../../tasks/lib/migrate/step-names.ts';
+import { STEPS } from '../../tasks/lib/migrate/steps.ts';
 import { chosenSeed, randomNumbers } from '../random.ts';
 import type { LegacySetup } from './legacy.ts';
 import { tinyLegacy } from './legacy-tiny.ts';

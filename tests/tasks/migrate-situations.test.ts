@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { type LegacySetup, placeOf, treeOf } from './legacy.ts';
 import { MIGRATE, tinyLegacy } from './legacy-tiny.ts';
-import { docker, runProcess, tinyProject } from './project.ts';
+import { docker, runProcess } from './processes.ts';
+import { tinyProject } from './project.ts';
 
 const migrate = (old: Pick<LegacySetup, 'project'>, ...argv: string[]) =>
   old.project.task('migrate', ['--yes', '--json', ...argv]);

@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { legacySetup, TOKEN, treeOf } from './legacy.ts';
 import { postCall } from './mcp.ts';
-import { docker, synapseProject } from './project.ts';
+import { docker } from './processes.ts';
+import { synapseProject } from './project.ts';
 
 interface Migrated {
   state: string;

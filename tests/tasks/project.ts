@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { askEngine } from '../../tasks/lib/docker/engine-api.ts';
+import { askEngine } from '../../tasks/lib/docker/engine.ts';
 import { docker, execute, type Outcome, type RunOptions, runProcess } from './processes.ts';
 import { tinyBase } from './tiny-base.ts';
 

@@ -8,7 +8,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { ensureProgram } from '../programs.ts';
-import { docker, freePorts } from './project.ts';
+import { docker } from './processes.ts';
+import { freePorts } from './project.ts';
 
 /** What the proxy answers instead of the registry; undefined: it passes the request on. */
 export type Fault = (method: string, path: string) => number | undefined;

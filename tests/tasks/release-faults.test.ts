@@ -9,7 +9,8 @@ import { type TestContext, test } from 'node:test';
 import { read } from '../../tasks/lib/command.ts';
 import { chosenSeed, randomNumbers } from '../random.ts';
 import { assertReleasedOnce } from './accidents.ts';
-import { configure, runProcess, START, type TestProject, tinyProject } from './project.ts';
+import { runProcess } from './processes.ts';
+import { configure, START, type TestProject, tinyProject } from './project.ts';
 import { secondEngine } from './second-engine.ts';
 import { fakeDocker } from './switch-support.ts';
 

@@ -5,7 +5,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { chosenSeed, randomNumbers } from '../random.ts';
 import { type Accidents, accident, assertReleasedOnce, completes, KINDS } from './accidents.ts';
-import { configure, docker, tinyProject } from './project.ts';
+import { docker } from './processes.ts';
+import { configure, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
 
 const seed = chosenSeed();

@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { chmod, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { configure, docker, type TestProject, tinyProject } from './project.ts';
+import { docker } from './processes.ts';
+import { configure, type TestProject, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
 
 const release = (project: TestProject, ...argv: string[]) =>

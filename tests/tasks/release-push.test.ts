@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { chmod, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { configure, docker, runProcess, type TestProject, tinyProject } from './project.ts';
+import { docker, runProcess } from './processes.ts';
+import { configure, type TestProject, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
 
 async function publishing(t: Parameters<typeof tinyProject>[0]) {

@@ -2,7 +2,8 @@
 // else's commit is ever reset.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { configure, docker, type TestProject, tinyProject } from './project.ts';
+import { docker } from './processes.ts';
+import { configure, type TestProject, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
 
 const release = (project: TestProject, ...argv: string[]) =>

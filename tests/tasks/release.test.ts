@@ -1,7 +1,8 @@
 // The main job on a small project: what a release leaves behind, and that bad input leaves nothing.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { docker, tinyProject } from './project.ts';
+import { docker } from './processes.ts';
+import { tinyProject } from './project.ts';
 
 test('a release is one commit, one annotated tag with the digest, one image, one notes entry', async (t) => {
   const project = await tinyProject(t);

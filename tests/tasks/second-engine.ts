@@ -6,7 +6,7 @@ import { delimiter, join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { probe, read } from '../../tasks/lib/command.ts';
-import { type DaemonPlace, startDaemon, stopDaemon } from '../../tasks/lib/engine/daemon.ts';
+import { type DaemonPlace, startDaemon, stopDaemon } from '../../tasks/lib/setup/daemon.ts';
 import { ensureProgram } from '../programs.ts';
 
 export interface SecondEngine {

@@ -22,7 +22,7 @@ import { after, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type ProcessResult, probe } from '../../tasks/lib/command.ts';
-import { ensureEngine } from '../../tasks/lib/engine/engine.ts';
+import { ensureEngine } from '../../tasks/lib/setup/setup.ts';
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 const SELF = { uid: process.getuid?.() ?? 1000, gid: process.getgid?.() ?? 1000 };

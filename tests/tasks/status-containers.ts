@@ -1,8 +1,9 @@
 // Containers that are not well in a chosen way, in the place of an environment's own: what status must tell apart.
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { askEngine } from '../../tasks/lib/docker/engine-api.ts';
-import { docker, type TestProject } from './project.ts';
+import { askEngine } from '../../tasks/lib/docker/engine.ts';
+import { docker } from './processes.ts';
+import type { TestProject } from './project.ts';
 
 /** How the tiny app goes wrong: dies at once, each time; is never well; is not well until it is restarted. */
 type Illness = 'crash' | 'unhealthy' | 'once';

@@ -1,10 +1,14 @@
 // Two reports to draw pages from: all is well for a month, and much is wrong on the first day.
 
 import type { Project } from '../../tasks/lib/project.ts';
-import { uptimeOf } from '../../tasks/lib/status/budget.ts';
-import type { Series } from '../../tasks/lib/status/page/page.ts';
-import type { EnvironmentReport, Measure, StatusReport } from '../../tasks/lib/status/reported.ts';
-import { byDay, byHour, type HourRow, type SampleLog } from '../../tasks/lib/status/uptime.ts';
+import type { Series } from '../../tasks/lib/status/page.ts';
+import {
+  type EnvironmentReport,
+  type Measure,
+  type StatusReport,
+  uptimeOf,
+} from '../../tasks/lib/status/report.ts';
+import { byDay, byHour, type HourRow, type SampleLog } from '../../tasks/lib/uptime.ts';
 
 const HOUR = 3_600_000;
 const MEGABYTE = 2 ** 20;

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { type Browser, chromium, type Page } from 'playwright-core';
-import { statusPage } from '../../tasks/lib/status/page/page.ts';
+import { statusPage } from '../../tasks/lib/status/page.ts';
 import { ensureProgram } from '../programs.ts';
 import {
   EMPTY_SERIES,

@@ -5,8 +5,9 @@ import { spawn } from 'node:child_process';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { StatusReport } from '../../tasks/lib/status/reported.ts';
-import { docker, START, tinyProject } from './project.ts';
+import type { StatusReport } from '../../tasks/lib/status/report.ts';
+import { docker } from './processes.ts';
+import { START, tinyProject } from './project.ts';
 import { fakeDocker, isUnhealthy, replaceContainer, waitForContainer } from './status-containers.ts';
 import { buildTiny } from './switch-support.ts';
 

@@ -4,7 +4,8 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { docker, runProcess, tinyProject } from './project.ts';
+import { docker, runProcess } from './processes.ts';
+import { tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
 import {
   answerOf,

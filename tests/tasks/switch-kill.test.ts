@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
-import { kill } from '../../tasks/lib/child-process.ts';
+import { kill } from '../../tasks/lib/command.ts';
 import { chosenSeed, randomNumbers } from '../random.ts';
 import { socketToEngine } from './engine-socket.ts';
 import type { TestProject } from './project.ts';

@@ -7,7 +7,8 @@ import { delimiter, join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { releaseTagMessage } from '../../tasks/lib/release/record.ts';
-import { docker, type Outcome, REPOSITORY, runProcess, type TestProject, tinyProject } from './project.ts';
+import { docker, type Outcome, runProcess } from './processes.ts';
+import { REPOSITORY, type TestProject, tinyProject } from './project.ts';
 import { tinyBase } from './tiny-base.ts';
 
 export type Behaviour = 'ok' | 'unhealthy' | 'crash' | 'wrong-version' | 'slow';

@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ensureProgram } from '../programs.ts';
 import { chosenSeed, randomFrom } from '../random.ts';
-import { docker, type Outcome, runProcess, START, tinyProject } from './project.ts';
+import { docker, type Outcome, runProcess } from './processes.ts';
+import { START, tinyProject } from './project.ts';
 import { secondEngine } from './second-engine.ts';
 import { fakeDocker, releaseTiny } from './switch-support.ts';
 

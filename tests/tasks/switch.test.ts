@@ -5,7 +5,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { stat } from 'node:fs/promises';
 import { test } from 'node:test';
-import { docker, type TestProject } from './project.ts';
+import { docker } from './processes.ts';
+import type { TestProject } from './project.ts';
 import {
   answerOf,
   type Behaviour,

@@ -4,7 +4,8 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { answeredHealth, configFolder, startContainer } from './container.ts';
-import { docker, type TestProject } from './project.ts';
+import { docker } from './processes.ts';
+import type { TestProject } from './project.ts';
 
 const BASE = { log: { level: 'WARN' }, automatic_learning: { mode: 'aggressive' } };
 const OVERLAY = { environment: 'prod', log: { level: 'ERROR' }, automatic_learning: { mode: 'moderate' } };

@@ -1,13 +1,15 @@
 // `doctor --live` and `status` on Synapse itself, behind a token: what is written through dev is read through prod,
 // and containers that run with something else than the files say are found out.
+
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { askHealth } from '../../tasks/lib/docker/health.ts';
 import type { Verdict } from '../../tasks/lib/doctor/check.ts';
-import type { StatusReport } from '../../tasks/lib/status/reported.ts';
-import { docker, type TestProject } from './project.ts';
+import type { StatusReport } from '../../tasks/lib/status/report.ts';
+import { docker } from './processes.ts';
+import type { TestProject } from './project.ts';
 
 const TOKEN = 'live-test-token-93c1';
 

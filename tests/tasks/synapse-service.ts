@@ -5,7 +5,8 @@ import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { answeredHealth, startContainer } from './container.ts';
 import { postCall } from './mcp.ts';
-import { docker, type TestProject } from './project.ts';
+import { docker } from './processes.ts';
+import type { TestProject } from './project.ts';
 
 const FACTS = 2000;
 /** Calls that are under way at the same time. */

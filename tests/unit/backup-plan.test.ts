@@ -9,10 +9,10 @@ import { checkedPath } from '../../service/backup/entry-rules.ts';
 import type { Entry } from '../../service/backup/schema.ts';
 import { bytesNeeded } from '../../service/backup/space.ts';
 import { whyNotKept } from '../../service/backup/walk.ts';
-import { verifyBackupFlags } from '../../tasks/lib/backup/flags.ts';
-import { checkCommand, forgetCommand } from '../../tasks/lib/backup/offsite.ts';
-import { progressLine } from '../../tasks/lib/backup/progress.ts';
-import { remedy, STEPS } from '../../tasks/lib/backup/restore-record.ts';
+import { checkCommand, forgetCommand } from '../../tasks/lib/backup/notify.ts';
+import { progressLine } from '../../tasks/lib/backup/program.ts';
+import { verifyBackupFlags } from '../../tasks/lib/backup/report.ts';
+import { remedy, STEPS } from '../../tasks/lib/backup/restore.ts';
 import {
   calendar,
   crontabLine,
@@ -21,7 +21,7 @@ import {
   launchdFile,
   parseWhen,
   systemdUnits,
-} from '../../tasks/lib/backup/schedule-plan.ts';
+} from '../../tasks/lib/backup/schedule.ts';
 
 describe('names of archives', () => {
   const now = new Date('2026-03-01T12:00:00.700Z');

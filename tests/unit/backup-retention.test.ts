@@ -1,7 +1,7 @@
 // Which archives stay and which go: a mistake here deletes somebody's last good backup.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Listed } from '../../tasks/lib/backup/program-schema.ts';
+import type { Listed } from '../../tasks/lib/backup/program.ts';
 import { isoWeek, type Keep, planRetention } from '../../tasks/lib/backup/retention.ts';
 import { chosenSeed, randomFrom } from '../random.ts';
 

@@ -1,11 +1,19 @@
 // Uptime and error budget from samples. What would be lost if these failed: a month's uptime that is too good
 // (downtime that nobody saw counted as up) or too bad (a machine that slept counted as down).
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { uptimeOf } from '../../tasks/lib/status/budget.ts';
-import { compact, isCompactable } from '../../tasks/lib/status/compaction.ts';
-import { parseSamples } from '../../tasks/lib/status/samples.ts';
-import { byDay, byHour, type ProdState, type Sample, type SampleLog } from '../../tasks/lib/status/uptime.ts';
+import { uptimeOf } from '../../tasks/lib/status/report.ts';
+import {
+  byDay,
+  byHour,
+  compact,
+  isCompactable,
+  type ProdState,
+  parseSamples,
+  type Sample,
+  type SampleLog,
+} from '../../tasks/lib/uptime.ts';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;

@@ -4,7 +4,8 @@ import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { connect, probe, read, run } from '../../tasks/lib/command.ts';
-import { REPOSITORY, runProcess } from '../tasks/project.ts';
+import { runProcess } from '../tasks/processes.ts';
+import { REPOSITORY } from '../tasks/project.ts';
 
 test('a program that ends before it has read its input is told by its own words and exit code', async () => {
   const input = 'x'.repeat(4_000_000);

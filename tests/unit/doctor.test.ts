@@ -1,17 +1,15 @@
 // The doctor's judgements on machines that nobody has at hand: a Raspberry Pi without its memory cgroup, an old engine,
 // a network file system, a route in the way. What would be lost: a machine that is called fit and is not.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { EngineInfo } from '../../tasks/lib/docker/engine-info.ts';
-import { overlaps, parseRoutes } from '../../tasks/lib/doctor/addresses.ts';
-import { CAPACITY_CHECKS } from '../../tasks/lib/doctor/capacity-checks.ts';
-import { failed, gather, ok, warning } from '../../tasks/lib/doctor/check.ts';
-import { ENGINE_CHECKS } from '../../tasks/lib/doctor/engine-checks.ts';
-import { CHECKS } from '../../tasks/lib/doctor/examine.ts';
-import type { Facts } from '../../tasks/lib/doctor/facts.ts';
-import { LIVE_CHECKS } from '../../tasks/lib/doctor/live-checks.ts';
-import { findSecrets } from '../../tasks/lib/doctor/secrets.ts';
-import { judgeFileSystem } from '../../tasks/lib/doctor/storage-checks.ts';
+import type { EngineInfo } from '../../tasks/lib/docker/engine.ts';
+import { overlaps, parseRoutes } from '../../tasks/lib/docker/network.ts';
+import { type Facts, failed, gather, ok, warning } from '../../tasks/lib/doctor/check.ts';
+import { LIVE_CHECKS } from '../../tasks/lib/doctor/live.ts';
+import { CAPACITY_CHECKS, ENGINE_CHECKS, judgeFileSystem } from '../../tasks/lib/doctor/machine.ts';
+import { findSecrets } from '../../tasks/lib/doctor/project.ts';
+import { CHECKS } from '../../tasks/lib/doctor/run.ts';
 
 const INFO: EngineInfo = {
   version: '26.1.5+dfsg1',

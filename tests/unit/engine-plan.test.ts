@@ -1,14 +1,18 @@
 // What `setup` would do about the Docker engine on machines that nobody has at hand.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { isRegistryFailure, standInFor } from '../../tasks/lib/engine/base-image.ts';
-import { daemonCommand, STANDARD_PLACE } from '../../tasks/lib/engine/daemon.ts';
-import { chooseOwner, describeDirectoryStep, planDirectory } from '../../tasks/lib/engine/data-directory.ts';
-import { parseDistribution } from '../../tasks/lib/engine/observe.ts';
-import { ENGINE_PARTS, type EngineObserved } from '../../tasks/lib/engine/observed.ts';
-import { type EngineStep, planEngine } from '../../tasks/lib/engine/plan.ts';
-import { planSettings } from '../../tasks/lib/engine/setup.ts';
 import { TaskError } from '../../tasks/lib/errors.ts';
+import { isRegistryFailure, standInFor } from '../../tasks/lib/setup/base-image.ts';
+import { daemonCommand, STANDARD_PLACE } from '../../tasks/lib/setup/daemon.ts';
+import { chooseOwner, describeDirectoryStep, planDirectory } from '../../tasks/lib/setup/data-directory.ts';
+import {
+  ENGINE_PARTS,
+  type EngineObserved,
+  type EngineStep,
+  parseDistribution,
+  planEngine,
+} from '../../tasks/lib/setup/detect.ts';
+import { planSettings } from '../../tasks/lib/setup/setup.ts';
 
 const BOOKWORM = { id: 'debian', version: 12, codename: 'bookworm', name: 'Debian GNU/Linux 12 (bookworm)' };
 const TRIXIE = { id: 'debian', version: 13, codename: 'trixie', name: 'Debian GNU/Linux 13 (trixie)' };

@@ -6,9 +6,8 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { TaskError } from '../../tasks/lib/errors.ts';
-import { helpPage, parseCommandLine } from '../../tasks/lib/flags.ts';
-import { nearest, suggestion } from '../../tasks/lib/nearest.ts';
+import { nearest, suggestion, TaskError } from '../../tasks/lib/errors.ts';
+import { helpPage, parseCommandLine } from '../../tasks/lib/task.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 

@@ -8,8 +8,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { withEngine } from '../../tasks/lib/docker/engine-api.ts';
-import { readInfo } from '../../tasks/lib/docker/engine-info.ts';
+import { readInfo, withEngine } from '../../tasks/lib/docker/engine.ts';
 import {
   askHealth,
   type HealthAnswer,
@@ -17,7 +16,7 @@ import {
   waitForHealth,
 } from '../../tasks/lib/docker/health.ts';
 import type { ProjectConfig } from '../../tasks/lib/project-schema.ts';
-import { whileProbing } from '../../tasks/lib/switch/prober.ts';
+import { whileProbing } from '../../tasks/lib/switch/probe.ts';
 
 const KEYS = { env: 'env', version: 'version', revision: 'revision', config: {} };
 const EXPECTED = { env: 'prod', version: '1.2.0', revision: 'abc' };

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { InterruptedError, TaskError } from '../../tasks/lib/errors.ts';
-import { openJournal, readHistory, readJournal, withHistory } from '../../tasks/lib/journal.ts';
+import { openJournal, readHistory, readJournal, withHistory } from '../../tasks/lib/steps.ts';
 
 function folder(t: TestContext): string {
   const root = mkdtempSync(join(tmpdir(), 'journal-test-'));

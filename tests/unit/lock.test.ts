@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { withLock } from '../../tasks/lib/lock.ts';
-import { joinModule } from '../join.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const SELF = {
@@ -126,13 +125,16 @@ test(`${RACERS} processes at once after an owner that died: never two inside, an
   const root = folder(t);
   writeFileSync(join(root, 'count'), '0');
   leaveLock(root, { ...SELF, pid: NOBODY });
-  const racer = fileURLToPath(await joinModule(RACER));
   const exits = await Promise.all(
     Array.from({ length: RACERS }, () => {
-      const child = spawn(process.execPath, [racer, root], {
-        cwd: ROOT,
-        stdio: ['ignore', 'ignore', 'pipe'],
-      });
+      const child = spawn(
+        process.execPath,
+        ['--import', 'tsx/esm', '--input-type=module', '--eval', RACER, root],
+        {
+          cwd: ROOT,
+          stdio: ['ignore', 'ignore', 'pipe'],
+        },
+      );
       let stderr = '';
       child.stderr.on('data', (chunk: Buffer) => {
         stderr += chunk;

@@ -1,24 +1,27 @@
 // The pure half of the migration: what is understood of an older setup, what is planned, what becomes of each
 // setting. A guess here would cost somebody a setting or a directory.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compareInventories } from '../../tasks/lib/migrate/compare.ts';
-import type { EngineContainer } from '../../tasks/lib/migrate/engine-view.ts';
-import type { Mount } from '../../tasks/lib/migrate/legacy.ts';
-import { withEntry } from '../../tasks/lib/migrate/notes-entry.ts';
-import { planMigration } from '../../tasks/lib/migrate/plan.ts';
-import type { MigrationFacts } from '../../tasks/lib/migrate/plan-facts.ts';
-import { planProblems } from '../../tasks/lib/migrate/plan-problems.ts';
-import { rebuildCompose } from '../../tasks/lib/migrate/rebuild-compose.ts';
+import {
+  type EngineContainer,
+  legacyContainers,
+  type MigrationFacts,
+  type Mount,
+  rebuildCompose,
+  understand,
+} from '../../tasks/lib/migrate/detect.ts';
+import { planMigration, planProblems } from '../../tasks/lib/migrate/plan.ts';
 import {
   type OldSetting,
   settingsOfJson,
   settingsOfVariables,
   translateSettings,
 } from '../../tasks/lib/migrate/settings.ts';
-import { legacyContainers, understand } from '../../tasks/lib/migrate/understand.ts';
-import { migrate } from '../../tasks/lib/migrate-schema.ts';
+import { withEntry } from '../../tasks/lib/migrate/steps.ts';
+import { compareInventories } from '../../tasks/lib/migrate/verify.ts';
 import { loadProject } from '../../tasks/lib/project.ts';
+import { migrate } from '../../tasks/lib/project-schema.ts';
 
 const description = (await loadProject()).migrate!;
 

@@ -8,11 +8,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { stream } from '../../tasks/lib/command.ts';
-import { findEntry, insertEntry, withdrawEntry, withdrawnVersions } from '../../tasks/lib/notes/changelog.ts';
-import { type Changes, collectChanges } from '../../tasks/lib/notes/changes.ts';
-import { type Commit, commitLogArguments, parseCommitLog } from '../../tasks/lib/notes/commits.ts';
-import { escapeLine } from '../../tasks/lib/notes/markdown.ts';
-import { renderEntry } from '../../tasks/lib/notes/notes.ts';
+import {
+  type Changes,
+  type Commit,
+  collectChanges,
+  commitLogArguments,
+  parseCommitLog,
+} from '../../tasks/lib/release/commits.ts';
+import {
+  escapeLine,
+  findEntry,
+  insertEntry,
+  renderEntry,
+  withdrawEntry,
+  withdrawnVersions,
+} from '../../tasks/lib/release/notes.ts';
 import { type Choice, chosenSeed, randomFrom } from '../random.ts';
 
 const GOLDEN = new URL('./golden/', import.meta.url);

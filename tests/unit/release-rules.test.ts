@@ -1,20 +1,18 @@
 // The rules of releases that need no git and no engine, as tables.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { transientReason } from '../../tasks/lib/docker/retry.ts';
+import { transientReason } from '../../tasks/lib/docker/registry.ts';
 import type { Project } from '../../tasks/lib/project.ts';
-import { isMaintenanceBranch, isReleaseBranch } from '../../tasks/lib/release/branches.ts';
-import { spaceNeeded } from '../../tasks/lib/release/disk-space.ts';
-import { movedTags } from '../../tasks/lib/release/preflight-remote.ts';
-import { rebuildDifference } from '../../tasks/lib/release/rebuild-difference.ts';
+import { withoutInsertion } from '../../tasks/lib/release/notes.ts';
+import { isMaintenanceBranch, isReleaseBranch } from '../../tasks/lib/release/plan.ts';
+import { movedTags, spaceNeeded, workTreeProblems } from '../../tasks/lib/release/preflight.ts';
 import {
   isReleasedImage,
   parseReleaseTag,
   type ReleaseRecord,
+  rebuildDifference,
   releaseTagMessage,
 } from '../../tasks/lib/release/record.ts';
-import { withoutInsertion } from '../../tasks/lib/release/undo-notes.ts';
-import { workTreeProblems } from '../../tasks/lib/release/work-tree-check.ts';
 
 const release = {
   branch: 'main',

@@ -1,6 +1,5 @@
 // The layered loader: each layer wins over the next, each value knows its layer, and every way of getting
 // a file or a variable wrong has its own message. Runs without an engine, on the tasks' Node.
-
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -8,13 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import {
-  ConfigError,
-  effectiveValues,
-  loadConfig,
-  type Problem,
-  variableName,
-} from '../../service/config.ts';
+import { effectiveValues, loadConfig } from '../../service/config/config.ts';
+import { ConfigError, type Problem } from '../../service/config/problem.ts';
+import { variableName } from '../../service/config/sources.ts';
 import { DATA_FORMAT } from '../../service/identity.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));

@@ -1,5 +1,5 @@
-// tasks/start.mjs: the sources joined once are what the sources are, always. Each test has a copy of some tasks, or
-// two small ones, with a node_modules of its own to keep the result in.
+// tasks/start.mjs: a task runs as its sources are now. Each test has a copy of some tasks, or two small ones, with a
+// node_modules of its own to keep the bundles in.
 import assert from 'node:assert/strict';
 import {
   cpSync,
@@ -9,13 +9,13 @@ import {
   readFileSync,
   rmSync,
   symlinkSync,
-  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { type Outcome, REPOSITORY as ROOT, runProcess } from '../tasks/project.ts';
+import { type Outcome, runProcess } from '../tasks/processes.ts';
+import { REPOSITORY as ROOT } from '../tasks/project.ts';
 
 const TASK = 'tasks/build-push.ts';
 /** Enough of them: joining takes as long as what is joined. */
@@ -62,7 +62,7 @@ function directoryFor(t: TestContext, paths: readonly string[]): Copy {
 }
 
 function copyOfTasks(t: TestContext): Copy {
-  const paths = ['tasks', 'service/config', 'service/config.ts', 'package.json', 'tsconfig.json'];
+  const paths = ['tasks', 'service/config', 'package.json', 'tsconfig.json'];
   const copy = directoryFor(t, paths);
   for (const name of readdirSync(join(copy.root, 'tasks')))
     if (name.endsWith('.ts') && !TASKS.includes(name)) rmSync(join(copy.root, 'tasks', name));
@@ -70,13 +70,13 @@ function copyOfTasks(t: TestContext): Copy {
 }
 
 function smallTasks(t: TestContext): Copy {
-  const copy = directoryFor(t, ['tasks/start.mjs', 'tasks/join.mjs', 'package.json', 'tsconfig.json']);
+  const copy = directoryFor(t, ['tasks/start.mjs', 'package.json', 'tsconfig.json']);
   mkdirSync(join(copy.root, 'tasks/lib'));
   for (const [path, text] of Object.entries(SMALL)) writeFileSync(join(copy.root, path), text);
   return copy;
 }
 
-test('started twice it is joined once, and says what it says by tsx', async (t) => {
+test('started twice it is bundled once, and says what it says by tsx', async (t) => {
   const { node, cache, run } = copyOfTasks(t);
   const byTsx = await node('--import', 'tsx/esm', TASK, '--help');
   assert.match(byTsx.stdout, /Usage/);
@@ -87,54 +87,14 @@ test('started twice it is joined once, and says what it says by tsx', async (t) 
   assert.equal(readdirSync(cache).length, 1);
 });
 
-test('a source that is another is what runs from then on', async (t) => {
-  const { run, edit, root } = smallTasks(t);
-  await run('build-push', '--help');
-  edit((text) => text.replace(SUMMARY, "summary: 'First.'"));
-  assert.match((await run('build-push', '--help')).stdout, /^First\./);
-  // Of the same length and, as after a restore, of the same time.
-  const time = new Date(1_700_000_000_000);
-  utimesSync(join(root, TASK), time, time);
+test('a newer source is what runs from then on', async (t) => {
+  const { run, edit } = smallTasks(t);
   await run('build-push', '--help');
   edit((text) => text.replace(SUMMARY, "summary: 'Other.'"));
-  utimesSync(join(root, TASK), time, time);
   assert.match((await run('build-push', '--help')).stdout, /^Other\./);
 });
 
-test('what V8 compiled in the first runs is kept, one file by task, and nothing is lost if it is damaged', async (t) => {
-  const { cache, run } = smallTasks(t);
-  const compiled = () => {
-    const folder = join(cache, readdirSync(cache)[0]!);
-    return readdirSync(folder).flatMap((name) => (name.startsWith('tasks.js.') ? [join(folder, name)] : []));
-  };
-  for (let time = 0; time < 6; time += 1) await run('build-push', '--help');
-  await run('status', '--help');
-  assert.deepEqual(
-    compiled()
-      .map((path) => path.split('.').slice(-2).join('.'))
-      .sort(),
-    ['build-push.4', 'status.1'],
-  );
-  for (const path of compiled()) {
-    const content = readFileSync(path);
-    writeFileSync(path, content.fill(0, content.length / 2));
-  }
-  for (const task of ['build-push', 'status']) {
-    const { code, stdout, stderr } = await run(task, '--help');
-    assert.deepEqual([code, stderr], [0, '']);
-    assert.match(stdout, /Usage/);
-  }
-  assert.equal(compiled().length, 2, 'and kept anew');
-});
-
-test('copied without a service, as another app does, it is joined too', async (t) => {
-  const { run, cache, root } = copyOfTasks(t);
-  rmSync(join(root, 'service'), { recursive: true });
-  assert.equal((await run('build-push', '--help')).code, 0);
-  assert.equal(readdirSync(cache).length, 1);
-});
-
-test('started many times at once before it is joined, each runs', async (t) => {
+test('started many times at once before it is bundled, each runs', async (t) => {
   const { run, cache } = smallTasks(t);
   const outcomes = await Promise.all(Array.from({ length: 4 }, () => run('build-push', '--help')));
   assert.deepEqual(
@@ -152,27 +112,12 @@ test('where nothing can be kept it runs all the same', async (t) => {
   assert.match(stdout, /Usage: tsx tasks\/build-push\.ts/);
 });
 
-test('a source with a mistake is told with its file and line', async (t) => {
+test('a source with a mistake is reported with its file and line', async (t) => {
   const { run, edit } = smallTasks(t);
   edit((text) => `${text}\nconst = 1;\n`);
   const { code, stderr } = await run('build-push', '--help');
   assert.equal(code, 1);
   assert.match(stderr, /build-push\.ts:\d+:\d+/);
-});
-
-test('what was not started for a week goes; what a task may be starting from stays, however old', async (t) => {
-  const { run, edit, cache } = smallTasks(t);
-  const weekAgo = new Date(Date.now() - 8 * 24 * 3600 * 1000);
-  await run('build-push', '--help');
-  const [inUse = ''] = readdirSync(cache);
-  mkdirSync(join(cache, 'old'));
-  for (const name of [inUse, 'old']) utimesSync(join(cache, name), weekAgo, weekAgo);
-  await run('build-push', '--help');
-  edit((text) => text.replace(SUMMARY, "summary: 'Another.'"));
-  await run('build-push', '--help');
-  const left = readdirSync(cache);
-  assert.equal(left.length, 2);
-  assert.ok(left.includes(inUse));
 });
 
 test('every task has an npm script, and every such script names a task', async () => {
@@ -184,9 +129,9 @@ test('every task has an npm script, and every such script names a task', async (
   assert.deepEqual([...new Set(named)].sort(), tasks.map((file) => file.slice(0, -3)).sort());
 });
 
-test('a task that there is not: exit 2, with those that there are', async (t) => {
+test('a task that does not exist: exit 2', async (t) => {
   const { run } = smallTasks(t);
   const { code, stderr } = await run('statsu');
   assert.equal(code, 2);
-  assert.match(stderr, /Cannot start statsu: expected one of build-push, status/);
+  assert.match(stderr, /no task named "statsu"/);
 });

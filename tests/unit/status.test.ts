@@ -1,18 +1,22 @@
 // What status makes of what it saw, for situations that no engine produces on request: moods, problems, healing,
 // measures, words. What would be lost: an alarm that stays silent, or a nurse that kills.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Container } from '../../tasks/lib/docker/containers.ts';
-import type { HistoryEntry } from '../../tasks/lib/journal.ts';
-import { moodOf } from '../../tasks/lib/status/environment-report.ts';
-import { ago, amount, duration, percent } from '../../tasks/lib/status/format.ts';
-import { decideHealing } from '../../tasks/lib/status/healing.ts';
-import { deployTime, lastSwitch, switchTimes } from '../../tasks/lib/status/measures.ts';
-import { environmentProblems } from '../../tasks/lib/status/problems.ts';
-import type { EnvironmentReport } from '../../tasks/lib/status/reported.ts';
-import { cpuPercent, parseUsage, type Usage } from '../../tasks/lib/status/resources.ts';
-import type { Sample } from '../../tasks/lib/status/uptime.ts';
-import type { EnvironmentState } from '../../tasks/lib/switch/environments.ts';
+import { type Container, cpuPercent, parseUsage, type Usage } from '../../tasks/lib/docker/objects.ts';
+import { ago, amount, duration, percent } from '../../tasks/lib/format.ts';
+import { decideHealing } from '../../tasks/lib/status/record.ts';
+import {
+  deployTime,
+  type EnvironmentReport,
+  environmentProblems,
+  lastSwitch,
+  moodOf,
+  switchTimes,
+} from '../../tasks/lib/status/report.ts';
+import type { HistoryEntry } from '../../tasks/lib/steps.ts';
+import type { EnvironmentState } from '../../tasks/lib/switch/observe.ts';
+import type { Sample } from '../../tasks/lib/uptime.ts';
 
 const NOW = new Date('2026-11-24T12:00:00Z');
 const before = (seconds: number) => new Date(NOW.getTime() - seconds * 1000).toISOString();

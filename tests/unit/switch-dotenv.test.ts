@@ -4,8 +4,15 @@ import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { dotenvFiles, dotenvPath, loadDotenv, updateDotenv } from '../../tasks/lib/dotenv.ts';
-import { editDotenv, parseDotenv, strangeLine } from '../../tasks/lib/dotenv-text.ts';
+import {
+  dotenvFiles,
+  dotenvPath,
+  editDotenv,
+  loadDotenv,
+  parseDotenv,
+  strangeLine,
+  updateDotenv,
+} from '../../tasks/lib/dotenv.ts';
 import { session } from '../../tasks/lib/session.ts';
 import { chosenSeed, randomFrom } from '../random.ts';
 

@@ -1,21 +1,18 @@
 // The pure parts of a switch: from what is to what should be, what a directory must be like, how long nobody
 // answered, and what a swarm is told.
+
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { parseDuration } from '../../tasks/lib/docker/compose-duration.ts';
-import type { ComposeModel } from '../../tasks/lib/docker/compose-model.ts';
-import type { ComposeService } from '../../tasks/lib/docker/compose-schema.ts';
-import type { Container } from '../../tasks/lib/docker/containers.ts';
-import { isLocalEndpoint } from '../../tasks/lib/docker/endpoint.ts';
-import type { Image } from '../../tasks/lib/docker/images.ts';
-import { loginCommand, sshTarget } from '../../tasks/lib/docker/ssh-line.ts';
+import { type ComposeModel, type ComposeService, parseDuration } from '../../tasks/lib/docker/compose.ts';
+import { isLocalEndpoint } from '../../tasks/lib/docker/engine.ts';
+import type { Container, Image } from '../../tasks/lib/docker/objects.ts';
+import { loginCommand, sshTarget } from '../../tasks/lib/docker/remote.ts';
 import type { EnvironmentName, Project } from '../../tasks/lib/project.ts';
-import { type DataDirectory, dataProblems } from '../../tasks/lib/switch/data-directory.ts';
-import type { EnvironmentState, Observation } from '../../tasks/lib/switch/environments.ts';
+import { type DataDirectory, dataProblems, worstCase } from '../../tasks/lib/switch/checks.ts';
+import type { EnvironmentState, Observation } from '../../tasks/lib/switch/observe.ts';
 import { planStart, planSwitch } from '../../tasks/lib/switch/plan.ts';
-import { gapsOf, neitherAnswered, type Sample, total } from '../../tasks/lib/switch/prober.ts';
-import { stackFile } from '../../tasks/lib/switch/stack.ts';
-import { worstCase } from '../../tasks/lib/switch/worst-case.ts';
+import { type Answered, gapsOf, neitherAnswered, total } from '../../tasks/lib/switch/probe.ts';
+import { stackFile } from '../../tasks/lib/switch/swarm.ts';
 
 function container(changes: Partial<Container> = {}): Container {
   return {
@@ -121,7 +118,7 @@ describe('the plan', () => {
 });
 
 describe('how long nobody answered', () => {
-  const samples = (text: string, step = 10): Sample[] =>
+  const samples = (text: string, step = 10): Answered[] =>
     [...text].map((mark, index) => ({ asked: index * step, over: index * step + 5, answered: mark === '+' }));
   it('counts from the first refusal to the next answer, and only between answers', () => {
     assert.equal(total(gapsOf(samples('+++'))), 0);

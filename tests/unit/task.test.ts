@@ -4,25 +4,18 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-
-import { searchPath } from '../../tasks/lib/child-environment.ts';
-import { joinModule } from '../join.ts';
+import { searchPath } from '../../tasks/lib/command.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
-const FRAME = await joinModule(`
-  export * from './tasks/lib/task.ts';
-  export * from './tasks/lib/errors.ts';
-  export * from './tasks/lib/prompt.ts';
-  export * from './tasks/lib/log.ts';
-`);
-
 /** Runs a task whose `run` has the given body. */
 function runFrame(body: string, argv: string[] = []) {
-  const names = 'runTask, InterruptedError, TaskError, usageError, confirm, log, registerSecret';
-  const script = `import { ${names} } from '${FRAME}';
+  const script = `import { runTask } from './tasks/lib/task.ts';
+    import { InterruptedError, TaskError, usageError } from './tasks/lib/errors.ts';
+    import { confirm } from './tasks/lib/prompt.ts';
+    import { log, registerSecret } from './tasks/lib/log.ts';
     await runTask({ name: 'sail', summary: 'x', flags: {}, run: async () => { ${body} } }, process.argv.slice(1));`;
-  const options = ['--input-type=module', '--eval', script, '--', ...argv];
+  const options = ['--import', 'tsx/esm', '--input-type=module', '--eval', script, '--', ...argv];
   const { status, stdout, stderr } = spawnSync(process.execPath, options, { cwd: ROOT, encoding: 'utf8' });
   return { status, stdout, stderr };
 }

@@ -2,8 +2,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { TaskError } from '../../tasks/lib/errors.ts';
-import { planVersion, type VersionRequest, versionChoices } from '../../tasks/lib/version/version.ts';
-import { changesBase, knownTags, parseTag, type VersionTag } from '../../tasks/lib/version/version-tags.ts';
+import {
+  changesBase,
+  knownTags,
+  parseTag,
+  planVersion,
+  type VersionRequest,
+  type VersionTag,
+  versionChoices,
+} from '../../tasks/lib/release/version.ts';
 
 /** Tags by name; the commit is made of the name, so that messages can be checked for the right one. */
 function tags(names: string, where: 'local' | 'remote' = 'local'): VersionTag[] {

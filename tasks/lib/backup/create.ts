@@ -1,24 +1,44 @@
 // A backup from beginning to end: hooks, archive and proof, rehearsal, retention, off-site. Only what is proven
 // counts, and only then may anything older go.
-import { type Phases, timed } from '../phases.ts';
+import { randomBytes } from 'node:crypto';
+import { z } from 'zod';
+import { probe, run } from '../command.ts';
+import { resolvedConfig } from '../docker/compose.ts';
+import { docker, parseJson } from '../docker/engine.ts';
+import { healthProblems } from '../docker/health.ts';
+import { inspectContainers, lastLogLines, projectContainers } from '../docker/objects.ts';
+import { withEngineRetries } from '../docker/registry.ts';
+import { TaskError } from '../errors.ts';
+import { log } from '../log.ts';
 import { dataDirectory, type Project } from '../project.ts';
+import { pause, session, uninterrupted } from '../session.ts';
+import { openJournal, type Phases, readJournal, timed } from '../steps.ts';
 import { listArchives, placesOf, removeArchives } from './archives.ts';
-import { type Freezer, withFreezer } from './freeze.ts';
-import { ping, runAfterHooks, runBeforeHooks } from './notify.ts';
-import { sendOffsite, verifyOffsite } from './offsite.ts';
-import { backupOrigin } from './origin.ts';
-import { type BackupImage, backupDirectory, backupImage } from './places.ts';
-import { runProgram } from './program.ts';
-import { DATA } from './program-command.ts';
-import type { CreatedArchive } from './program-schema.ts';
-import { type ProgramSession, withSession } from './program-session.ts';
-import { rehearse } from './rehearse.ts';
+import { ping, runAfterHooks, runBeforeHooks, sendOffsite, verifyOffsite } from './notify.ts';
+import {
+  Asked,
+  askProgram,
+  BACKUPS,
+  type BackupImage,
+  backupDirectory,
+  backupImage,
+  backupLabel,
+  backupOrigin,
+  CreatedArchive,
+  DATA,
+  Nothing,
+  type ProgramCall,
+  type ProgramSession,
+  runProgram,
+  Unpacked,
+  withSession,
+} from './program.ts';
 import { isEmptyPolicy, planRetention } from './retention.ts';
 
 /** Under --dry-run. */
 const UNNAMED = '<archive>';
 
-export interface BackupOptions {
+interface BackupOptions {
   /** Freeze the containers while files that are no databases are copied. */
   pause: boolean;
   rehearse: boolean;
@@ -43,7 +63,6 @@ export async function createArchive(
   options: { pause: boolean },
   within?: ProgramSession,
 ): Promise<CreatedArchive | undefined> {
-  const { CreatedArchive } = await import('./program-schema.ts');
   const { options: places } = placesOf(project);
   const { lock_timeout, max_block } = project.backup;
   const request = {
@@ -119,4 +138,221 @@ export async function performBackup(
     await runAfterHooks(project, { ok, archive: name ? `${backupDirectory(project)}/${name}` : '' });
     await ping(project, ok);
   }
+}
+
+// Freezing the containers while files are copied (--pause), so that the files belong to the same moment as the
+// databases. Written down before the first one is frozen: whatever kills this task, the next one thaws them.
+
+const JOURNAL = 'backup-pause';
+
+interface Frozen {
+  containers: string[];
+}
+
+async function pausedOf(ids: readonly string[]): Promise<string[]> {
+  const containers = await inspectContainers(ids);
+  return containers.filter(({ state }) => state === 'paused').map(({ id }) => id);
+}
+
+async function unpause(ids: readonly string[]): Promise<void> {
+  const paused = await pausedOf(ids);
+  if (paused.length === 0) return;
+  const answer = await probe(docker('unpause', ...paused));
+  const left = await pausedOf(paused);
+  if (left.length === 0) return;
+  throw new TaskError(`Cannot thaw ${left.join(' ')}: ${answer.stderr.trim()}`, {
+    code: 'not-thawed',
+    hint: `docker unpause ${left.join(' ')}`,
+  });
+}
+
+/** The kernel's older freezer gives up on a container that starts a process, a health check, at just that moment. */
+function pauseAll(ids: readonly string[]): Promise<void> {
+  return withEngineRetries(/unable to freeze/, async () => {
+    const paused = await pausedOf(ids);
+    const left = ids.filter((id) => !paused.includes(id));
+    if (left.length > 0) await run(docker('pause', ...left));
+  });
+}
+
+/** Thaws what a killed task left frozen. */
+export async function thawLeftovers(project: Project): Promise<void> {
+  const journal = await readJournal<Frozen>(project.root, JOURNAL);
+  if (!journal) return;
+  log.warn(`a backup died while the containers were frozen (${journal.at}); thawing them`);
+  await unpause(journal.data.containers);
+  await openJournal<Frozen>(project.root, JOURNAL).close();
+}
+
+interface Freezer {
+  freeze: () => Promise<void>;
+  thaw: () => Promise<void>;
+}
+
+/** Runs `work` with a freezer; what it froze is thawed however `work` ends. */
+async function withFreezer<T>(project: Project, work: (freezer: Freezer) => Promise<T>): Promise<T> {
+  const journal = openJournal<Frozen>(project.root, JOURNAL);
+  let frozen: string[] = [];
+  const thaw = async () => {
+    if (frozen.length === 0) return;
+    await uninterrupted(async () => {
+      await unpause(frozen);
+      frozen = [];
+      await journal.close();
+    });
+  };
+  const freeze = async () => {
+    if (frozen.length > 0) return;
+    const running = (await projectContainers(project))
+      .filter(({ state }) => state === 'running')
+      .map(({ id }) => id);
+    if (running.length === 0) return;
+    await journal.record('freeze', { containers: running });
+    frozen = running;
+    await pauseAll(running);
+    await journal.record('frozen', { containers: running });
+  };
+  try {
+    return await work({ freeze, thaw });
+  } finally {
+    await thaw();
+  }
+}
+
+// The last proof: the released image is started on what an archive brings back, alone and without a network,
+// and asked how it is. What it writes is thrown away.
+
+/** Where the service expects its data inside the container: the compose file knows. */
+async function dataTarget(project: Project): Promise<string> {
+  const volume = z.object({ source: z.string().optional(), target: z.string() });
+  const schema = z.object({
+    services: z.record(z.string(), z.object({ volumes: z.array(volume).default([]) })),
+  });
+  const config = parseJson(await resolvedConfig(project, 'rehearsal'));
+  const { volumes } = schema.parse(config).services[project.environments.prod.service] ?? { volumes: [] };
+  const target = volumes.find(({ source }) => source === dataDirectory(project))?.target;
+  if (target ?? project.candidate.volumes[0]) return (target ?? project.candidate.volumes[0])!;
+  throw new TaskError('Cannot rehearse: nothing says where the service expects its data', {
+    code: 'config-invalid',
+    hint: '[candidate] volumes in configs/release.toml',
+  });
+}
+
+interface Rehearsal {
+  name: string;
+  image: string;
+  /** Directory on the engine's machine, and where the service expects it. */
+  source: string;
+  data: string;
+  /** `uid:gid` of the data. */
+  owner: string;
+}
+
+function serviceCommand(project: Project, { name, image, source, data, owner }: Rehearsal) {
+  const { env, tmpfs } = project.candidate;
+  return docker(
+    'run',
+    '--detach',
+    '--name',
+    name,
+    '--label',
+    backupLabel(project),
+    '--network=none',
+    '--read-only',
+    '--init',
+    '--cap-drop=ALL',
+    '--security-opt=no-new-privileges',
+    `--user=${owner}`,
+    `--mount=type=bind,source=${source},target=${data}`,
+    ...tmpfs.map((path) => `--tmpfs=${path}:mode=1777`),
+    ...Object.entries(env).map(([key, value]) => `--env=${key}=${value}`),
+    image,
+  );
+}
+
+/** Asks the service through a container that shares its network, since nothing else reaches it. */
+function askUntilHealthy(project: Project, image: string, name: string): Promise<void> {
+  const network = `container:${name}`;
+  return withSession(project, { image, mounts: {}, network }, async (within) => {
+    const { port, health } = project.candidate;
+    const options = { url: `http://127.0.0.1:${port}${health}` };
+    await untilHealthy(project, name, { image, command: 'ask', options, mounts: {}, network, within });
+  });
+}
+
+async function untilHealthy(project: Project, name: string, call: ProgramCall): Promise<void> {
+  const { timeout } = project.candidate;
+  const deadline = Date.now() + timeout * 1000;
+  for (;;) {
+    const [container] = await inspectContainers([name]);
+    if (container?.state !== 'running')
+      throw new TaskError(`its container ended with exit code ${container?.exitCode ?? '(gone)'}`);
+    const { status, body } = await askProgram(project, call, Asked);
+    const answer = { status, body: (parseJson(body) ?? {}) as Record<string, unknown>, error: body };
+    const problems = healthProblems(project.health, answer, {});
+    if (problems.length === 0) return;
+    if (Date.now() > deadline) throw new TaskError(`${problems.join('; ')}, after ${timeout} s`);
+    await pause(200);
+  }
+}
+
+async function startAndAsk(project: Project, program: string, rehearsal: Rehearsal): Promise<void> {
+  const { name } = rehearsal;
+  try {
+    await run(serviceCommand(project, rehearsal));
+    if (!session.dryRun) await askUntilHealthy(project, program, name);
+  } catch (error) {
+    if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
+    const logs = await lastLogLines(name).catch(() => '');
+    throw new TaskError(
+      `The rehearsal failed: ${rehearsal.image} does not run on what the archive brings back: ${error.message}${logs ? `\nIts last log lines:\n${logs.replace(/^/gm, '    ')}` : ''}`,
+      { code: 'rehearsal-failed', hint: 'the archive is kept, but the service would not start from it' },
+    );
+  } finally {
+    await uninterrupted(async () => {
+      if (!session.dryRun) await probe(docker('rm', '--force', '--volumes', name));
+    });
+  }
+}
+
+/** What the program's commands here have in common. */
+type Shared = Omit<ProgramCall, 'command' | 'options'>;
+
+/** What it brings back is gone afterwards. */
+async function tryOut(project: Project, image: BackupImage, archive: string, shared: Shared): Promise<void> {
+  const id = randomBytes(4).toString('hex');
+  const scratch = `.${project.project.name}-scratch-rehearsal-${id}`;
+  const place = { parent: BACKUPS, name: scratch, project: project.project.name };
+  log.step(`rehearsing: starting ${image.appReference} on what ${archive} brings back`);
+  try {
+    const unpack = { ...shared, command: 'unpack', options: { archive: `${BACKUPS}/${archive}`, ...place } };
+    const unpacked = await runProgram(project, unpack, Unpacked);
+    const { uid, gid } = unpacked?.manifest.owner ?? { uid: 0, gid: 0 };
+    await startAndAsk(project, image.program, {
+      name: `${project.project.name}-rehearsal-${id}`,
+      image: image.appReference,
+      source: `${backupDirectory(project)}/${scratch}`,
+      data: await dataTarget(project),
+      owner: `${uid}:${gid}`,
+    });
+  } finally {
+    await uninterrupted(() =>
+      runProgram(project, { ...shared, command: 'discard', options: place }, Nothing),
+    );
+  }
+}
+
+async function recordRehearsal(project: Project, archive: string, shared: Shared): Promise<void> {
+  const options = { ...placesOf(project).options, archive, at: new Date().toISOString() };
+  await runProgram(project, { ...shared, command: 'rehearsed', options }, Nothing);
+}
+
+/** Restores an archive aside, starts the released image on it, and records that it answered. @throws TaskError */
+async function rehearse(project: Project, image: BackupImage, archive: string): Promise<void> {
+  const mounts = { [BACKUPS]: backupDirectory(project) };
+  const shared = { image: image.program, mounts, asRoot: true };
+  await withSession(project, shared, async (within) => {
+    await tryOut(project, image, archive, { ...shared, within });
+    await recordRehearsal(project, archive, { image: image.program, mounts, within });
+  });
 }

@@ -1,5 +1,5 @@
 // Which archives stay and why, which go and why. Pure: the plan is what --dry-run prints and what is carried out.
-import type { Listed } from './program-schema.ts';
+import type { Listed } from './program.ts';
 
 export interface Keep {
   last: number;

@@ -1,20 +1,18 @@
 // Building the image: a release from its commit's tree, `latest` from the working tree. Same inputs, same digest.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Command, run } from '../command.ts';
+import { z } from 'zod';
+import { type Command, read, run } from '../command.ts';
 import { CommandError, lastLines, TaskError } from '../errors.ts';
-import { commitTime, sourceUrl } from '../git.ts';
-import { exportTree } from '../git-archive.ts';
+import { withWorkDirectory } from '../files.ts';
+import { commitTime, exportTree, sourceUrl } from '../git.ts';
 import { type Project, variable } from '../project.ts';
 import { session } from '../session.ts';
-import { withWorkDirectory } from '../work-directory.ts';
-import { docker } from './client.ts';
-import type { EngineInfo } from './engine-info.ts';
-import { type Image, inspectImage } from './images.ts';
-import { archivePlatforms } from './oci-archive.ts';
-import { withEngineRetries } from './retry.ts';
+import { docker, type EngineInfo } from './engine.ts';
+import { type Image, inspectImage } from './objects.ts';
+import { withEngineRetries } from './registry.ts';
 
-export interface BuildRequest {
+interface BuildRequest {
   /** Directory that plays the project: an exported commit, or the working tree. */
   directory: string;
   /** The local name that the image gets, e.g. `synapse:candidate-3f2a91c`. */
@@ -40,7 +38,7 @@ export interface BuiltImage extends Image {
 }
 
 /** The `buildx build` command; `output` is its --output value. Pure but for the presence of secret files. */
-export function buildCommand(project: Project, request: BuildRequest, output: string): Command {
+function buildCommand(project: Project, request: BuildRequest, output: string): Command {
   const { image } = project;
   const baseImage = variable(project, 'BASE_IMAGE') ?? image.base_image;
   const buildArgs = {
@@ -156,4 +154,36 @@ export async function buildCommit(
       attest: platforms.length > 0,
     }),
   );
+}
+
+// What an image archive holds, read from the archive itself: no engine tells the manifests of the platforms
+// that are not its own.
+
+interface Descriptor {
+  digest: string;
+  platform?: { os: string; architecture: string; variant?: string };
+}
+
+/** `linux/arm64` → manifest digest, from an archive in the OCI image layout; attestations are left out. */
+async function archivePlatforms(archive: string): Promise<Record<string, string>> {
+  const platform = z.object({
+    os: z.string(),
+    architecture: z.string(),
+    variant: z.string().optional(),
+  });
+  const schema = z.object({
+    manifests: z.array(z.object({ digest: z.string(), platform: platform.optional() })),
+  });
+  const open = async (name: string) =>
+    schema.parse(JSON.parse(await read(['tar', '--extract', '--to-stdout', '--file', archive, name])));
+  const [root] = (await open('index.json')).manifests;
+  if (!root) return {};
+  const { manifests } = await open(`blobs/${root.digest.replace(':', '/')}`);
+  return Object.fromEntries(manifests.flatMap((manifest) => platformEntry(manifest as Descriptor)));
+}
+
+function platformEntry({ digest, platform }: Descriptor): [string, string][] {
+  if (!platform || platform.os === 'unknown') return [];
+  const { os, architecture, variant } = platform;
+  return [[[os, architecture, variant].filter(Boolean).join('/'), digest]];
 }

@@ -1,25 +1,23 @@
 // Trying a freshly built image once, alone: no data, no network neighbours, a port on loopback that the
 // engine picks. It must become healthy and say that it is the version and commit it was built from.
 import { randomBytes } from 'node:crypto';
+import { z } from 'zod';
 import { probe, run } from '../command.ts';
 import { TaskError } from '../errors.ts';
-import { uninterrupted } from '../interrupt.ts';
 import { imageReference, type Project } from '../project.ts';
-import { session } from '../session.ts';
-import { docker } from './client.ts';
-import { containerIds, inspectContainers, lastLogLines } from './containers.ts';
-import { askEngine } from './engine-api.ts';
+import { session, uninterrupted } from '../session.ts';
+import { askEngine, docker } from './engine.ts';
 import { type ExpectedHealth, type HealthAnswer, waitForHealth } from './health.ts';
-import { imageNames } from './images.ts';
-import { withReach } from './reach.ts';
-import { withEngineRetries } from './retry.ts';
+import { containerIds, imageNames, inspectContainers, lastLogLines } from './objects.ts';
+import { withEngineRetries } from './registry.ts';
+import { withReach } from './remote.ts';
 
 function candidateLabel(project: Project): string {
   return `release-flow.candidate=${project.project.name}`;
 }
 
 /** The command that starts a candidate: the same confinement as in the compose file, nothing shared. */
-export function candidateCommand(project: Project, image: string, name: string) {
+function candidateCommand(project: Project, image: string, name: string) {
   const { port, env, tmpfs, volumes } = project.candidate;
   return docker(
     'run',
@@ -79,7 +77,6 @@ export async function tryCandidate(
 const MISSING = /no such image/i;
 
 async function publishedPort(project: Project, name: string): Promise<number> {
-  const { z } = await import('#zod');
   const bindings = z.array(z.object({ HostPort: z.coerce.number() })).nullable();
   const schema = z.object({ NetworkSettings: z.object({ Ports: z.record(z.string(), bindings) }) });
   const { data } = schema.safeParse(await askEngine(`/containers/${encodeURIComponent(name)}/json`));

@@ -1,9 +1,12 @@
 // Calling `docker compose` for this project. What runs is decided by release.toml, .env and the caller,
 // never by variables that happen to be exported in somebody's shell (those would beat --env-file).
-import { join } from 'node:path';
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
 import { type Command, probe } from '../command.ts';
 import { dotenvFiles } from '../dotenv.ts';
-import { TaskError } from '../errors.ts';
+import { TaskError, usageError } from '../errors.ts';
 import {
   dataDirectory,
   ENVIRONMENTS,
@@ -13,13 +16,10 @@ import {
   portOf,
   variableName,
 } from '../project.ts';
-import { docker } from './client.ts';
+import { docker } from './engine.ts';
 
 /** What compose interpolates beyond .env; `tag` is the release that prod runs. */
-export function composeEnvironment(
-  project: Project,
-  tag: string | undefined,
-): Record<string, string | undefined> {
+function composeEnvironment(project: Project, tag: string | undefined): Record<string, string | undefined> {
   const foreign = Object.keys(process.env).filter((name) => name.startsWith(variableName(project, '')));
   return {
     ...Object.fromEntries(foreign.map((name) => [name, undefined])),
@@ -34,7 +34,7 @@ export function composeEnvironment(
   };
 }
 
-export function composeCommand(project: Project, ...argv: string[]): Command {
+function composeCommand(project: Project, ...argv: string[]): Command {
   return docker(
     'compose',
     '--project-name',
@@ -61,5 +61,327 @@ export async function verifyCompose(): Promise<void> {
   throw new TaskError('Docker Compose v2 is missing', {
     code: 'compose-missing',
     hint: 'npm run setup installs it on Debian and Raspberry Pi OS; elsewhere see https://docs.docker.com/compose/install/',
+  });
+}
+
+// What the compose files say once everything is resolved, and whether release.toml speaks of the same.
+
+/** The compose files with everything resolved, as JSON. @throws TaskError (exit 2) with compose's own words */
+export async function resolvedConfig(project: Project, tag: string | undefined): Promise<string> {
+  const options = { env: composeEnvironment(project, tag) };
+  const answer = await probe(composeCommand(project, 'config', '--format', 'json'), options);
+  if (!answer.ok) {
+    throw usageError(`The compose file is not valid: ${answer.stderr.trim()}`, {
+      code: 'compose-invalid',
+      hint: `see: ${project.project.compose.join(', ')} and .env`,
+    });
+  }
+  return answer.stdout;
+}
+
+/** The services as compose understands them. @throws TaskError (exit 2) */
+export async function composeServices(project: Project, tag: string | undefined) {
+  return parseServices(project, await resolvedConfig(project, tag));
+}
+
+/** release.toml and the compose file must speak of the same services and ports. @throws TaskError (exit 2) */
+export function verifyServices(project: Project, services: Record<string, ComposeService>): void {
+  for (const name of ENVIRONMENTS) {
+    const { service } = project.environments[name];
+    const found = services[service];
+    if (!found) {
+      throw usageError(
+        `configs/release.toml: environments.${name}.service is "${service}", which no compose file has`,
+        {
+          code: 'config-invalid',
+          hint: `services: ${Object.keys(services).join(', ')}`,
+        },
+      );
+    }
+    if (!found.ports.includes(portOf(project, name))) {
+      throw usageError(
+        `Service ${service} publishes port ${found.ports.join(', ') || '(none)'}, expected ${portOf(project, name)}`,
+        {
+          code: 'config-invalid',
+          hint: `publish "\${${variableName(project, `${name.toUpperCase()}_PORT`)}}" in the compose file, or correct environments.${name}.port`,
+        },
+      );
+    }
+  }
+  if (services[project.environments.prod.service]?.hasBuild) {
+    throw usageError(`Service ${project.environments.prod.service} has a \`build:\``, {
+      code: 'config-invalid',
+      hint: "remove it: compose would build working-tree code under a released version's name",
+    });
+  }
+}
+
+// Durations as compose writes them (`1m30s`, `500ms`): Go's form, which JavaScript has no reader for. Pure.
+
+const UNITS: Record<string, number> = {
+  h: 3_600_000,
+  m: 60_000,
+  s: 1000,
+  ms: 1,
+  us: 0.001,
+  µs: 0.001,
+  ns: 1e-6,
+};
+
+/** Milliseconds, or undefined for nothing and for what is not a duration. */
+export function parseDuration(text: string | undefined): number | undefined {
+  if (!text || !/^(?:[\d.]+(?:h|ms|m|s|us|µs|ns))+$/.test(text)) return undefined;
+  const parts = [...text.matchAll(/([\d.]+)(h|ms|m|s|us|µs|ns)/g)];
+  return parts.reduce((sum, [, count, unit]) => sum + Number(count) * UNITS[unit!]!, 0);
+}
+
+// The services of a compose file as data of ours: the few things that a switch plans and checks with.
+
+export interface PublishedPort {
+  published: number;
+  target: number;
+  /** The engine's address it is bound to; empty: all. */
+  address: string;
+}
+
+export interface ComposeService {
+  image: string;
+  container: string;
+  /** Published host ports. */
+  ports: number[];
+  publishes: PublishedPort[];
+  hasBuild: boolean;
+  environment: Record<string, string>;
+  /** `uid[:gid]` or a name, as written; undefined: the image decides. */
+  user: string | undefined;
+  restart: string;
+  binds: { source: string; target: string }[];
+  /** Bytes; 0: not said. */
+  memory: { limit: number; reservation: number };
+  /** Milliseconds; undefined: the image decides. */
+  health: {
+    interval: number | undefined;
+    timeout: number | undefined;
+    startInterval: number | undefined;
+    startPeriod: number | undefined;
+  };
+  /** Milliseconds that it may take to stop. */
+  stopGrace: number;
+}
+
+async function serviceSchema() {
+  const bytes = z.coerce.number().default(0);
+  const duration = z.string().optional().transform(parseDuration);
+  const resources = z.object({ memory: bytes }).prefault({});
+  return z.object({
+    image: z.string().default(''),
+    container_name: z.string().optional(),
+    build: z.unknown().optional(),
+    user: z.string().optional(),
+    restart: z.string().default('no'),
+    stop_grace_period: z.string().default('10s').transform(parseDuration),
+    environment: z.record(z.string(), z.string().nullable()).nullish(),
+    ports: z
+      .array(
+        z.object({
+          published: z.coerce.number().optional(),
+          target: z.number(),
+          host_ip: z.string().default(''),
+        }),
+      )
+      .default([]),
+    volumes: z
+      .array(z.object({ type: z.string(), source: z.string().default(''), target: z.string() }))
+      .default([]),
+    deploy: z
+      .object({ resources: z.object({ limits: resources, reservations: resources }).partial().prefault({}) })
+      .prefault({}),
+    healthcheck: z
+      .object({ interval: duration, timeout: duration, start_interval: duration, start_period: duration })
+      .partial()
+      .prefault({}),
+  });
+}
+
+/** Compose writes a literal `$` as `$$` in what it resolved. */
+export function parseResolved(resolved: string): unknown {
+  return JSON.parse(resolved.replaceAll('$$', '$'));
+}
+
+export async function parseServices(
+  project: Project,
+  resolved: string,
+): Promise<Record<string, ComposeService>> {
+  const service = await serviceSchema();
+  const schema = z.object({ services: z.record(z.string(), service) });
+  const { services } = schema.parse(parseResolved(resolved));
+  return Object.fromEntries(
+    Object.entries(services).map(([name, found]): [string, ComposeService] => {
+      const publishes = found.ports.flatMap(({ published, target, host_ip: address }) =>
+        published === undefined ? [] : [{ published, target, address }],
+      );
+      const { limits, reservations } = found.deploy.resources;
+      const { interval, timeout, start_interval, start_period } = found.healthcheck;
+      return [
+        name,
+        {
+          image: found.image,
+          container: found.container_name ?? `${project.project.name}-${name}-1`,
+          ports: publishes.map(({ published }) => published),
+          publishes,
+          hasBuild: found.build !== undefined,
+          environment: withoutNulls(found.environment ?? {}),
+          user: found.user,
+          restart: found.restart,
+          binds: found.volumes.filter(({ type }) => type === 'bind'),
+          memory: { limit: limits?.memory ?? 0, reservation: reservations?.memory ?? 0 },
+          health: { interval, timeout, startInterval: start_interval, startPeriod: start_period },
+          stopGrace: found.stop_grace_period ?? 10_000,
+        },
+      ];
+    }),
+  );
+}
+
+function withoutNulls(environment: Record<string, string | null>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(environment).flatMap(([name, value]) => (value === null ? [] : [[name, value]])),
+  );
+}
+
+// The compose files in the form that the tasks hand to compose, on stdin: nothing in it depends on this
+// machine's paths, so that it works the same on another machine's engine.
+//
+// Three things differ from the files. Configs and secrets that come from files are copied into the container
+// when it is made (compose can copy only into a writable root file system, and would mount files from the
+// client's disk): a running container keeps what it was started with. Each service carries a digest of its part
+// of the model and of those files, so that a change is seen without asking compose. And containers get their
+// name by us after they were made: compose can then make the next one while the present one still runs (see
+// switch/successor.ts).
+
+/** A file that is put into a container before it starts. */
+export interface InjectedFile {
+  /** Its name in the compose file. */
+  source: string;
+  secret: boolean;
+  /** Absolute path inside the container. */
+  target: string;
+  content: Buffer;
+  mode: number;
+}
+
+export interface ComposeModel {
+  services: Record<string, ComposeService>;
+  /** For `docker compose --file -`. */
+  input: string;
+  files: Record<string, InjectedFile[]>;
+  /** What each service's container has as its `DIGEST_LABEL` when it is up to date. */
+  digests: Record<string, string>;
+}
+
+/** Where injected files lie; their anonymous volumes are ours and go with the container. */
+export const FILES_LABEL = 'release-flow.files';
+export const DIGEST_LABEL = 'release-flow.digest';
+
+interface Source {
+  file?: string;
+  content?: string;
+  environment?: string;
+}
+
+interface Reference {
+  source: string;
+  target?: string;
+  mode?: string | number;
+}
+
+interface RawService {
+  container_name?: string;
+  configs?: Reference[];
+  secrets?: Reference[];
+  labels?: Record<string, string>;
+  volumes?: { type: string; target: string; source?: string }[];
+}
+
+interface Raw {
+  services: Record<string, RawService>;
+  configs?: Record<string, Source>;
+  secrets?: Record<string, Source>;
+}
+
+/** @throws TaskError (exit 2) when a compose file or a file that it names cannot be read */
+export async function composeModel(project: Project, tag: string | undefined): Promise<ComposeModel> {
+  const resolved = await resolvedConfig(project, tag);
+  const services = await parseServices(project, resolved);
+  const raw = parseResolved(resolved) as Raw;
+  const files: ComposeModel['files'] = {};
+  const digests: ComposeModel['digests'] = {};
+  for (const [name, service] of Object.entries(raw.services)) {
+    const configs = await injectedFiles(service.configs, raw.configs, false);
+    const secrets = await injectedFiles(service.secrets, raw.secrets, true);
+    files[name] = [...configs, ...secrets];
+    addFolders(service, files[name]);
+    digests[name] = digest(service, configs);
+    service.labels = { ...service.labels, [DIGEST_LABEL]: digests[name] };
+  }
+  delete raw.configs;
+  delete raw.secrets;
+  return { services, files, digests, input: JSON.stringify(raw).replaceAll('$', '$$$$') };
+}
+
+/** Gives the service a volume for each folder that files go to, and takes out what compose would do itself. */
+function addFolders(service: RawService, files: readonly InjectedFile[]): void {
+  delete service.container_name;
+  delete service.configs;
+  delete service.secrets;
+  if (files.length === 0) return;
+  const folders = [...new Set(files.map(({ target }) => dirname(target)))].sort();
+  // A volume is the one place that a container with a read-only root lets files be copied to.
+  const volumes = folders.map((target) => ({ type: 'volume', target }));
+  const taken = new Set(service.volumes?.map(({ target }) => target));
+  service.volumes = [...(service.volumes ?? []), ...volumes.filter(({ target }) => !taken.has(target))];
+  service.labels = { ...service.labels, [FILES_LABEL]: folders.join(',') };
+}
+
+/** Secrets stay out of it: everybody who may list containers can read it. */
+function digest(service: RawService, files: readonly InjectedFile[]): string {
+  const hash = createHash('sha256').update(JSON.stringify(service));
+  for (const { target, content } of files) hash.update(`${target}\0${content.length}\0`).update(content);
+  return hash.digest('hex');
+}
+
+async function injectedFiles(
+  references: readonly Reference[] = [],
+  sources: Record<string, Source> = {},
+  secret: boolean,
+): Promise<InjectedFile[]> {
+  return Promise.all(
+    references.map(async ({ source, target = source, mode = 0o444 }) => {
+      const path = target.startsWith('/') ? target : `${secret ? '/run/secrets/' : '/'}${target}`;
+      if (dirname(path) === '/') {
+        throw usageError(`The config ${source} has no folder of its own in the container: ${path}`, {
+          code: 'compose-invalid',
+          hint: `give it one in the compose file, e.g. target: /app/configs/${source}`,
+        });
+      }
+      const content = await contentOf(source, sources[source] ?? {});
+      const bits = typeof mode === 'number' ? mode : Number.parseInt(mode, 8);
+      return { source, secret, target: path, content, mode: bits };
+    }),
+  );
+}
+
+async function contentOf(name: string, source: Source): Promise<Buffer> {
+  if (source.content !== undefined) return Buffer.from(source.content);
+  if (source.environment !== undefined) return Buffer.from(process.env[source.environment] ?? '');
+  if (source.file === undefined) throw unreadable(name, 'it names no file and no content');
+  return readFile(source.file).catch((error: Error) => {
+    throw unreadable(name, error.message);
+  });
+}
+
+function unreadable(name: string, why: string) {
+  return usageError(`The config ${name} of the compose file cannot be read: ${why}`, {
+    code: 'compose-invalid',
   });
 }

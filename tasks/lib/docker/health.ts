@@ -2,8 +2,8 @@
 // version is a failure, too.
 import { request } from 'node:http';
 import { TaskError } from '../errors.ts';
-import { pause } from '../interrupt.ts';
 import type { ProjectConfig } from '../project-schema.ts';
+import { pause } from '../session.ts';
 
 /** What /health must say. Versions are without the tag prefix; keys that release.toml does not name are not compared. */
 export interface ExpectedHealth {
@@ -84,7 +84,7 @@ export function healthProblems(
   });
 }
 
-export interface HealthWait extends HealthAddress {
+interface HealthWait extends HealthAddress {
   keys: ProjectConfig['health'];
   expected: ExpectedHealth;
   timeoutSeconds: number;

@@ -1,11 +1,10 @@
 // The registry side of immutability: a version tag is pushed once; the digest is read back and compared.
 import { probe, run } from '../command.ts';
-import { CommandError, TaskError } from '../errors.ts';
+import { CommandError, errorSummary, TaskError } from '../errors.ts';
 import { log } from '../log.ts';
-import { session } from '../session.ts';
-import { docker } from './client.ts';
-import { inspectImage, tagImage } from './images.ts';
-import { transientReason, withRetries } from './retry.ts';
+import { pause, session } from '../session.ts';
+import { docker } from './engine.ts';
+import { inspectImage, tagImage } from './objects.ts';
 
 /** One question, without retries. @throws TaskError if the registry does not answer, or refuses to */
 async function askRegistry(reference: string): Promise<string | undefined> {
@@ -36,7 +35,7 @@ async function localDigest(reference: string): Promise<string | undefined> {
   return image?.repoDigests.find((digest) => digest.startsWith(`${repository}@`))?.split('@')[1];
 }
 
-export interface PushOptions {
+interface PushOptions {
   /** A version: never overwritten. */
   immutable: boolean;
   /** Further digests that are the same release, e.g. the index of which this machine has one platform. */
@@ -67,7 +66,7 @@ export async function pushImage(local: string, reference: string, options: PushO
 }
 
 /** The error of a version whose name another image has in the registry. */
-export function registryDiffers(reference: string, present: string, own: string | undefined): TaskError {
+function registryDiffers(reference: string, present: string, own: string | undefined): TaskError {
   return new TaskError(
     `Cannot push ${reference}: the registry has ${present}, this machine has ${own ?? 'another image'}`,
     {
@@ -97,4 +96,65 @@ async function verifyPushed(reference: string): Promise<string> {
     code: 'push-not-verified',
     hint: 'somebody pushed at the same time, or a proxy rewrites images; push again',
   });
+}
+
+// Trying again what a registry, a network or the engine refused for the moment, and only that: a wrong password or a
+// full disk will not change by waiting. Bounded, with growing pauses.
+
+const PAUSES_MS: readonly number[] = [300, 1000, 3000];
+
+/** What passes by itself: rate limits, a server's own errors, names that do not resolve, broken connections. */
+const TRANSIENT: readonly (readonly [RegExp, string])[] = [
+  [/(?:^|[\s:(])429(?:[\s,:;)]|$)|too ?many ?requests/im, 'the registry limits requests'],
+  [
+    /(?:^|[\s:(])50[0234](?:[\s,:;)]|$)|internal server error|bad gateway|service unavailable|gateway time-?out/im,
+    'the registry fails',
+  ],
+  [
+    /no such host|temporary failure in name resolution|server misbehaving|EAI_AGAIN/i,
+    'the name does not resolve',
+  ],
+  [
+    /connection (refused|reset)|broken pipe|unexpected EOF|\bEOF$|i\/o timeout|TLS handshake timeout|network is unreachable|deadline exceeded/im,
+    'the connection breaks',
+  ],
+];
+
+/** Why a failure will probably pass, or undefined if it will not. Pure. */
+export function transientReason(message: string): string | undefined {
+  if (/unauthorized|authentication required|access denied|no basic auth/i.test(message)) return undefined;
+  return TRANSIENT.find(([pattern]) => pattern.test(message))?.[1];
+}
+
+/** Runs `work` up to four times, as long as it fails of something that passes. */
+async function withRetries<T>(what: string, work: () => Promise<T>): Promise<T> {
+  for (const wait of PAUSES_MS) {
+    try {
+      return await work();
+    } catch (error) {
+      const reason = transientReason(error instanceof Error ? error.message : '');
+      if (!reason || (error as { code?: string }).code === 'interrupted') throw error;
+      log.warn(`${what}: ${reason} (${errorSummary(error)}); trying again in ${wait / 1000} s`);
+      await pause(wait);
+    }
+  }
+  return work();
+}
+
+const ENGINE_TRIES = 5;
+const ENGINE_PAUSE_MS = 200;
+
+/** Runs `work` up to five times, as long as the engine's words (`passing`) are those of a failure that passes. */
+export async function withEngineRetries(passing: RegExp, work: () => Promise<unknown>): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await work();
+      return;
+    } catch (error) {
+      const passes = error instanceof CommandError && passing.test(error.stderr);
+      if (!passes || tries === ENGINE_TRIES) throw error;
+      log.warn(`the engine failed for a moment (${errorSummary(error)}); trying again`);
+      await pause(ENGINE_PAUSE_MS);
+    }
+  }
 }

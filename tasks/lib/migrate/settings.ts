@@ -1,5 +1,19 @@
 // Old settings → new ones, every key accounted for: carried, renamed, or dropped because of something. Pure.
-import type { LegacyDescription, SettingRule } from '../migrate-schema.ts';
+
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join, relative, resolve } from 'node:path';
+import { parseEnv } from 'node:util';
+import { applyEdits, modify, parse } from 'jsonc-parser';
+import { effectiveValues, loadConfig, mergeLayers } from '../../../service/config/config.ts';
+import { ConfigError } from '../../../service/config/problem.ts';
+import { BASE_FILE } from '../../../service/config/sources.ts';
+import { TaskError } from '../errors.ts';
+import { readIfPresent } from '../files.ts';
+import { registerSecret } from '../log.ts';
+import { type Project, variableName } from '../project.ts';
+import type { LegacyDescription, SettingRule } from '../project-schema.ts';
+import { composeHandle, type Legacy, resolveCompose } from './detect.ts';
 
 export interface OldSetting {
   /** The file, or `environment of rag-mcp`. */
@@ -10,7 +24,7 @@ export interface OldSetting {
   isVariable: boolean;
 }
 
-export type TargetFile = SettingRule['in'];
+type TargetFile = SettingRule['in'];
 
 export interface SettingOutcome {
   origin: string;
@@ -27,7 +41,7 @@ export interface SettingOutcome {
 }
 
 /** What the new configuration has: key path → its default, which tells the type. Empty: it has none. */
-export type KnownKeys = ReadonlyMap<string, unknown>;
+type KnownKeys = ReadonlyMap<string, unknown>;
 
 const SECRET_NAME = /token|secret|passw(or)?d|api_?key|credential/i;
 
@@ -53,7 +67,7 @@ function isSameTarget(a: SettingOutcome, b: SettingOutcome): boolean {
 }
 
 /** The same key, not carried after all. */
-export function dropped({ origin, key, isSecret }: SettingOutcome, reason: string): SettingOutcome {
+function dropped({ origin, key, isSecret }: SettingOutcome, reason: string): SettingOutcome {
   return { origin, key, isSecret, outcome: 'dropped', reason };
 }
 
@@ -141,4 +155,183 @@ export function describeOutcome(one: SettingOutcome): string {
   const from = `${one.key} (${one.origin})`;
   if (one.outcome === 'dropped') return `dropped  ${from}: ${one.reason}`;
   return `${one.outcome.padEnd(7)}  ${from} → ${one.to ?? one.target?.path ?? one.target?.variable} = ${value}`;
+}
+
+// The translation of the older setup's settings for this project: what goes where, nothing is written yet.
+
+async function knownKeys(project: Project): Promise<KnownKeys> {
+  if (!(await configFiles(project))) return new Map();
+  return new Map(effectiveValues(mergeLayers([])).map(({ path, value }) => [path, value]));
+}
+
+export interface NewSettings {
+  outcomes: SettingOutcome[];
+  /** Path below the project → its new text; only those that change. */
+  files: Record<string, string>;
+  /** Variables without prefix. */
+  variables: Record<string, string>;
+}
+
+/**
+ * The translation, as it would be written; values that the service's loader refuses are dropped, and those that
+ * `dotenv`, .env as it was before, says already: somebody has decided that for the new service.
+ */
+export async function planNewSettings(
+  project: Project,
+  description: LegacyDescription,
+  legacy: Legacy,
+  dotenv: Record<string, string | undefined> = project.dotenv,
+): Promise<NewSettings> {
+  const translated = translateSettings(
+    description,
+    await knownKeys(project),
+    await oldSettings(description, legacy),
+  );
+  for (const { isSecret, value } of translated) if (isSecret) registerSecret(String(value ?? ''));
+  const paths = await configFiles(project);
+  const free = translated.map((one) => {
+    const name = one.target?.variable && variableName(project, one.target.variable);
+    return name && dotenv[name] && dotenv[name] !== one.value
+      ? dropped(one, `.env says ${name} already`)
+      : one;
+  });
+  const outcomes = (paths ? await checkedByLoader(project, paths, free) : free).map((one) =>
+    withPlace(project, paths, one),
+  );
+  const kept = outcomes.filter(({ target }) => target !== undefined);
+  const variables = kept.flatMap(({ target, value }) =>
+    target?.variable ? [[target.variable, String(value)]] : [],
+  );
+  const files = paths ? await editedFiles(project, paths, kept) : {};
+  return { outcomes, files, variables: Object.fromEntries(variables) };
+}
+
+function withPlace(project: Project, paths: Record<TargetFile, string> | undefined, one: SettingOutcome) {
+  const { target } = one;
+  if (!target) return one;
+  const to = target.variable
+    ? `.env: ${variableName(project, target.variable)}`
+    : `${basename(paths![target.file!])}: ${target.path}`;
+  return { ...one, to };
+}
+
+// Reading the older setup's settings from where they are: its JSON files, its .env, its compose file.
+
+/** The old settings, weakest first: files, .env, what compose gives the container. */
+async function oldSettings(description: LegacyDescription, legacy: Legacy): Promise<OldSetting[]> {
+  const { directory } = legacy;
+  const files = await Promise.all(
+    description.config_files.map(async (file): Promise<OldSetting[]> => {
+      const text = await readIfPresent(join(directory, file));
+      if (text === undefined) return [];
+      try {
+        return settingsOfJson(file, JSON.parse(text));
+      } catch (error) {
+        throw new TaskError(`Cannot read ${join(directory, file)}: ${(error as Error).message}`, {
+          code: 'unknown-shape',
+          hint: 'repair it, or move it away to go without it; nothing was changed',
+        });
+      }
+    }),
+  );
+  const dotenv = parseEnv((await readIfPresent(join(directory, '.env'))) ?? '');
+  const resolved = await resolveCompose(composeHandle(legacy.composeFiles, legacy.project, directory));
+  const environment = resolved.services[legacy.service]?.environment ?? {};
+  const prefix = description.variable_prefix;
+  // Compose has put .env's values into the environment: the same key there is the same setting.
+  const outside = Object.fromEntries(
+    Object.entries(dotenv).filter(([name]) => environment[name] === undefined),
+  );
+  return [
+    ...files.flat(),
+    ...settingsOfVariables('.env', prefix, outside),
+    ...settingsOfVariables(`environment of ${legacy.service}`, prefix, environment),
+  ];
+}
+
+// The new service's configuration files: edited in place, so that layout and order stay, and tried with the
+// loader that runs in the container.
+
+/** The configuration files of this project, by what they are for; undefined where it has none. */
+export async function configFiles(project: Project): Promise<Record<TargetFile, string> | undefined> {
+  const { dev, prod } = project.environments;
+  if (!dev.config || !prod.config) return undefined;
+  const base = join(dirname(prod.config), BASE_FILE);
+  return { base, dev: dev.config, prod: prod.config };
+}
+
+async function editedFiles(
+  project: Project,
+  paths: Record<TargetFile, string>,
+  kept: readonly SettingOutcome[],
+  withVariables = false,
+): Promise<Record<string, string>> {
+  const edited: Record<string, string> = {};
+  for (const { target, value } of kept) {
+    if (!target?.path || !target.file || (target.variable && !withVariables)) continue;
+    const file = relative(project.root, resolve(project.root, paths[target.file]));
+    const text: string = edited[file] ?? (await readIfPresent(join(project.root, file))) ?? '{}\n';
+    const keys = target.path.split('.');
+    const present = keys.reduce<unknown>(
+      (node, key) => (node as Record<string, unknown>)?.[key],
+      parse(text),
+    );
+    const wanted =
+      Array.isArray(value) && Array.isArray(present) ? [...new Set([...present, ...value])] : value;
+    const formattingOptions = { insertSpaces: true, tabSize: 2 };
+    if (JSON.stringify(present) === JSON.stringify(wanted)) continue;
+    edited[file] = applyEdits(text, modify(text, keys, wanted, { formattingOptions }));
+  }
+  return edited;
+}
+
+/** Tries the new files with the loader that runs in the container; what it refuses is dropped, and said. */
+async function checkedByLoader(
+  project: Project,
+  paths: Record<TargetFile, string>,
+  outcomes: readonly SettingOutcome[],
+): Promise<SettingOutcome[]> {
+  const edited = await editedFiles(project, paths, outcomes, true);
+  const folder = await mkdtemp(join(tmpdir(), 'settings-'));
+  const refused = await refusals(project, paths, edited, folder).finally(() =>
+    rm(folder, { recursive: true }),
+  );
+  if (refused.size === 0) return [...outcomes];
+  const checked = outcomes.map((one) => {
+    const message = [...refused].find(([path]) => isAt(path, one.target?.path))?.[1];
+    return message ? dropped(one, `the new service refuses it: ${message}`) : one;
+  });
+  if (checked.every((one, index) => one === outcomes[index])) {
+    throw new TaskError(`The service configuration is not valid: ${[...refused].join('; ')}`, {
+      code: 'service-config-invalid',
+      exitCode: 2,
+      hint: 'repair it first: npm run doctor',
+    });
+  }
+  return checkedByLoader(project, paths, checked);
+}
+
+const isAt = (path: string, target: string | undefined) =>
+  target !== undefined && (path === target || path.startsWith(`${target}.`));
+
+async function refusals(
+  project: Project,
+  paths: Record<TargetFile, string>,
+  edited: Record<string, string>,
+  folder: string,
+): Promise<Map<string, string>> {
+  for (const file of new Set(Object.values(paths))) {
+    const text = edited[file] ?? (await readIfPresent(resolve(project.root, file)));
+    if (text !== undefined) await writeFile(join(folder, basename(file)), text);
+  }
+  const refused = new Map<string, string>();
+  for (const file of [paths.dev, paths.prod]) {
+    try {
+      loadConfig({ configPath: join(folder, basename(file)) });
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      for (const { path, message } of error.problems) refused.set(path, message);
+    }
+  }
+  return refused;
 }

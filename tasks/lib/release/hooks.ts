@@ -5,7 +5,7 @@ import { CommandError, lastLines, TaskError } from '../errors.ts';
 import { log } from '../log.ts';
 import { PROJECT_FILE, type Project, variableName } from '../project.ts';
 
-export interface HookContext {
+interface HookContext {
   tag: string;
   version: string;
   branch: string;

@@ -1,14 +1,15 @@
 // Publishing branch and tag: one atomic push of explicit refs, never --tags. If somebody else pushed in the
 // meantime, their commits are merged: the released commit itself is bound to its image and cannot be rebased.
+
 import { probe, read, run } from '../command.ts';
 import { TaskError } from '../errors.ts';
 import { git, isAncestor, NO_PROMPT, remoteState, resolveRevision, shortHash } from '../git.ts';
 import { log } from '../log.ts';
 import type { Project } from '../project.ts';
 import { session } from '../session.ts';
-import { releaseIdentity } from './commit.ts';
-import type { PreparedRelease } from './prepared.ts';
-import { updateRefs, updateWorkTree, verifyWorkTreeCanFollow } from './refs.ts';
+import { releaseIdentity, updateRefs, updateWorkTree, verifyWorkTreeCanFollow } from './git-write.ts';
+import { tagDiffers } from './preflight.ts';
+import type { PreparedRelease } from './record.ts';
 
 /** Makes the merge known to the journal before a ref moves to it. */
 export type RecordMerge = (merge: { from: string; to: string }) => Promise<void>;
@@ -41,18 +42,6 @@ export async function publishRefs(
       log.warn(`${remote} got commits at this very moment; trying again`);
     }
   }
-}
-
-/** The tag on one commit here and on another there. */
-export function tagDiffers(project: Project, tag: string, here: string, there: string): TaskError {
-  const { remote } = project.release;
-  return new TaskError(
-    `The tag ${tag} is at ${shortHash(here)} here and at ${shortHash(there)} on ${remote}: one was moved`,
-    {
-      code: 'tag-differs',
-      hint: `find out which is right; to take the remote's: git tag --delete ${tag} && git fetch ${remote} tag ${tag}`,
-    },
-  );
 }
 
 async function pushRefs(project: Project, { tag, branch }: PreparedRelease, source: string | undefined) {

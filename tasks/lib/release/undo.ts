@@ -1,18 +1,40 @@
 // Taking a release back, worked out before anything is touched. What nobody else can have seen is removed
 // exactly; what was published is never deleted, only marked withdrawn, and what floats moves back.
 import { join } from 'node:path';
-import { inspectImage } from '../docker/images.ts';
-import { registryDigest } from '../docker/registry.ts';
+import { run } from '../command.ts';
+import { inspectImage, tagImage, untagImage } from '../docker/objects.ts';
+import { pushImage, registryDigest } from '../docker/registry.ts';
+import { updateDotenv } from '../dotenv.ts';
 import { combinedError, TaskError } from '../errors.ts';
 import { readIfPresent } from '../files.ts';
-import { fileAt, hasRemote, isAncestor, remoteState, resolveRevision, shortHash, workTree } from '../git.ts';
-import { withdrawEntry } from '../notes/changelog.ts';
-import { imageReference, type Project, registryReference, variable } from '../project.ts';
+import {
+  fileAt,
+  git,
+  hasRemote,
+  isAncestor,
+  NO_PROMPT,
+  remoteState,
+  resolveRevision,
+  shortHash,
+  workTree,
+} from '../git.ts';
+import { withLock } from '../lock.ts';
+import { log } from '../log.ts';
+import { imageReference, type Project, registryReference, variable, variableName } from '../project.ts';
+import { session, uninterrupted } from '../session.ts';
+import { openJournal, withHistory } from '../steps.ts';
+import { runOtherTask } from '../task.ts';
+import {
+  releaseIdentity,
+  updateRefs,
+  updateWorkTree,
+  verifyWorkTreeCanFollow,
+  writeCommit,
+} from './git-write.ts';
+import { withdrawEntry, withoutInsertion } from './notes.ts';
 import { NEW_NOTES } from './plan.ts';
-import { readRelease, releasedDigests } from './record.ts';
-import { releasesToRun } from './releases.ts';
-import { withoutInsertion } from './undo-notes.ts';
-import { workTreeProblems } from './work-tree-check.ts';
+import { workTreeProblems } from './preflight.ts';
+import { readRelease, releasedDigests, releasesToRun } from './record.ts';
 
 export interface UndoPlan {
   kind: 'remove' | 'withdraw';
@@ -137,4 +159,161 @@ function noSuccessor(tag: string): TaskError {
     code: 'no-successor',
     hint: 'stop prod first: npm run switch -- none, and take the tag out of .env',
   });
+}
+
+// Carrying out the undoing of a release. Every step finds out by looking whether it was done already; the
+// journal holds the plan until the end, so that the next run completes what a dying one began.
+
+/** The plan with the commit that the branch goes to. */
+export interface PreparedUndo extends UndoPlan {
+  next: string;
+}
+
+async function performUndo(project: Project, plan: UndoPlan): Promise<void> {
+  const { root } = project;
+  const next = plan.notes === undefined ? plan.parent : await notesCommit(project, plan, plan.notes);
+  await verifyWorkTreeCanFollow(root, plan.head, next);
+  await finishUndo(project, { ...plan, next });
+}
+
+async function notesCommit(project: Project, plan: UndoPlan, notes: string): Promise<string> {
+  const { tag, commit, kind, head } = plan;
+  const title = `chore(release): ${tag}`;
+  const message =
+    kind === 'remove'
+      ? `Revert "${title}"\n\nThis reverts commit ${commit}.\n`
+      : `chore(release): withdraw ${tag}\n`;
+  return writeCommit(project.root, {
+    parent: head,
+    files: { [project.release.notes]: notes },
+    message,
+    identity: await releaseIdentity(project.root),
+    date: new Date(),
+  });
+}
+
+/** Does what is left of an undoing. */
+export async function finishUndo(project: Project, undo: PreparedUndo): Promise<void> {
+  const { root } = project;
+  const journal = openJournal<PreparedUndo>(root, 'undo');
+  await uninterrupted(async () => {
+    await journal.record('started', undo);
+    await moveLatest(project, undo);
+    if (undo.kind === 'remove') await removeNames(project, undo.tag);
+    await journal.record('images', undo);
+    await moveBranch(project, undo);
+    await journal.record('refs', undo);
+    const isThere = session.dryRun || (await resolveRevision(root, 'HEAD')) === undo.next;
+    if (isThere) await updateWorkTree(root, undo.head, undo.next);
+    await journal.record('work-tree', undo);
+  });
+  if (undo.kind === 'withdraw') await publishWithdrawal(project, undo);
+  await journal.close();
+}
+
+async function moveLatest(project: Project, { isLatest, successor }: UndoPlan): Promise<void> {
+  if (!isLatest.local) return;
+  const latest = imageReference(project, 'latest');
+  const image = successor ? imageReference(project, successor) : undefined;
+  if (image && (await inspectImage(image))) return tagImage(image, latest);
+  log.warn(`no other release is on this machine: ${latest} loses its image (npm run build-push makes one)`);
+  await untagImage(latest);
+}
+
+async function removeNames(project: Project, tag: string): Promise<void> {
+  for (const reference of [registryReference(project, tag), imageReference(project, tag)]) {
+    if (reference) await untagImage(reference);
+  }
+}
+
+/** One transaction again: an unpublished tag goes together with its commit. */
+async function moveBranch(project: Project, undo: PreparedUndo): Promise<void> {
+  const { root } = project;
+  const { kind, tag, tagObject, branch, head, next } = undo;
+  const [at, tagged] = session.dryRun
+    ? [head, tagObject]
+    : await Promise.all([
+        resolveRevision(root, `refs/heads/${branch}`),
+        resolveRevision(root, `refs/tags/${tag}`),
+      ]);
+  const lines = [
+    ...(at === head && next !== head ? [`update refs/heads/${branch} ${next} ${head}`] : []),
+    ...(kind === 'remove' && tagged === tagObject ? [`delete refs/tags/${tag} ${tagObject}`] : []),
+  ];
+  if (lines.length > 0) await updateRefs(root, `release: undo ${tag}`, lines);
+}
+
+async function publishWithdrawal(project: Project, undo: PreparedUndo): Promise<void> {
+  const { root, release } = project;
+  const { branch, next, successor, isLatest } = undo;
+  const latest = registryReference(project, 'latest');
+  const image = successor ? imageReference(project, successor) : undefined;
+  if (latest && isLatest.registry && image && (await inspectImage(image)))
+    await pushImage(image, latest, { immutable: false });
+  else if (isLatest.registry) log.warn(`${latest} still is ${undo.tag}: no other release is on this machine`);
+  const tip = (await remoteState(root, release.remote)).branches.get(branch);
+  if (!session.dryRun && tip && (await isAncestor(root, next, tip))) return;
+  const push = git(
+    root,
+    'push',
+    '--atomic',
+    '--no-follow-tags',
+    release.remote,
+    `${next}:refs/heads/${branch}`,
+  );
+  await run(push, { env: NO_PROMPT });
+}
+
+// Undoing a release that may be running: prod goes back first, dev once `latest` is another image. Both by the
+// switch task itself, as a person would, with its own lock and its own proof of health.
+
+/** Before the release goes: prod must not lose its image. Not to be called with the lock held. */
+async function moveProdBack(project: Project, { isProd, successor }: UndoPlan): Promise<void> {
+  if (!isProd || !successor) return;
+  const active = variable(project, 'ACTIVE_ENV');
+  if (active === 'prod' || active === 'both')
+    await runOtherTask(project, 'switch-env', active, '--version', successor);
+  else await updateDotenv(project.root, { [variableName(project, 'PROD_TAG')]: successor });
+}
+
+/** Once `latest` is another image again: dev follows it. Not to be called with the lock held. */
+async function moveDevBack(project: Project, { isLatest, successor }: UndoPlan): Promise<void> {
+  const active = variable(project, 'ACTIVE_ENV');
+  if (!isLatest.local || !successor || (active !== 'dev' && active !== 'both')) return;
+  await runOtherTask(project, 'switch-env', active);
+}
+
+/** Takes the release back and what runs it. Not to be called with the lock held. */
+export async function takeBack(project: Project, plan: UndoPlan): Promise<void> {
+  const { tag, successor = null } = plan;
+  await moveProdBack(project, plan);
+  // Planned again under the lock: between the question and the answer anything may have happened.
+  await withLock(project.root, 'release', () =>
+    withHistory(project.root, 'undo', { from: tag, to: successor }, async () =>
+      performUndo(project, await planUndo(project, tag)),
+    ),
+  );
+  await moveDevBack(project, plan);
+}
+
+/** The plan of an undoing in words. */
+export function describeUndo(project: Project, plan: UndoPlan): string {
+  const { tag, kind, successor, branch, parent } = plan;
+  const { notes } = project.release;
+  const goesTo = successor ?? 'nothing';
+  const isLatest = plan.isLatest.local || plan.isLatest.registry;
+  return [
+    kind === 'remove'
+      ? `Take back ${tag}: nobody else has it`
+      : `Withdraw ${tag}: it was published, so its tag and image stay`,
+    ...(plan.notes === undefined
+      ? [`  moves    ${branch} back to ${parent.slice(0, 7)}, with ${notes}`]
+      : [
+          `  commits  ${notes} ${kind === 'remove' ? `without the entry; later commits stay` : 'with the mark'}`,
+        ]),
+    ...(kind === 'remove' ? [`  removes  tag ${tag} and image ${imageReference(project, tag)}`] : []),
+    ...(isLatest ? [`  moves    latest to ${goesTo}`] : []),
+    ...(plan.isProd ? [`  switches prod to ${goesTo}`] : []),
+    ...(kind === 'withdraw' ? [`  pushes   ${branch} to ${project.release.remote}`] : []),
+  ].join('\n');
 }

@@ -1,19 +1,18 @@
 // Everything that a status page tells, looked up at once and as cheaply as possible: one connection to the engine,
 // two calls of compose, one of git, our own files. Making sense of it is the report's.
-import { projectContainers } from '../docker/containers.ts';
-import { withEngine } from '../docker/engine-api.ts';
+
+import { lstat, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type BackupFacts, loadBackupFacts } from '../backup/report.ts';
+import { withEngine } from '../docker/engine.ts';
+import { cpuPercent, projectContainers, type Usages, usagesOf } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
-import { type HistoryEntry, readHistory } from '../journal.ts';
 import { dataDirectory, type Project } from '../project.ts';
-import { type ReleaseTag, releaseTags } from '../release/release-tags.ts';
+import { type ReleaseTag, releaseTags } from '../release/record.ts';
 import { session } from '../session.ts';
-import { type Observation, observe } from '../switch/environments.ts';
-import { type BackupFacts, loadBackupFacts } from './backup-report.ts';
-import { directorySize } from './directory-size.ts';
-import { type Usages, usagesOf } from './engine-facts.ts';
-import { cpuPercent } from './resources.ts';
-import { readSamples } from './samples.ts';
-import type { SampleLog } from './uptime.ts';
+import { type HistoryEntry, readHistory } from '../steps.ts';
+import { type Observation, observe } from '../switch/observe.ts';
+import { readSamples, type SampleLog } from '../uptime.ts';
 
 export interface StatusFacts {
   at: Date;
@@ -76,4 +75,33 @@ export async function loadStatusFacts(project: Project, at = new Date()): Promis
     data: { directory, bytes },
     backup,
   };
+}
+
+// How much a directory holds, without a process and without waiting for ever on a huge one.
+
+/** More than any data directory of this kind has; beyond it the size is not known. */
+const MOST_FILES = 50_000;
+
+/** Bytes of all files below `path`, links not followed; undefined if it cannot be read, or holds too many. */
+async function directorySize(path: string): Promise<number | undefined> {
+  let left = MOST_FILES;
+  const size = async (directory: string): Promise<number> => {
+    const entries = await readdir(directory, { withFileTypes: true });
+    left -= entries.length;
+    if (left < 0) throw new Error('too many files');
+    const sizes = await Promise.all(
+      entries.map((entry) => {
+        const child = join(directory, entry.name);
+        // A file may vanish while we look (a temporary one of SQLite).
+        return entry.isDirectory()
+          ? size(child)
+          : lstat(child).then(
+              ({ size: bytes }) => bytes,
+              () => 0,
+            );
+      }),
+    );
+    return sizes.reduce((sum, bytes) => sum + bytes, 0);
+  };
+  return size(path).catch(() => undefined);
 }

@@ -1,24 +1,21 @@
 // One sample of how prod is, for cron: light (one connection to the engine, one question to /health) and complete
 // (a sample is written whatever happens), because a minute without one is a minute that nobody knows of.
+
 import { run } from '../command.ts';
-import { docker } from '../docker/client.ts';
-import { type Container, projectContainers } from '../docker/containers.ts';
-import { withEngine } from '../docker/engine-api.ts';
+import { docker, withEngine } from '../docker/engine.ts';
 import { askHealth, type HealthAnswer } from '../docker/health.ts';
-import { withReach } from '../docker/reach.ts';
+import { type Container, projectContainers, type Usages, usagesOf } from '../docker/objects.ts';
+import { withReach } from '../docker/remote.ts';
 import { errorSummary, TaskError } from '../errors.ts';
-import { pause } from '../interrupt.ts';
-import { withHistory } from '../journal.ts';
 import { withLock } from '../lock.ts';
-import { log } from '../log.ts';
+import { log, redact } from '../log.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project, portOf } from '../project.ts';
-import { session } from '../session.ts';
-import { activeEnvironment } from '../switch/environments.ts';
-import { type Usages, usagesOf } from './engine-facts.ts';
-import { isActive } from './environment-report.ts';
-import { decideHealing } from './healing.ts';
-import { appendSample, readSamples } from './samples.ts';
-import type { Sample } from './uptime.ts';
+import { interruptSignal, pause, session } from '../session.ts';
+import { withHistory } from '../steps.ts';
+import { activeEnvironment } from '../switch/observe.ts';
+import type { TaskResult } from '../task.ts';
+import { appendSample, readSamples, type Sample } from '../uptime.ts';
+import { isActive } from './report.ts';
 
 interface Look {
   container: Container | undefined;
@@ -47,7 +44,7 @@ async function askProd(project: Project): Promise<HealthAnswer> {
 }
 
 /** Why prod is down, or undefined when it is up. Pure. */
-export function downBecause({ container, health }: Pick<Look, 'container' | 'health'>): string | undefined {
+function downBecause({ container, health }: Pick<Look, 'container' | 'health'>): string | undefined {
   if (!container) return 'it has no container';
   if (container.state !== 'running') return `its container is ${container.state}`;
   if (health?.status === 0) return `no answer (${health.error ?? 'unknown'})`;
@@ -63,7 +60,7 @@ function memoryOf(usages: Usages): Pick<Sample, 'memory'> {
   return known.length > 0 ? { memory: Object.fromEntries(known) } : {};
 }
 
-export interface Recorded {
+interface Recorded {
   sample: Sample;
   /** What `--heal` did, or why it did nothing; undefined when there was nothing to heal. */
   healing: string | undefined;
@@ -120,4 +117,67 @@ async function waitUntilUp(project: Project, name: string): Promise<void> {
     }
     await pause(500);
   }
+}
+
+// Whether a prod that is not well is restarted: once in a bout of illness, and never more than once an hour, so
+// that a service which dies of its data is not killed by its nurse. Pure.
+
+const SECOND = 1000;
+const HOUR = 3600 * SECOND;
+/** One bad answer may be a busy moment; Docker's own verdict has had its retries. */
+const PATIENCE = 45 * SECOND;
+
+interface HealingCase {
+  /** What was recorded before, oldest first. */
+  samples: readonly Sample[];
+  /** How prod is now. */
+  sample: Sample;
+  container: Pick<Container, 'state' | 'health'> | undefined;
+}
+
+/** Undefined when prod is well, or not meant to run. */
+export function decideHealing({ samples, sample, container }: HealingCase) {
+  if (sample.prod !== 'down') return undefined;
+  const no = (reason: string) => ({ restart: false, reason });
+  if (!container) return no('there is no container to restart');
+  if (container.state === 'restarting') return no('Docker is restarting it already');
+  if (container.health === 'starting') return no('it is still starting');
+  const now = Date.parse(sample.at);
+  const past = samples.filter(({ at }) => Date.parse(at) <= now);
+  const bout = past.slice(past.findLastIndex(({ prod }) => prod !== 'down') + 1);
+  if (bout.some(({ healed }) => healed)) return no('it was restarted before and has not been well since');
+  if (past.some(({ at, healed }) => healed && Date.parse(at) > now - HOUR)) {
+    return no('it was restarted less than an hour ago');
+  }
+  const certain = container.state !== 'running' || container.health === 'unhealthy';
+  const since = Date.parse(bout[0]?.at ?? sample.at);
+  if (!certain && now - since < PATIENCE)
+    return no('it may be a moment: restarted if it is so at the next sample');
+  return { restart: true, reason: 'not well' };
+}
+
+// Showing an answer again and again on the same screen, until Ctrl-C.
+
+const PAUSE_MS = 2000;
+/** Cursor home; clear from the cursor to the end of the screen. */
+const [HOME, CLEAR] = ['\u001b[H', '\u001b[J'];
+
+/** The last answer, once Ctrl-C ends it: being stopped is how watching ends well. */
+export async function watch(look: () => Promise<TaskResult>): Promise<TaskResult> {
+  let last: TaskResult = {};
+  while (!interruptSignal()?.aborted) {
+    try {
+      last = await look();
+      show(last.text ?? '');
+      await pause(PAUSE_MS);
+    } catch (error) {
+      if ((error as { code?: string }).code !== 'interrupted') throw error;
+    }
+  }
+  return { ...last, text: '' };
+}
+
+function show(text: string): void {
+  const screen = process.stdout.isTTY ? `${HOME}${CLEAR}` : '';
+  process.stdout.write(`${screen}${redact(text)}\n${process.stdout.isTTY ? '' : '\n'}`);
 }

@@ -1,17 +1,19 @@
 // Everything that can be known to fail is found before the first step, and told at once.
 
-import { statfs } from 'node:fs/promises';
+import { readFile, stat, statfs } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { freemem } from 'node:os';
-import { FILES_LABEL } from '../docker/compose-model.ts';
-import type { ComposeService } from '../docker/compose-schema.ts';
-import { isLocalEndpoint } from '../docker/endpoint.ts';
+import { join } from 'node:path';
+import { probe, read, stream } from '../command.ts';
+import { type ComposeService, FILES_LABEL, type PublishedPort } from '../docker/compose.ts';
+import { docker, isLocalEndpoint, parseJson } from '../docker/engine.ts';
+import type { Image } from '../docker/objects.ts';
+import { verifyServiceConfig } from '../docker/service-config.ts';
 import { combinedError, TaskError } from '../errors.ts';
 import { dataDirectory, type EnvironmentName, type Project, variableName } from '../project.ts';
-import { dataProblems, megabytes, readLocalData, readRemoteData, SPARE_BYTES } from './data-directory.ts';
-import { containersOfEnvironment, type Scene } from './environments.ts';
+import { readHistory } from '../steps.ts';
+import { containersOfEnvironment, type Scene } from './observe.ts';
 import type { SwitchStep } from './plan.ts';
-import { isFree, listeningProcess, publishingContainer } from './ports.ts';
-import { verifyServiceConfig } from './service-config.ts';
 import { environmentImage, type TargetCheck } from './target.ts';
 
 type StartStep = Extract<SwitchStep, { kind: 'start' }>;
@@ -140,4 +142,208 @@ async function roomProblems(
     problems.push(new TaskError(message, { code: 'disk-full', hint: 'make room, then switch again' }));
   }
   return problems;
+}
+
+// Is a port free, or who has it? Named, so that nobody has to go looking.
+
+/** Can this machine listen there now? */
+export function isFree({ published, address }: PublishedPort): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code !== 'EADDRINUSE'));
+    server.listen({ port: published, host: address || '0.0.0.0', exclusive: true }, () =>
+      server.close(() => resolve(true)),
+    );
+  });
+}
+
+/** The container that publishes a port, as the engine's machine has it: its name. */
+export async function publishingContainer(port: number): Promise<string | undefined> {
+  const answer = await probe(docker('ps', '--filter', `publish=${port}`, '--format', '{{.Names}}'));
+  return answer.stdout.split('\n', 1)[0] || undefined;
+}
+
+/** The process on this machine that listens there, as far as this user may know: `node (pid 12)`. */
+export async function listeningProcess(port: number): Promise<string> {
+  const question = ['--no-header', '--listening', '--tcp', '--numeric', '--processes', `sport = :${port}`];
+  const sockets = await probe(['ss', ...question]);
+  const [, name, pid] = /users:\(\("([^"]+)",pid=(\d+)/.exec(sockets.stdout) ?? [];
+  if (name && pid) return `${name} (pid ${pid})`;
+  const files = await probe(['lsof', '-nP', '-Fcp', `-iTCP:${port}`, '-sTCP:LISTEN']);
+  const [, number] = /^p(\d+)$/m.exec(files.stdout) ?? [];
+  const [, command] = /^c(.+)$/m.exec(files.stdout) ?? [];
+  return number && command ? `${command} (pid ${number})` : 'a process of another user';
+}
+
+// The data directory as the engine's machine has it: there, private, writable by the container's user, and in
+// a format that the image can read. On another machine it is read through a container that never starts.
+
+export interface DataDirectory {
+  mode: number;
+  uid: number;
+  gid: number;
+  /** The number in its format file; undefined if there is none. */
+  format: number | undefined;
+  /** Bytes; undefined where it cannot be asked. */
+  free: number | undefined;
+}
+
+/** Below this a service soon cannot write. */
+const SPARE_BYTES = 100 * 2 ** 20;
+
+async function formatOf(project: Project, text: string | undefined): Promise<number | undefined> {
+  const value = parseJson(text ?? '');
+  const number = (value as Record<string, unknown> | undefined)?.[project.data.format_key];
+  return typeof number === 'number' ? number : undefined;
+}
+
+/** Undefined if there is no such directory. */
+async function readLocalData(project: Project, path: string): Promise<DataDirectory | undefined> {
+  const found = await stat(path).catch(() => undefined);
+  if (!found?.isDirectory()) return undefined;
+  const [text, space] = await Promise.all([
+    readFile(join(path, project.data.format_file), 'utf8').catch(() => undefined),
+    statfs(path),
+  ]);
+  const { mode, uid, gid } = found;
+  return {
+    mode: mode & 0o777,
+    uid,
+    gid,
+    format: await formatOf(project, text),
+    free: space.bavail * space.bsize,
+  };
+}
+
+/** The same on the engine's own machine; needs no program in the image, only its name. */
+async function readRemoteData(project: Project, path: string, image: string) {
+  const mount = `type=bind,source=${path},target=/looked-at,readonly`;
+  const made = await probe(docker('create', '--pull', 'never', '--mount', mount, image, 'never-started'));
+  if (!made.ok) {
+    if (/does not exist/.test(made.stderr)) return undefined;
+    throw new TaskError(`Cannot look at ${path} on the engine's machine: ${made.stderr.trim()}`, {
+      code: 'data-directory',
+    });
+  }
+  const id = made.stdout.trim();
+  try {
+    const header = await firstBlock(docker('cp', `${id}:/looked-at`, '-'));
+    const octal = (from: number, length: number) =>
+      Number.parseInt(header.toString('ascii', from, from + length), 8);
+    const text = await probe(docker('cp', `${id}:/looked-at/${project.data.format_file}`, '-'));
+    // A tar of one small file: a block of header, then the text up to its padding.
+    const content = text.ok ? text.stdout.slice(512).split('\0', 1)[0] : undefined;
+    const [mode, uid, gid] = [octal(100, 7) & 0o777, octal(108, 7), octal(116, 7)];
+    return { mode, uid, gid, format: await formatOf(project, content), free: undefined };
+  } finally {
+    await read(docker('rm', '--force', '--volumes', id));
+  }
+}
+
+/** The tar header of a directory, without reading what is in it. */
+async function firstBlock(command: ReturnType<typeof docker>): Promise<Buffer> {
+  let block = Buffer.alloc(0);
+  for await (const chunk of stream(command)) {
+    block = Buffer.concat([block, chunk]);
+    if (block.length >= 512) break;
+  }
+  return block.subarray(0, 512);
+}
+
+/** Everything that speaks against starting `service` on this directory. Pure. */
+export function dataProblems(
+  project: Project,
+  subject: { environment: EnvironmentName; path: string; user: string | undefined; image: Image | undefined },
+  data: DataDirectory | undefined,
+): TaskError[] {
+  const { environment, path, user, image } = subject;
+  const problem = (message: string, hint: string) => new TaskError(message, { code: 'data-directory', hint });
+  if (!data) {
+    const elsewhere = `or name another: ${variableName(project, 'DATA_DIR')}=… in .env`;
+    return [problem(`The data directory ${path} is not there`, `npm run setup makes it; ${elsewhere}`)];
+  }
+  const problems: TaskError[] = [];
+  if (data.mode !== 0o700) {
+    const mode = data.mode.toString(8).padStart(4, '0');
+    problems.push(
+      problem(`The data directory ${path} has mode ${mode}, expected 0700`, `chmod 0700 ${path}`),
+    );
+  }
+  const uid = /^\d+/.exec(user ?? '')?.[0];
+  if (uid !== undefined && uid !== '0' && Number(uid) !== data.uid) {
+    const message = `The data directory ${path} belongs to ${data.uid}:${data.gid}, but ${environment} runs as ${user}: it could not write`;
+    problems.push(problem(message, `npm run setup, or: chown -R ${user} ${path}`));
+  }
+  const label = project.data.format_label;
+  const readable = Number(image?.labels[label ?? ''] ?? Number.NaN);
+  if (data.format !== undefined && readable < data.format) {
+    problems.push(
+      new TaskError(
+        `The data in ${path} has format ${data.format}; the image of ${environment} reads up to ${readable}`,
+        {
+          code: 'data-format',
+          hint: 'run a newer version, or restore a backup from before the newer one ran: npm run backup -- restore',
+        },
+      ),
+    );
+  }
+  if (data.free !== undefined && data.free < SPARE_BYTES) {
+    const message = `The disk of the data directory ${path} is full: ${megabytes(data.free)} free, at least ${megabytes(SPARE_BYTES)} are needed`;
+    problems.push(new TaskError(message, { code: 'disk-full', hint: 'make room, then switch again' }));
+  }
+  return problems;
+}
+
+function megabytes(bytes: number): string {
+  return `${Math.round(bytes / 2 ** 20)} MB`;
+}
+
+// How long a switch may take at worst, from what the health check allows and how the last boot went: told
+// beforehand, since 30 seconds are what a switch is allowed.
+
+const SWITCH_SECONDS = 30;
+
+/** The engine's own defaults, where neither compose file nor image say otherwise. */
+const DEFAULT = { interval: 30_000, timeout: 30_000, startInterval: 5_000 };
+
+/**
+ * Seconds until a service counts as healthy at worst: its boot, then the wait for the next check, and that
+ * check's full patience; plus the grace in which the container before it may stop. Pure.
+ */
+export function worstCase(
+  service: ComposeService,
+  bootSeconds: number | undefined,
+  replaces: boolean,
+): number {
+  const { interval, timeout, startInterval, startPeriod } = service.health;
+  const rhythm = startPeriod ? (startInterval ?? DEFAULT.startInterval) : (interval ?? DEFAULT.interval);
+  const boot = (bootSeconds ?? 0) * 1000;
+  const stop = replaces ? service.stopGrace : 0;
+  return (boot + rhythm + (timeout ?? DEFAULT.timeout) + stop) / 1000;
+}
+
+/** Seconds that the environment's last start took until it was healthy. */
+async function lastBoot(project: Project, name: EnvironmentName): Promise<number | undefined> {
+  const entry = (await readHistory(project.root)).findLast(
+    ({ task, phases }) => task === 'switch' && phases?.[`healthy ${name}`] !== undefined,
+  );
+  return entry?.phases?.[`healthy ${name}`];
+}
+
+/** The sentences of warning that a plan deserves. */
+export async function slowStarts(
+  project: Project,
+  services: Record<EnvironmentName, ComposeService>,
+  steps: readonly SwitchStep[],
+): Promise<string[]> {
+  const warnings = steps.map(async (step) => {
+    if (step.kind !== 'start') return [];
+    const { environment: name, how } = step;
+    const seconds = worstCase(services[name], await lastBoot(project, name), how === 'replace');
+    if (seconds <= SWITCH_SECONDS) return [];
+    return [
+      `${name} may take ${seconds.toFixed(0)} s at worst, by its health check and its last start (allowed: ${SWITCH_SECONDS} s); a shorter start_interval or timeout in the compose file helps`,
+    ];
+  });
+  return (await Promise.all(warnings)).flat();
 }

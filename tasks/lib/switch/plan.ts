@@ -1,12 +1,11 @@
 // From what is to what should be: the steps of a switch, worked out before anything is touched. Pure.
-
 import { ENVIRONMENTS, type EnvironmentName } from '../project.ts';
 import {
   type ActiveEnvironment,
   type EnvironmentState,
   environmentsOf,
   type Observation,
-} from './environments.ts';
+} from './observe.ts';
 
 export interface SwitchTarget {
   active: ActiveEnvironment;
@@ -25,7 +24,7 @@ export type SwitchStep =
   | { kind: 'remember'; active: ActiveEnvironment; prodTag: string | undefined };
 
 /** `create`: there is no container · `replace`: by a new one · `resume`: the present one is right, but stopped. */
-export type StartKind = 'create' | 'replace' | 'resume';
+type StartKind = 'create' | 'replace' | 'resume';
 
 /** How an environment has to be started and why; undefined when it runs as it should. */
 export function planStart(

@@ -1,11 +1,12 @@
 // What a switch writes down before it touches anything, so that whoever comes next can bring back what ran:
 // containers by their ids, since names move. Kept by the journal of this engine.
-import { type Journal, type JournalEntry, openJournal, readJournal } from '../journal.ts';
-import { ENVIRONMENTS, type EnvironmentName } from '../project.ts';
-import { session } from '../session.ts';
-import type { ActiveEnvironment, Scene } from './environments.ts';
-import type { SwitchStep } from './plan.ts';
 
+import { ENVIRONMENTS, type EnvironmentName, type Project } from '../project.ts';
+import { session } from '../session.ts';
+import { type Journal, type JournalEntry, openJournal, type Phases, readJournal } from '../steps.ts';
+import type { ActiveEnvironment, Scene } from './observe.ts';
+import type { SwitchStep, SwitchTarget } from './plan.ts';
+import type { TargetImages } from './target.ts';
 export interface ContainerBefore {
   id: string;
   name: string;
@@ -74,4 +75,37 @@ export function recordOf(
     stopping: [],
     replaced: [],
   };
+}
+
+// One switch on its way: what was decided, and what its steps share.
+
+export interface SwitchOptions {
+  scene: Scene;
+  target: SwitchTarget;
+  images: TargetImages;
+  steps: readonly SwitchStep[];
+  /** Seconds an environment may take to become healthy; undefined: as release.toml says. */
+  waitSeconds: number | undefined;
+}
+
+export interface SwitchReport {
+  phases: Phases;
+  /** Milliseconds in which nobody answered. */
+  gaps: Record<string, number>;
+}
+
+export interface Switching extends SwitchOptions, SwitchReport {
+  project: Project;
+  journal: SwitchJournal;
+  record: SwitchRecord;
+}
+
+/** A switch that was planned and checked on whatever runs the services: what the task shows, asks and does. */
+export interface PlannedSwitch {
+  /** One line each; none if there is nothing to do. */
+  steps: string[];
+  warnings: string[];
+  run: (waitSeconds: number | undefined) => Promise<SwitchReport>;
+  /** What runs, in words and as data; after `run`: what runs then. */
+  observe: () => Promise<{ text: string; data: Record<string, unknown> }>;
 }

@@ -1,16 +1,15 @@
 // Which image each environment shall run: it is here, and prod's is the very one that was released. One that
 // is not here is pulled by its digest or built again from its git tag, never from the working tree.
 import { run } from '../command.ts';
-import { docker } from '../docker/client.ts';
-import { engineInfo } from '../docker/engine-info.ts';
-import { type Image, inspectImage, tagImage } from '../docker/images.ts';
+import { docker, engineInfo } from '../docker/engine.ts';
+import { type Image, inspectImage, tagImage } from '../docker/objects.ts';
 import { errorSummary, TaskError } from '../errors.ts';
 import { log } from '../log.ts';
 import { type EnvironmentName, imageReference, type Project, registryReference } from '../project.ts';
-import { readRelease, releasedDigests } from '../release/record.ts';
-import { verifyReleasedImage } from '../release/releases.ts';
+import { buildRelease } from '../release/build-image.ts';
+import { readRelease, releasedDigests, verifyReleasedImage } from '../release/record.ts';
 import { session } from '../session.ts';
-import { type ActiveEnvironment, environmentsOf } from './environments.ts';
+import { type ActiveEnvironment, environmentsOf } from './observe.ts';
 import type { SwitchStep, SwitchTarget } from './plan.ts';
 
 /** The images as the engine has them; prod's comes later when it has to be fetched first. */
@@ -93,7 +92,6 @@ export async function fetchRelease(
 ): Promise<void> {
   if (step.by === 'build' || !(await pullRelease(project, step.tag))) {
     // Rarely needed, and it brings half of the release room along.
-    const { buildRelease } = await import('../release/image-build.ts');
     await buildRelease(project, await engineInfo(), [], step.tag);
   }
   if (session.dryRun) return;

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
 import type { Path } from './walk.ts';
 
-export interface TableState {
+interface TableState {
   columns: string[];
   /** All rows, and those that hold a time after `since`: they are left out of the hash. */
   rows: number;

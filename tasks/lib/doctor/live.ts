@@ -1,0 +1,166 @@
+// Trying what runs, as its users do: written through dev, read through prod; and whether the containers got the
+// variables and the configuration that the files say. Starts and stops nothing. What is sent is release.toml's.
+
+import { randomBytes } from 'node:crypto';
+import { request } from 'node:http';
+import { resolve } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { effectiveValues, loadConfig } from '../../../service/config/config.ts';
+import { askHealth, type HealthAddress } from '../docker/health.ts';
+import { withReach } from '../docker/remote.ts';
+import { TaskError } from '../errors.ts';
+import {
+  ENVIRONMENTS,
+  type EnvironmentName,
+  PROJECT_FILE,
+  type Project,
+  portOf,
+  variable,
+} from '../project.ts';
+import { type Check, type Facts, type Finding, failed, gather, ok, unchecked, when } from './check.ts';
+
+async function running({ containers, project }: Facts) {
+  const found = await containers();
+  return ENVIRONMENTS.map((name) => ({
+    name,
+    container: found.find(
+      ({ service, state }) => service === project.environments[name].service && state === 'running',
+    ),
+  }));
+}
+
+async function sharedMemory(facts: Facts): Promise<Finding> {
+  const { project } = facts;
+  const { live } = project;
+  if (!live) return unchecked(`${PROJECT_FILE} does not say how (tables live.write and live.read)`);
+  const missing = (await running(facts)).filter(({ container }) => !container).map(({ name }) => name);
+  if (missing.length > 0) return unchecked(`${missing.join(' and ')} not running: npm run switch -- both`);
+  const nonce = `doctor-${randomBytes(8).toString('hex')}`;
+  const token = live.token ? variable(project, live.token) : undefined;
+  return withReach(async (reach) => {
+    const [dev, prod] = await Promise.all([reach(portOf(project, 'dev')), reach(portOf(project, 'prod'))]);
+    const written = await sendLive({ where: dev, spec: live.write, nonce, token });
+    const answer = await sendLive({ where: prod, spec: live.read, nonce, token });
+    if (answer.includes(nonce)) return ok('written through dev, read through prod');
+    const remedy = 'do both containers mount the same data directory? docker inspect; see also: docker logs';
+    return failed(
+      `what was written through dev (${written.slice(0, 120)}) is not what prod reads (${answer.slice(0, 120)})`,
+      remedy,
+    );
+  });
+}
+
+async function variables(facts: Facts): Promise<Finding> {
+  const services = await facts.services();
+  const found = (await running(facts)).filter(({ container }) => container);
+  if (found.length === 0) return unchecked('nothing runs');
+  const problems = found.flatMap(({ name, container }) => {
+    const wanted = services[facts.project.environments[name].service]?.environment ?? {};
+    const different = Object.keys(wanted).filter((key) => container!.environment[key] !== wanted[key]);
+    // Names only: a value may be a secret.
+    return different.length === 0
+      ? []
+      : [
+          failed(
+            `${name} runs with other values of ${different.join(', ')} than the compose file gives`,
+            `npm run switch -- ${name} (or both) makes it anew`,
+          ),
+        ];
+  });
+  return gather(problems, `as in the compose files: ${found.map(({ name }) => name).join(', ')}`);
+}
+
+/** Key path → value, as the files and compose give it to an environment. */
+async function wantedConfig(
+  { project, services }: Facts,
+  name: EnvironmentName,
+): Promise<Map<string, unknown>> {
+  const { config, service } = project.environments[name];
+  const env = (await services())[service]?.environment ?? {};
+  const loaded = loadConfig({ configPath: resolve(project.root, config!), env });
+  return new Map(effectiveValues(loaded).map(({ path, value }) => [path, value]));
+}
+
+async function configProblems(facts: Facts, name: EnvironmentName): Promise<Finding[]> {
+  const { project } = facts;
+  const wanted = await wantedConfig(facts, name);
+  const { status, body, error } = await withReach(async (reach) => {
+    const address = await reach(portOf(project, name));
+    return askHealth({ ...address, url: address.url + project.environments[name].health });
+  });
+  if (status !== 200) return [failed(`${name} answers ${status || error}`, 'see why: npm run status')];
+  const remedy = `npm run switch -- ${name} (or both) makes it anew; where a value comes from: npm run doctor -- --config ${name}`;
+  return Object.entries(project.health.config).flatMap(([key, path]) => {
+    const [has, should] = [JSON.stringify(body[key]), JSON.stringify(wanted.get(path))];
+    return when(has !== should, () =>
+      failed(`${name} runs with ${path} ${has}, the files say ${should}`, remedy),
+    );
+  });
+}
+
+async function configuration(facts: Facts): Promise<Finding> {
+  const { project } = facts;
+  const found = (await running(facts)).filter(
+    ({ name, container }) => container && project.environments[name].config,
+  );
+  if (found.length === 0 || Object.keys(project.health.config).length === 0) {
+    return unchecked(
+      `nothing runs whose configuration ${PROJECT_FILE} names (environments.*.config, health.config)`,
+    );
+  }
+  const problems = await Promise.all(found.map(({ name }) => configProblems(facts, name)));
+  return gather(
+    problems.flat(),
+    `${Object.values(project.health.config).join(', ')} as the files say: ${found.map(({ name }) => name).join(', ')}`,
+  );
+}
+
+export const LIVE_CHECKS: readonly Check[] = [
+  { id: 'live-memory', title: 'live: dev writes, prod reads', run: sharedMemory },
+  { id: 'live-variables', title: 'live: variables', run: variables },
+  { id: 'live-config', title: 'live: configuration', run: configuration },
+];
+
+// One HTTP request of `doctor --live`, as release.toml describes it: the only one of the doctor's that writes.
+
+type Live = NonNullable<Project['live']>;
+
+interface LiveRequest {
+  where: HealthAddress;
+  spec: Live['write'];
+  nonce: string;
+  token: string | undefined;
+}
+
+function refused({ spec, token }: LiveRequest, why: string): TaskError {
+  return new TaskError(`${spec.method} ${spec.path}: ${why}`, {
+    code: 'live',
+    hint: token
+      ? 'is the token in .env the one that the container got? npm run switch makes it anew'
+      : 'does it want a token? [live] token in release.toml names its variable in .env',
+  });
+}
+
+/** The body of the answer. @throws TaskError when nobody answers, or with anything but 200 */
+function sendLive(live: LiveRequest): Promise<string> {
+  const { where, spec, nonce, token } = live;
+  const fill = (text: string) => text.replaceAll('%nonce%', nonce);
+  const headers = { ...spec.headers, ...(token ? { authorization: `Bearer ${token}` } : {}) };
+  const socket = where.socketPath ? { socketPath: where.socketPath } : {};
+  return new Promise((resolve, reject) => {
+    const options = { method: spec.method, headers, agent: false as const, ...socket };
+    const outgoing = request(where.url + fill(spec.path), options, (response) => {
+      text(response).then(
+        (body) =>
+          response.statusCode === 200
+            ? resolve(body)
+            : reject(refused(live, `answered ${response.statusCode}`)),
+        (error: Error) => reject(refused(live, error.message)),
+      );
+    });
+    const timer = setTimeout(() => outgoing.destroy(new Error('no answer within 5 s')), 5000);
+    outgoing.on('error', (error) => reject(refused(live, error.message)));
+    outgoing.on('close', () => clearTimeout(timer));
+    outgoing.end(fill(spec.body));
+  });
+}

@@ -1,0 +1,185 @@
+// The two builds that users ask for: `latest` from the working tree, a version from its git tag. Both are
+// tried before they get their name.
+import { read } from '../command.ts';
+import { type BuiltImage, buildCommit, buildImage } from '../docker/build.ts';
+import { candidateReference, removeCandidates, tryCandidate } from '../docker/candidate.ts';
+import type { EngineInfo } from '../docker/engine.ts';
+import { inspectImage, tagImage } from '../docker/objects.ts';
+import { TaskError } from '../errors.ts';
+import { clearWorkDirectories } from '../files.ts';
+import { commitTime, git, localTags, resolveRevision, sourceUrl, workTree } from '../git.ts';
+import { log } from '../log.ts';
+import { imageReference, type Project } from '../project.ts';
+import { session, uninterrupted } from '../session.ts';
+import {
+  acceptDifferingRebuild,
+  acceptedRebuild,
+  type ReleaseRecord,
+  readRelease,
+  releasedDigests,
+  versionOfTag,
+} from './record.ts';
+import { knownTags } from './version.ts';
+
+interface BuildResult {
+  digest: string;
+  version: string;
+  revision: string;
+  /** False when the image was already there, unchanged. */
+  built: boolean;
+  /** Of a release: the digest that its tag records. */
+  released?: string;
+}
+
+/** Builds `latest` from the working tree and moves the name to it once the image proved healthy. */
+export async function buildLatest(
+  project: Project,
+  engine: EngineInfo,
+  platforms: readonly string[],
+): Promise<BuildResult> {
+  const identity = await workTreeIdentity(project);
+  const candidate = candidateReference(project, identity.revision);
+  const { version, revision } = identity;
+  const reference = imageReference(project, 'latest');
+  if (revision.endsWith('-dirty'))
+    log.warn('the working tree has uncommitted changes; the image says so (-dirty)');
+  return withCleanUp(project, async () => {
+    log.step(`build ${reference} (${version})`);
+    const image = await buildImage(project, engine, {
+      directory: project.root,
+      tag: candidate,
+      source: await sourceUrl(project.root, project.release.remote),
+      platforms,
+      attest: platforms.length > 0,
+      ...identity,
+    });
+    const before = await inspectImage(reference);
+    if (before?.id === image.id) return { digest: image.id, version, revision, built: false };
+    log.step(`start it once and ask its ${project.candidate.health}`);
+    await tryCandidate(project, candidate, { version, revision });
+    await tagImage(candidate, reference);
+    return { digest: image.id, version, revision, built: true };
+  });
+}
+
+interface Release {
+  tag: string;
+  commit: string;
+  version: string;
+  record: ReleaseRecord;
+}
+
+async function releaseOfTag(project: Project, tag: string): Promise<Release> {
+  const [record, commit] = await Promise.all([
+    readRelease(project.root, tag),
+    resolveRevision(project.root, `refs/tags/${tag}^{commit}`),
+  ]);
+  if (record && commit) return { tag, commit, version: versionOfTag(project, tag) ?? tag, record };
+  throw new TaskError(
+    `Cannot build ${imageReference(project, tag)}: ${tag} is not a release of this project`,
+    {
+      code: 'not-released',
+      hint: 'fetch the tags (git fetch --tags), or make the release: npm run release',
+    },
+  );
+}
+
+/** Makes sure that a release's image is here; builds it from its git tag only, and compares the digest. */
+export async function buildRelease(
+  project: Project,
+  engine: EngineInfo,
+  platforms: readonly string[],
+  tag: string,
+): Promise<BuildResult> {
+  const release = await releaseOfTag(project, tag);
+  const { commit, version, record } = release;
+  const reference = imageReference(project, tag);
+  const result = { version, revision: commit, released: record.digest };
+  const present = await inspectImage(reference);
+  if (present) {
+    await verifyPresent(project, release, present.id);
+    return { ...result, digest: present.id, built: false };
+  }
+  const candidate = candidateReference(project, commit);
+  return withCleanUp(project, async () => {
+    log.step(`build ${reference} from git tag ${tag}`);
+    const image = await buildCommit(project, engine, { commit, version, candidate, platforms });
+    if (!session.dryRun) await compareRebuild(project, release, image);
+    log.step(`start it once and ask its ${project.candidate.health}`);
+    await tryCandidate(project, candidate, { version, revision: commit });
+    await tagImage(candidate, reference);
+    return { ...result, digest: image.id, built: true };
+  });
+}
+
+/** @throws TaskError if the name belongs to another image than the released one */
+async function verifyPresent(project: Project, { tag, record }: Release, id: string): Promise<void> {
+  if (releasedDigests(record).includes(id)) return;
+  if ((await acceptedRebuild(project.root, tag, record.digest))?.digest === id) return;
+  const reference = imageReference(project, tag);
+  throw new TaskError(
+    `The image ${reference} is here, but is not the released one: it is ${id}, released was ${record.digest}`,
+    { code: 'image-changed', hint: `docker image rm ${reference}, then build again` },
+  );
+}
+
+async function compareRebuild(project: Project, release: Release, image: BuiltImage): Promise<void> {
+  const { tag, record } = release;
+  if (releasedDigests(record).includes(image.id)) return log.detail('the digest is the recorded one');
+  await acceptDifferingRebuild(project, tag, record, image);
+}
+
+/** Also removes what a killed build left: its candidate and its work directory have no owner any more. */
+async function withCleanUp<T>(project: Project, work: () => Promise<T>): Promise<T> {
+  const cleanUp = () =>
+    uninterrupted(async () => {
+      if (!session.dryRun) await removeCandidates(project);
+    });
+  await cleanUp();
+  await clearWorkDirectories(project.root);
+  try {
+    return await work();
+  } finally {
+    await cleanUp();
+  }
+}
+
+// How an image that was built from the working tree names itself: which release it follows, how far it is
+// from it, and whether it holds changes that no commit has.
+
+interface WorkTreeIdentity {
+  /** `1.2.0` exactly at a release, else `1.2.0+3.gabc1234`, with `.dirty` for uncommitted changes. */
+  version: string;
+  /** The commit, with `-dirty` for uncommitted changes. */
+  revision: string;
+  /** Seconds since 1970 of the commit. */
+  epoch: number;
+}
+
+/** Pure: semver build metadata says "after this version" without claiming to be a later one. */
+function workTreeVersion(base: string | undefined, commits: number, head: string, dirty: boolean): string {
+  const parts = commits > 0 || !base ? [String(commits), `g${head.slice(0, 7)}`] : [];
+  if (dirty) parts.push('dirty');
+  return `${base ?? '0.0.0'}${parts.length > 0 ? `+${parts.join('.')}` : ''}`;
+}
+
+/** @throws TaskError before the first commit */
+async function workTreeIdentity(project: Project): Promise<WorkTreeIdentity> {
+  const { head, changes } = await workTree(project.root);
+  if (!head) {
+    throw new TaskError('Cannot build: the repository has no commits, so the image would have no revision', {
+      code: 'no-commits',
+      hint: 'git add --all && git commit -m "First commit"',
+    });
+  }
+  const tags = (await localTags(project.root)).filter((tag) => tag.merged);
+  const [latest] = knownTags(tags, project.release.tag_prefix);
+  const range = latest ? `refs/tags/${latest.name}..HEAD` : 'HEAD';
+  const commits = Number(await read(git(project.root, 'rev-list', '--count', range)));
+  const dirty = changes.length > 0;
+  return {
+    version: workTreeVersion(latest?.version, commits, head, dirty),
+    revision: dirty ? `${head}-dirty` : head,
+    epoch: await commitTime(project.root, head),
+  };
+}

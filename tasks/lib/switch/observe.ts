@@ -1,0 +1,210 @@
+// What runs, seen as the two environments: the observation that plans and status pages are made from.
+import {
+  type ComposeModel,
+  type ComposeService,
+  composeModel,
+  DIGEST_LABEL,
+  environmentOfService,
+  verifyServices,
+} from '../docker/compose.ts';
+import { isLocalEndpoint } from '../docker/engine.ts';
+import { askHealth, type HealthAddress, type HealthAnswer } from '../docker/health.ts';
+import { type Container, projectContainers } from '../docker/objects.ts';
+import { type Reach, withReach } from '../docker/remote.ts';
+import { ENVIRONMENTS, type EnvironmentName, type Project, portOf, variable } from '../project.ts';
+
+export type ActiveEnvironment = EnvironmentName | 'both' | 'none';
+
+export interface EnvironmentState {
+  name: EnvironmentName;
+  service: string;
+  /** Name that its container has, or would have. */
+  containerName: string;
+  port: number;
+  /** As a person would open it. */
+  url: string;
+  container: Container | undefined;
+  /** Asked only of a running container. */
+  health: HealthAnswer | undefined;
+  /** The compose configuration, or a file that goes into the container, changed since it was made. */
+  outdated: boolean;
+}
+
+export interface Observation {
+  active: ActiveEnvironment;
+  /** What .env names as prod's release. */
+  prodTag: string | undefined;
+  environments: Record<EnvironmentName, EnvironmentState>;
+}
+
+/** What a switch needs to know beyond what a status page shows. */
+export interface Scene {
+  observed: Observation;
+  model: ComposeModel;
+  services: Record<EnvironmentName, ComposeService>;
+  /** Where to ask each environment for its health. */
+  addresses: Record<EnvironmentName, HealthAddress>;
+  /** Every container of the compose project. */
+  containers: Container[];
+  endpoint: string;
+}
+
+export function activeEnvironment(project: Project): ActiveEnvironment {
+  const value = variable(project, 'ACTIVE_ENV');
+  return value === 'dev' || value === 'prod' || value === 'both' ? value : 'none';
+}
+
+/** The host part of what a person types into a browser. */
+function hostOf(endpoint: string): string {
+  return isLocalEndpoint(endpoint) ? '127.0.0.1' : new URL(endpoint).hostname;
+}
+
+/** The container that stands for a service: the one with its name, else the first of compose's. */
+function containerOf(containers: readonly Container[], service: string, name: string): Container | undefined {
+  const own = containers.filter(
+    (one) => one.service === service && one.labels['com.docker.compose.oneoff'] !== 'True',
+  );
+  return own.find((one) => one.name === name) ?? own[0];
+}
+
+async function healthAddress(project: Project, name: EnvironmentName, reach: Reach): Promise<HealthAddress> {
+  const address = await reach(portOf(project, name));
+  return { ...address, url: address.url + project.environments[name].health };
+}
+
+/** One environment as its container and its /health tell. */
+async function look(
+  project: Project,
+  name: EnvironmentName,
+  { model, containers, addresses, endpoint }: Pick<Scene, 'model' | 'containers' | 'addresses' | 'endpoint'>,
+): Promise<EnvironmentState> {
+  const { service } = project.environments[name];
+  const containerName = model.services[service]!.container;
+  const container = containerOf(containers, service, containerName);
+  const health = container?.state === 'running' ? await askHealth(addresses[name]) : undefined;
+  const outdated = container !== undefined && container.labels[DIGEST_LABEL] !== model.digests[service];
+  const port = portOf(project, name);
+  const url = `http://${hostOf(endpoint)}:${port}`;
+  return { name, service, containerName, port, url, container, health, outdated };
+}
+
+/**
+ * Looks at engine, compose files, .env and both /health, and at compose's view of `prodTag` as prod's release.
+ * `containersOf` finds the project's containers.
+ * @throws TaskError when one of them cannot be read
+ */
+export function survey(
+  project: Project,
+  prodTag: string | undefined,
+  containersOf: (project: Project) => Promise<Container[]> = projectContainers,
+): Promise<Scene> {
+  return withReach(async (reach, endpoint) => {
+    const [model, containers, devAddress, prodAddress] = await Promise.all([
+      composeModel(project, prodTag),
+      containersOf(project),
+      healthAddress(project, 'dev', reach),
+      healthAddress(project, 'prod', reach),
+    ]);
+    verifyServices(project, model.services);
+    const seen = { model, containers, endpoint, addresses: { dev: devAddress, prod: prodAddress } };
+    const [dev, prod] = await Promise.all([look(project, 'dev', seen), look(project, 'prod', seen)]);
+    return {
+      ...seen,
+      observed: {
+        active: activeEnvironment(project),
+        prodTag: variable(project, 'PROD_TAG'),
+        environments: { dev, prod },
+      },
+      services: {
+        dev: model.services[project.environments.dev.service]!,
+        prod: model.services[project.environments.prod.service]!,
+      },
+    };
+  });
+}
+
+/** The same scene after a switch, without asking compose again. */
+export async function surveyAgain(
+  project: Project,
+  scene: Scene,
+  now: Pick<Observation, 'active' | 'prodTag'>,
+): Promise<Observation> {
+  const seen = { ...scene, containers: await projectContainers(project) };
+  const [dev, prod] = await Promise.all([look(project, 'dev', seen), look(project, 'prod', seen)]);
+  return { active: now.active, prodTag: now.prodTag, environments: { dev, prod } };
+}
+
+/** What runs now. @throws TaskError when engine, compose files or .env cannot be read */
+export async function observe(project: Project, containersOf = projectContainers): Promise<Observation> {
+  return (await survey(project, variable(project, 'PROD_TAG'), containersOf)).observed;
+}
+
+/** Is this environment running and well? */
+export function isHealthy(state: EnvironmentState): boolean {
+  const { container, health } = state;
+  return container?.state === 'running' && container.health !== 'unhealthy' && health?.status === 200;
+}
+
+/** The environments that are meant by an active one. */
+export function environmentsOf(active: ActiveEnvironment): EnvironmentName[] {
+  return ENVIRONMENTS.filter((name) => active === 'both' || active === name);
+}
+
+/** The containers of one environment, one-off ones included. */
+export function containersOfEnvironment(
+  project: Project,
+  containers: readonly Container[],
+  name: EnvironmentName,
+): Container[] {
+  return containers.filter((one) => environmentOfService(project, one.service) === name);
+}
+
+// An observation in words, and as the data of `--json`.
+
+/** How one environment is: `healthy  synapse:v1.0.0 (1.0.0)`. */
+export function describeEnvironment(project: Project, state: EnvironmentState): string {
+  const { container, health } = state;
+  if (container?.state !== 'running') return container?.state ?? 'not there';
+  const version = health?.body[project.health.version ?? ''];
+  const mood = isHealthy(state) ? 'healthy' : `not healthy (${health?.error ?? health?.status})`;
+  return `${mood}  ${container.image}${version ? ` (${version})` : ''}`;
+}
+
+function isActive(observed: Observation, name: EnvironmentName): boolean {
+  return observed.active === name || observed.active === 'both';
+}
+
+/** One line per environment; `*` marks the active ones. */
+export function describeObservation(project: Project, observed: Observation): string {
+  return ENVIRONMENTS.map((name) => {
+    const state = observed.environments[name];
+    const url = state.container?.state === 'running' ? `  ${state.url}` : '';
+    const mark = isActive(observed, name) ? '*' : ' ';
+    return `${mark} ${name.padEnd(5)} ${describeEnvironment(project, state)}${url}`;
+  }).join('\n');
+}
+
+/** The same for `--json`. */
+export function observationData(project: Project, observed: Observation): Record<string, unknown> {
+  const environments = ENVIRONMENTS.map((name) => {
+    const state = observed.environments[name];
+    const { version, revision } = project.health;
+    return [
+      name,
+      {
+        state: state.container?.state ?? null,
+        healthy: isHealthy(state),
+        url: state.url,
+        image: state.container?.image ?? null,
+        imageId: state.container?.imageId ?? null,
+        version: state.health?.body[version ?? ''] ?? null,
+        revision: state.health?.body[revision ?? ''] ?? null,
+      },
+    ];
+  });
+  return {
+    active: observed.active,
+    prodTag: observed.prodTag ?? null,
+    environments: Object.fromEntries(environments),
+  };
+}
