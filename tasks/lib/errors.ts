@@ -188,3 +188,9 @@ function unwrap(schema: unknown): unknown {
   }
   return current;
 }
+
+/** Waits until all have settled. @throws the first one's error */
+export async function allOrThrow(...work: (Promise<void> | undefined)[]): Promise<void> {
+  const outcomes = await Promise.allSettled(work);
+  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+}

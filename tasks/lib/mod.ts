@@ -1,5 +1,4 @@
 // The one door to the typed helper module: tasks import from here and from nowhere else.
-
 export { findArchive, listArchives, removeArchives, verifyArchives } from './backup/archives.ts';
 export { performBackup } from './backup/create.ts';
 export { type BackupImage, backupImage, verifyDirectories } from './backup/program.ts';
@@ -32,6 +31,7 @@ export { countVerdicts, describeEffectiveConfig, describeFindings, examine } fro
 export { TaskError, usageError } from './errors.ts';
 export { seconds } from './format.ts';
 export { shortHash } from './git.ts';
+export { logPhases, type Phases, withHistory } from './history.ts';
 export { withLock } from './lock.ts';
 export { log } from './log.ts';
 export {
@@ -77,15 +77,13 @@ export {
 } from './release/perform.ts';
 export { describeReleasePlan, editEntry, planRelease } from './release/plan.ts';
 export { readRepository, verifyReleasable } from './release/preflight.ts';
-export type { PreparedRelease } from './release/record.ts';
-export { newestRelease, previousRelease, versionOfTag } from './release/record.ts';
+export { newestRelease, type PreparedRelease, previousRelease, versionOfTag } from './release/record.ts';
 export { describeUndo, planUndo, takeBack } from './release/undo.ts';
 export { BUMPS } from './release/version.ts';
 export { outdatedSchemas, writeSchemas } from './schemas.ts';
 export { applySetup, describeSetup, planSetup } from './setup/setup.ts';
 export { lookAtStatus, type Status } from './status/page.ts';
 export { recordStatus, watch } from './status/record.ts';
-export { logPhases, type Phases, withHistory } from './steps.ts';
 export {
   type ActiveEnvironment,
   describeEnvironment,

@@ -1,66 +1,108 @@
-// What a task was doing when it died, and what tasks have done. A journal is a small file that is replaced
-// at each step and removed at the end; the history gets one line per mutating run.
-import { appendFile, mkdir, rm } from 'node:fs/promises';
-import { hostname, userInfo } from 'node:os';
-import { errorSummary, TaskError } from './errors.ts';
+// The one step engine: a release, a switch, a restore and a migration are each a list of steps with one commit point.
+// It prints each step, times it, writes it to the journal before and after, undoes in reverse order before the commit
+// point, finishes after it, and lets the next run resume from the journal.
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { type ZodType, z } from 'zod';
+import { CommandError, errorSummary, TaskError } from './errors.ts';
 import { ensureStateDirectory, readIfPresent, replaceFile, statePath } from './files.ts';
-import { log, redact } from './log.ts';
-import { session } from './session.ts';
+import { appendHistory, type HistoryDetails, logPhases, readHistory } from './history.ts';
+import { log } from './log.ts';
+import { session, throwIfInterrupted, uninterrupted } from './session.ts';
 
-export interface JournalEntry<Data> {
+export interface Step<Data> {
+  /** In the journal and in kill tests; stable. */
+  name: string;
+  /** In the plan, the progress and the dry run. */
+  title: string;
+  /** May find its work done, wholly or in part. What it finds out goes into `data`, which is journaled afterwards. */
+  apply: (data: Data) => Promise<unknown>;
+  /** Also called for a step that was only begun. First checks that what it brings back still exists. */
+  undo?: (data: Data) => Promise<unknown>;
+  /** The commit point: before it a failure undoes, after it the next run finishes. */
+  commits?: true;
+  /** For the commit point: did it happen? Asked after a failure or a kill in its middle; without it, a kill counts as yes. */
+  isDone?: (data: Data) => Promise<boolean>;
+}
+
+export interface Journey<Data> {
+  root: string;
+  /** Names the journal and the history line, e.g. `switch`; with another engine's name behind it: `switch@pi`. */
   task: string;
-  /** The last step that was begun or done, in the task's own words. */
-  step: string;
-  /** ISO 8601, UTC. */
-  at: string;
-  data: Data;
+  /** What a person runs to resume it, e.g. `npm run switch`. */
+  command: string;
+  /** Of what the journal holds: plain JSON. */
+  schema: ZodType<Data>;
+  /** A pure function of what was planned, so that another process can go on where one died. */
+  steps: (data: Data) => readonly Step<Data>[];
+  history: (data: Data) => HistoryDetails;
 }
 
-export interface Journal<Data> {
-  /** Makes `step` durable before the caller goes on. */
-  record: (step: string, data: Data) => Promise<void>;
-  /** The task came to an end, good or bad, and left nothing to finish. */
-  close: () => Promise<void>;
-}
+const journalSchema = z.strictObject({
+  format: z.literal(1),
+  task: z.string(),
+  /** ISO 8601, UTC. */
+  startedAt: z.string(),
+  at: z.string(),
+  /** The step that was begun and has not ended. */
+  current: z.string().nullable(),
+  done: z.array(z.string()),
+  committed: z.boolean(),
+  undoing: z.boolean(),
+  /** Seconds per step. */
+  phases: z.record(z.string(), z.number()),
+  data: z.unknown(),
+});
+
+type JournalFile = z.output<typeof journalSchema>;
+type Journal<Data> = Omit<JournalFile, 'data'> & { data: Data };
 
 function journalPath(root: string, task: string): string {
   return statePath(root, 'journal', `${task}.json`);
 }
 
-export async function readJournal<Data>(root: string, task: string): Promise<JournalEntry<Data> | undefined> {
-  const path = journalPath(root, task);
+async function parseJournal<Data>(path: string, schema: ZodType<Data>): Promise<Journal<Data> | undefined> {
   const text = await readIfPresent(path);
+  if (text === undefined) return undefined;
   try {
-    return text ? (JSON.parse(text) as JournalEntry<Data>) : undefined;
+    const journal = journalSchema.parse(JSON.parse(text));
+    return { ...journal, data: schema.parse(journal.data) };
   } catch (cause) {
-    throw new TaskError(`Cannot read what an interrupted ${task} left: ${path} is not JSON`, {
+    throw new TaskError(`Cannot read the journal of an interrupted run: ${path} is not one of this version`, {
       code: 'journal-unreadable',
-      hint: `was it edited? Look at what is there (git log, docker images), then remove it: rm ${path}`,
+      hint: `look at what is there (git log, docker ps), then clear it: rm ${path}`,
       cause,
     });
   }
 }
 
-export function openJournal<Data>(root: string, task: string): Journal<Data> {
-  return {
-    record: async (step, data) => {
-      faultPoint(`${task}/${step}`);
-      if (session.dryRun) return;
-      await ensureStateDirectory(root);
-      await mkdir(statePath(root, 'journal'), { recursive: true });
-      const entry: JournalEntry<Data> = { task, step, at: new Date().toISOString(), data };
-      await replaceFile(journalPath(root, task), `${JSON.stringify(entry, null, 2)}\n`, { mode: 0o600 });
-      faultPoint(`${task}/${step}/recorded`);
-    },
-    close: async () => {
-      faultPoint(`${task}/close`);
-      if (!session.dryRun) await rm(journalPath(root, task), { force: true });
-    },
-  };
+/** What an interrupted run left to resume, without resuming it. @throws TaskError if the journal cannot be read */
+export function interruptedRun<Data>({
+  root,
+  task,
+  schema,
+}: Pick<Journey<Data>, 'root' | 'task' | 'schema'>) {
+  return parseJournal(journalPath(root, task), schema);
+}
+
+/** Every interrupted run of this project. @throws TaskError if a journal cannot be read */
+export async function interruptedRuns(root: string): Promise<JournalFile[]> {
+  const names = await readdir(statePath(root, 'journal')).catch(() => [] as string[]);
+  const journals = names.filter((name) => name.endsWith('.json'));
+  const found = await Promise.all(
+    journals.map((name) => parseJournal(statePath(root, 'journal', name), z.unknown())),
+  );
+  return found.flatMap((journal) => (journal ? [journal as JournalFile] : []));
+}
+
+async function save<Data>({ root, task }: Journey<Data>, journal: Journal<Data>): Promise<void> {
+  await ensureStateDirectory(root);
+  await mkdir(statePath(root, 'journal'), { recursive: true });
+  const text = `${JSON.stringify({ ...journal, at: new Date().toISOString() }, null, 2)}\n`;
+  await replaceFile(journalPath(root, task), text, { mode: 0o600 });
 }
 
 /**
- * The one place where tests make a task die at a named step: RELEASE_FLOW_FAULT=SIGNAL@TASK/STEP.
+ * The one place where tests make a task die at a named moment: RELEASE_FLOW_FAULT=SIGNAL@TASK/STEP[/applied|/undo].
  * A kill test that has to guess the moment by time cannot cover every boundary.
  */
 function faultPoint(name: string): void {
@@ -68,107 +110,185 @@ function faultPoint(name: string): void {
   if (point.join('@') === name) process.kill(process.pid, signal as NodeJS.Signals);
 }
 
-export interface HistoryEntry {
-  /** ISO 8601, UTC. */
-  at: string;
-  task: string;
-  who: string;
-  from: string | null;
-  to: string | null;
-  seconds: number;
-  outcome: 'done' | 'failed' | 'interrupted';
-  error?: string;
-  /** The release that prod runs afterwards. */
-  prod?: string;
-  /** Seconds per phase, where the task measures them. */
-  phases?: Record<string, number>;
-  /** Milliseconds in which nobody answered, by environment, where the task measures them. */
-  gaps?: Record<string, number>;
-  /** The Docker context it worked on, if one was named. */
-  context?: string;
+/** The plan as it is shown: a line for each step. */
+export function describeSteps<Data>(steps: readonly Step<Data>[]): string[] {
+  return steps.map(({ title }) => title);
 }
 
-type HistoryDetails = Pick<HistoryEntry, 'from' | 'to' | 'prod' | 'phases' | 'gaps' | 'context'>;
-
-async function appendHistory(root: string, entry: HistoryEntry): Promise<void> {
-  if (session.dryRun) return;
-  await ensureStateDirectory(root);
-  const path = statePath(root, 'history.jsonl');
-  // A power cut may have torn the last line: this one must not become its end.
-  const isTorn = !((await readIfPresent(path)) ?? '\n').endsWith('\n');
-  const line = `${isTorn ? '\n' : ''}${redact(JSON.stringify(entry))}\n`;
-  await appendFile(path, line, { mode: 0o600 });
+/**
+ * Applies the steps, with one line in the history. Returns the data and the seconds per step.
+ * @throws TaskError; before the commit point everything was undone, after it the next run finishes
+ */
+export async function runSteps<Data>(journey: Journey<Data>, data: Data) {
+  const now = new Date().toISOString();
+  const journal: Journal<Data> = {
+    ...{ format: 1, task: journey.task, startedAt: now, at: now, current: null, done: [], data },
+    ...{ committed: false, undoing: false, phases: {} },
+  };
+  if (session.dryRun) return simulate(journey, journal);
+  await carryOut(journey, journal);
+  logPhases(journal.phases);
+  return { data: journal.data, phases: journal.phases };
 }
 
-/** Runs a mutating task's work and leaves one line in the history, whatever the outcome. */
-export async function withHistory<T>(
-  root: string,
-  task: string,
-  details: HistoryDetails,
-  work: () => Promise<T>,
-) {
-  const started = Date.now();
-  const entry = (outcome: HistoryEntry['outcome'], error?: unknown): HistoryEntry => ({
-    at: new Date(started).toISOString(),
-    task,
-    who: `${userInfo().username}@${hostname()}`,
-    from: details.from,
-    to: details.to,
-    seconds: (Date.now() - started) / 1000,
-    outcome,
-    ...(error ? { error: errorSummary(error) } : {}),
-    ...(details.prod ? { prod: details.prod } : {}),
-    ...(details.phases ? { phases: details.phases } : {}),
-    ...(details.gaps ? { gaps: details.gaps } : {}),
-    ...(details.context ? { context: details.context } : {}),
-  });
+/** Undoes all steps of a run that ended well: a rollback. Resumable like the run itself. */
+export async function undoSteps<Data>(journey: Journey<Data>, data: Data): Promise<void> {
+  const now = new Date().toISOString();
+  const done = journey.steps(data).map(({ name }) => name);
+  const journal: Journal<Data> = {
+    ...{ format: 1, task: journey.task, startedAt: now, at: now, current: null, done, data },
+    ...{ committed: false, undoing: true, phases: {} },
+  };
+  if (session.dryRun) return simulateUndo(journey, journal);
+  await uninterrupted(() => undoAll(journey, journal));
+  await end(journey, journal, 'done');
+}
+
+/** Finishes, or undoes, what an interrupted run left. Call it holding the lock. @throws TaskError if it cannot */
+export async function resumeSteps<Data>(journey: Journey<Data>) {
+  const journal = await interruptedRun(journey);
+  if (!journal) return undefined;
+  const steps = journey.steps(journal.data);
+  const current = steps.find(({ name }) => name === journal.current);
+  if (current?.commits && !journal.undoing) journal.committed = await happened(current, journal.data);
+  const outcome = journal.committed ? ('finished' as const) : ('undone' as const);
+  const what = `${journey.task} was interrupted at "${current?.title ?? journal.done.at(-1) ?? 'its start'}"`;
+  if (session.dryRun) {
+    log.would(`resume: ${what}; it is ${outcome === 'finished' ? 'finished' : 'undone'} first`);
+    return undefined;
+  }
+  log.warn(`${what} (${journal.at}): ${outcome === 'finished' ? 'finishing it' : 'undoing it'}`);
+  if (outcome === 'finished') await carryOut(journey, journal);
+  else {
+    await uninterrupted(() => undoAll(journey, journal));
+    const error = new Error(`interrupted at ${journal.current ?? 'its start'}, undone by the next run`);
+    await end(journey, journal, journal.undoing ? 'done' : 'interrupted', error);
+  }
+  return { outcome, data: journal.data };
+}
+
+async function happened<Data>(step: Step<Data>, data: Data): Promise<boolean> {
+  return step.isDone ? step.isDone(data) : true;
+}
+
+async function carryOut<Data>(journey: Journey<Data>, journal: Journal<Data>): Promise<void> {
   try {
-    const value = await work();
-    await appendHistory(root, entry('done'));
-    return value;
+    for (const step of journey.steps(journal.data)) {
+      if (journal.done.includes(step.name)) continue;
+      throwIfInterrupted();
+      if (step.commits) await uninterrupted(() => applyStep(journey, journal, step));
+      else await applyStep(journey, journal, step);
+    }
   } catch (error) {
-    const interrupted = (error as { code?: string }).code === 'interrupted';
-    await appendHistory(root, entry(interrupted ? 'interrupted' : 'failed', error)).catch(() => {});
+    await uninterrupted(() => fail(journey, journal, error));
     throw error;
   }
+  await end(journey, journal, 'done');
 }
 
-/** The history, oldest first; a line torn by a power cut is skipped. */
-export async function readHistory(root: string): Promise<HistoryEntry[]> {
-  const text = (await readIfPresent(statePath(root, 'history.jsonl'))) ?? '';
-  return text.split('\n').flatMap((line) => {
+async function applyStep<Data>(journey: Journey<Data>, journal: Journal<Data>, step: Step<Data>) {
+  const point = `${journey.task}/${step.name}`;
+  log.step(step.title);
+  journal.current = step.name;
+  await save(journey, journal);
+  faultPoint(point);
+  const began = performance.now();
+  await step.apply(journal.data);
+  journal.phases[step.name] = Math.round(performance.now() - began) / 1000;
+  faultPoint(`${point}/applied`);
+  journal.done.push(step.name);
+  journal.current = null;
+  journal.committed ||= step.commits === true;
+  await save(journey, journal);
+}
+
+/** Before the commit point: undoes what was done. @throws TaskError with both errors where that fails, too */
+async function fail<Data>(journey: Journey<Data>, journal: Journal<Data>, error: unknown): Promise<void> {
+  const current = journey.steps(journal.data).find(({ name }) => name === journal.current);
+  if (current?.isDone) journal.committed = await current.isDone(journal.data);
+  const isInterrupted = (error as { code?: string }).code === 'interrupted';
+  const outcome = isInterrupted ? 'interrupted' : 'failed';
+  if (journal.committed) {
+    await save(journey, journal);
+    await writeHistory(journey, journal, outcome, error);
+    return;
+  }
+  try {
+    await undoAll(journey, journal);
+  } catch (undoing) {
+    if (!(undoing instanceof TaskError)) throw undoing;
+    const message = `${error instanceof Error ? error.message : String(error)}\n${undoing.message}`;
+    throw new TaskError(message, { code: undoing.code, hint: undoing.hint, cause: error });
+  }
+  await end(journey, journal, outcome, error);
+}
+
+/** Undoes in reverse order; one that fails does not keep the others from being undone. */
+async function undoAll<Data>(journey: Journey<Data>, journal: Journal<Data>): Promise<void> {
+  journal.undoing = true;
+  const failures: string[] = [];
+  const begun = (step: Step<Data>) => journal.done.includes(step.name) || journal.current === step.name;
+  for (const step of journey.steps(journal.data).filter(begun).reverse()) {
+    await save(journey, journal);
+    faultPoint(`${journey.task}/${step.name}/undo`);
     try {
-      return line ? [JSON.parse(line) as HistoryEntry] : [];
-    } catch {
-      return [];
+      await step.undo?.(journal.data);
+      journal.done = journal.done.filter((name) => name !== step.name);
+      if (journal.current === step.name) journal.current = null;
+    } catch (error) {
+      log.detail(String(error instanceof CommandError ? error.message : ((error as Error).stack ?? error)));
+      failures.push(`${step.title}: ${errorSummary(error)}`);
     }
+  }
+  if (failures.length === 0) return;
+  await save(journey, journal);
+  throw new TaskError(`Could not undo: ${failures.join('; ')}`, {
+    code: 'not-restored',
+    hint: `repair the cause, then run: ${journey.command}   (it resumes from here)`,
   });
 }
 
-// How long each part of a task took: measured where it happens, printed and kept in the history.
+async function end<Data>(
+  journey: Journey<Data>,
+  journal: Journal<Data>,
+  outcome: 'done' | 'failed' | 'interrupted',
+  error?: unknown,
+): Promise<void> {
+  await writeHistory(journey, journal, outcome, error);
+  faultPoint(`${journey.task}/close`);
+  await rm(journalPath(journey.root, journey.task), { force: true });
+}
 
-/** Seconds per phase, in the order in which they ran. */
-export type Phases = Record<string, number>;
+/** Once, also where a run is killed between the line and the end of its journal. */
+async function writeHistory<Data>(
+  { root, task, history }: Journey<Data>,
+  { startedAt, phases, data }: Journal<Data>,
+  outcome: 'done' | 'failed' | 'interrupted',
+  error?: unknown,
+): Promise<void> {
+  const name = task.split('@')[0]!;
+  const last = (await readHistory(root)).at(-1);
+  if (last?.task === name && last.at === startedAt && last.outcome === outcome) return;
+  await appendHistory(root, { at: startedAt, task: name, outcome, error, phases, ...history(data) });
+}
 
-export async function timed<T>(phases: Phases, name: string, work: () => Promise<T>): Promise<T> {
-  const started = performance.now();
+/** Every command of every step is printed; what depends on a result that a dry run does not have ends its step. */
+async function simulate<Data>(journey: Journey<Data>, { data, phases }: Journal<Data>) {
+  for (const step of journey.steps(data)) await simulateStep(step.title, () => step.apply(data));
+  return { data, phases };
+}
+
+async function simulateUndo<Data>(journey: Journey<Data>, { data }: Journal<Data>): Promise<void> {
+  for (const step of [...journey.steps(data)].reverse())
+    if (step.undo) await simulateStep(`undo: ${step.title}`, () => step.undo!(data));
+}
+
+async function simulateStep(title: string, work: () => Promise<unknown>): Promise<void> {
+  log.step(title);
   try {
-    return await work();
-  } finally {
-    phases[name] = Math.round(performance.now() - started) / 1000;
-    log.detail(`${name}: ${phases[name]} s`);
+    await work();
+  } catch (error) {
+    if (!session.withheld || (error as { code?: string }).code === 'interrupted') throw error;
+    log.detail(`  not simulated any further: ${errorSummary(error)}`);
   }
-}
-
-/** `✓ build 3.2 s, candidate 0.9 s`; a dry run took no time worth telling. */
-export function logPhases(phases: Phases): void {
-  if (session.dryRun) return;
-  const parts = Object.entries(phases).map(([name, seconds]) => `${name} ${seconds.toFixed(1)} s`);
-  log.done(parts.join(', '));
-}
-
-/** Acts that do not need each other; the next step, or the undoing, begins when all have ended. @throws the first's error */
-export async function together(...acts: (Promise<void> | undefined)[]): Promise<void> {
-  const outcomes = await Promise.allSettled(acts);
-  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }

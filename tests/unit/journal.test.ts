@@ -1,11 +1,13 @@
 // What tasks have done, and what one was doing when it died: a torn line must not hide the rest.
+
 import assert from 'node:assert/strict';
 import { appendFileSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { InterruptedError, TaskError } from '../../tasks/lib/errors.ts';
-import { openJournal, readHistory, readJournal, withHistory } from '../../tasks/lib/steps.ts';
+import { readHistory, withHistory } from '../../tasks/lib/history.ts';
+import { openJournal, readJournal } from '../../tasks/lib/old-journal.ts';
 
 function folder(t: TestContext): string {
   const root = mkdtempSync(join(tmpdir(), 'journal-test-'));

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Container, cpuPercent, parseUsage, type Usage } from '../../tasks/lib/docker/objects.ts';
 import { ago, amount, duration, percent } from '../../tasks/lib/format.ts';
+import type { HistoryEntry } from '../../tasks/lib/history.ts';
 import { decideHealing } from '../../tasks/lib/status/record.ts';
 import {
   deployTime,
@@ -14,7 +15,6 @@ import {
   moodOf,
   switchTimes,
 } from '../../tasks/lib/status/report.ts';
-import type { HistoryEntry } from '../../tasks/lib/steps.ts';
 import type { EnvironmentState } from '../../tasks/lib/switch/observe.ts';
 import type { Sample } from '../../tasks/lib/uptime.ts';
 

@@ -1,5 +1,6 @@
 // A backup from beginning to end: hooks, archive and proof, rehearsal, retention, off-site. Only what is proven
 // counts, and only then may anything older go.
+
 import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { probe, run } from '../command.ts';
@@ -9,10 +10,11 @@ import { healthProblems } from '../docker/health.ts';
 import { inspectContainers, lastLogLines, projectContainers } from '../docker/objects.ts';
 import { withEngineRetries } from '../docker/registry.ts';
 import { TaskError } from '../errors.ts';
+import { type Phases, timed } from '../history.ts';
 import { log } from '../log.ts';
+import { openJournal, readJournal } from '../old-journal.ts';
 import { dataDirectory, type Project } from '../project.ts';
 import { pause, session, uninterrupted } from '../session.ts';
-import { openJournal, type Phases, readJournal, timed } from '../steps.ts';
 import { listArchives, placesOf, removeArchives } from './archives.ts';
 import { ping, runAfterHooks, runBeforeHooks, sendOffsite, verifyOffsite } from './notify.ts';
 import {

@@ -2,11 +2,11 @@
 
 import { TaskError, usageError } from '../errors.ts';
 import { duration } from '../format.ts';
+import { type Phases, readHistory } from '../history.ts';
 import { withLock } from '../lock.ts';
 import { log } from '../log.ts';
 import type { Project } from '../project.ts';
 import { pause } from '../session.ts';
-import { type Phases, readHistory } from '../steps.ts';
 import type { TaskResult } from '../task.ts';
 import { isProven } from './archives.ts';
 import type { BackupResult } from './create.ts';

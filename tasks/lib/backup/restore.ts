@@ -1,5 +1,6 @@
 // A restore from beginning to end, journaled: unpack and prove beside, stop, back up what is there, swap whole
 // directories, start, prove. Whatever fails, everything is put back.
+
 import { randomBytes } from 'node:crypto';
 import { basename, dirname, resolve } from 'node:path';
 import { probe, run } from '../command.ts';
@@ -13,11 +14,12 @@ import {
   projectContainers,
 } from '../docker/objects.ts';
 import { combinedError, TaskError, usageError } from '../errors.ts';
+import { type Phases, timed } from '../history.ts';
 import { log } from '../log.ts';
+import { openJournal, readJournal } from '../old-journal.ts';
 import { dataDirectory, type EnvironmentName, loadProject, type Project } from '../project.ts';
 import { verifyReleasedImage } from '../release/record.ts';
 import { session, uninterrupted } from '../session.ts';
-import { openJournal, type Phases, readJournal, timed } from '../steps.ts';
 import { survey } from '../switch/observe.ts';
 import { planSwitch } from '../switch/plan.ts';
 import { proveHealthy, startFailure } from '../switch/replace.ts';

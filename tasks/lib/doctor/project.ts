@@ -12,11 +12,11 @@ import { readIfPresent, statePath } from '../files.ts';
 import { ago } from '../format.ts';
 import { isShallow, shortHash, workTree } from '../git.ts';
 import { isAlive, readOwner } from '../lock.ts';
+import type { JournalEntry } from '../old-journal.ts';
 import { ENVIRONMENTS, imageReference, PROJECT_FILE, type Project, variable } from '../project.ts';
 import { findEntry, outline, withdrawnVersions } from '../release/notes.ts';
 import { type ReleaseTag, releasedDigests } from '../release/record.ts';
 import { parseTag } from '../release/version.ts';
-import type { JournalEntry } from '../steps.ts';
 import { readSamples } from '../uptime.ts';
 import {
   type Check,

@@ -27,6 +27,7 @@ import { dotenvPath, updateDotenv } from '../dotenv.ts';
 import { TaskError } from '../errors.ts';
 import { readIfPresent, replaceFile, statePath, writeFileAtomic } from '../files.ts';
 import { git } from '../git.ts';
+import type { Phases } from '../history.ts';
 import { log } from '../log.ts';
 import {
   ENVIRONMENTS,
@@ -44,7 +45,6 @@ import { findEntry, insertAt } from '../release/notes.ts';
 import { newestRelease } from '../release/record.ts';
 import { pause, session } from '../session.ts';
 import { applySetup, planSetup } from '../setup/setup.ts';
-import type { Phases } from '../steps.ts';
 import { fetchRelease } from '../switch/target.ts';
 import {
   bindMount,

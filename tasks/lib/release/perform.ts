@@ -10,10 +10,11 @@ import { pushImage } from '../docker/registry.ts';
 import { combinedError, TaskError } from '../errors.ts';
 import { clearWorkDirectories } from '../files.ts';
 import { git, isAncestor, resolveRevision, shortHash, workTree } from '../git.ts';
+import { type Phases, timed } from '../history.ts';
 import { log } from '../log.ts';
+import { type Journal, type JournalEntry, openJournal, readJournal } from '../old-journal.ts';
 import { imageReference, type Project, registryReference, variable } from '../project.ts';
 import { session, uninterrupted } from '../session.ts';
-import { type Journal, type JournalEntry, openJournal, type Phases, readJournal, timed } from '../steps.ts';
 import {
   moveRefs,
   releaseIdentity,

@@ -1,5 +1,6 @@
 // What an annotated version tag says about its image. The tag is the only place that cannot be edited later
 // without everybody noticing, so it is what images are compared with.
+
 import { join } from 'node:path';
 import { read } from '../command.ts';
 import type { BuiltImage } from '../docker/build.ts';
@@ -7,10 +8,10 @@ import { type Image, inspectImage } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
 import { ensureStateDirectory, readIfPresent, replaceFile, statePath } from '../files.ts';
 import { localTags, tagMessage } from '../git.ts';
+import { readHistory } from '../history.ts';
 import { log } from '../log.ts';
 import { imageReference, type Project, registryReference, variable } from '../project.ts';
 import { session } from '../session.ts';
-import { readHistory } from '../steps.ts';
 import { withdrawnVersions } from './notes.ts';
 import { isStable, knownTags, parseTag } from './version.ts';
 

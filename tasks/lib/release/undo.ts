@@ -1,5 +1,6 @@
 // Taking a release back, worked out before anything is touched. What nobody else can have seen is removed
 // exactly; what was published is never deleted, only marked withdrawn, and what floats moves back.
+
 import { join } from 'node:path';
 import { run } from '../command.ts';
 import { inspectImage, tagImage, untagImage } from '../docker/objects.ts';
@@ -18,11 +19,12 @@ import {
   shortHash,
   workTree,
 } from '../git.ts';
+import { withHistory } from '../history.ts';
 import { withLock } from '../lock.ts';
 import { log } from '../log.ts';
+import { openJournal } from '../old-journal.ts';
 import { imageReference, type Project, registryReference, variable, variableName } from '../project.ts';
 import { session, uninterrupted } from '../session.ts';
-import { openJournal, withHistory } from '../steps.ts';
 import { runOtherTask } from '../task.ts';
 import {
   releaseIdentity,

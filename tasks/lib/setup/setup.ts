@@ -1,15 +1,16 @@
 // What this machine needs before anything can be built or run: engine, base image, data directory, .env.
 // Observed first, planned as a whole, so that one question covers everything and a second run finds nothing.
+
 import { stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { run } from '../command.ts';
 import { updateDotenv, type Variables } from '../dotenv.ts';
+import { allOrThrow } from '../errors.ts';
 import { seconds } from '../format.ts';
 import { log } from '../log.ts';
 import { dataDirectory, type Project, variable, variableName } from '../project.ts';
 import { session } from '../session.ts';
-import { together } from '../steps.ts';
 import {
   type BaseImage,
   describeBaseImage,
@@ -192,7 +193,7 @@ async function apply(step: EngineStep, observed: EngineObserved): Promise<void> 
  * @throws TaskError, CommandError; what was installed until then stays and is not installed again
  */
 async function applyEngine(steps: readonly EngineStep[], observed: EngineObserved): Promise<void> {
-  for (const group of inGroups(steps)) await together(...group.map((step) => apply(step, observed)));
+  for (const group of inGroups(steps)) await allOrThrow(...group.map((step) => apply(step, observed)));
   if (steps.length === 0 || session.dryRun) return;
   // Also refuses an engine that was installed before us and, now that it runs, turns out to be too old.
   planEngine(await observeEngine());

@@ -7,10 +7,10 @@ import { type BackupFacts, loadBackupFacts } from '../backup/report.ts';
 import { withEngine } from '../docker/engine.ts';
 import { cpuPercent, projectContainers, type Usages, usagesOf } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
+import { type HistoryEntry, readHistory } from '../history.ts';
 import { dataDirectory, type Project } from '../project.ts';
 import { type ReleaseTag, releaseTags } from '../release/record.ts';
 import { session } from '../session.ts';
-import { type HistoryEntry, readHistory } from '../steps.ts';
 import { type Observation, observe } from '../switch/observe.ts';
 import { readSamples, type SampleLog } from '../uptime.ts';
 

@@ -3,6 +3,7 @@
 import type { BackupReport, Problem } from '../backup/report.ts';
 import type { Container } from '../docker/objects.ts';
 import { ago, amount, duration, percent } from '../format.ts';
+import type { HistoryEntry } from '../history.ts';
 import { paint } from '../log.ts';
 import {
   ENVIRONMENTS,
@@ -13,7 +14,6 @@ import {
   variable,
 } from '../project.ts';
 import { type ReleaseTag, releasedDigests } from '../release/record.ts';
-import type { HistoryEntry } from '../steps.ts';
 import { activeEnvironment, type EnvironmentState, isHealthy, type Observation } from '../switch/observe.ts';
 import { byHour, DAY, HOUR, hourStart, type SampleLog, withoutFuture } from '../uptime.ts';
 import type { StatusFacts } from './facts.ts';

@@ -1,9 +1,10 @@
 // What a switch writes down before it touches anything, so that whoever comes next can bring back what ran:
 // containers by their ids, since names move. Kept by the journal of this engine.
 
+import type { Phases } from '../history.ts';
+import { type Journal, type JournalEntry, openJournal, readJournal } from '../old-journal.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project } from '../project.ts';
 import { session } from '../session.ts';
-import { type Journal, type JournalEntry, openJournal, type Phases, readJournal } from '../steps.ts';
 import type { ActiveEnvironment, Scene } from './observe.ts';
 import type { SwitchStep, SwitchTarget } from './plan.ts';
 import type { TargetImages } from './target.ts';

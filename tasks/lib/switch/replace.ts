@@ -9,11 +9,11 @@ import { type ComposeModel, type InjectedFile, modelCommand } from '../docker/co
 import { docker, withEngine } from '../docker/engine.ts';
 import { type ExpectedHealth, type HealthAddress, waitForHealth } from '../docker/health.ts';
 import { type Container, type Image, lastLogLines, parseContainers } from '../docker/objects.ts';
-import { TaskError } from '../errors.ts';
+import { allOrThrow, TaskError } from '../errors.ts';
+import { timed } from '../history.ts';
 import { log } from '../log.ts';
 import type { EnvironmentName, Project } from '../project.ts';
 import { pause, session, throwIfInterrupted, uninterrupted } from '../session.ts';
-import { timed, together } from '../steps.ts';
 import { containersOfEnvironment } from './observe.ts';
 import type { SwitchStep } from './plan.ts';
 import type { Switching } from './record.ts';
@@ -148,11 +148,11 @@ async function prepareSuccessor(
   await removeLeftOvers(switching, name, present);
   const own = containersOfEnvironment(project, scene.containers, name);
   const made = nextName(project, service, own);
-  await together(
+  await allOrThrow(
     createContainer(project, scene.model, service, own.length + 1),
     present ? renameContainer(present.id, nameAside(containerName)) : undefined,
   );
-  await together(
+  await allOrThrow(
     injectFiles(made, scene.model.files[service] ?? []),
     scene.services[name].restart === 'no' ? undefined : setRestartPolicy(made, 'no'),
   );

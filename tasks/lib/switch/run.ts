@@ -6,11 +6,12 @@ import { type Container, projectContainers } from '../docker/objects.ts';
 import { withReach } from '../docker/remote.ts';
 import { updateDotenv } from '../dotenv.ts';
 import { errorSummary, TaskError } from '../errors.ts';
+import { logPhases, readHistory, timed, withHistory } from '../history.ts';
 import { withLock } from '../lock.ts';
 import { log } from '../log.ts';
+import type { JournalEntry } from '../old-journal.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project, portOf, variableName } from '../project.ts';
 import { pause, session, uninterrupted } from '../session.ts';
-import { type JournalEntry, logPhases, readHistory, timed, withHistory } from '../steps.ts';
 import { slowStarts, verifySwitch } from './checks.ts';
 import {
   type ActiveEnvironment,
