@@ -41,7 +41,7 @@ async function syncDirectory(path: string): Promise<void> {
  * link is followed, not replaced. `mode` defaults to the present file's, else 0644.
  */
 export async function writeFileAtomic(path: string, text: string | Buffer, options: { mode?: number } = {}) {
-  if (session.dryRun) return log.would(`write: ${path} (${Buffer.byteLength(text)} bytes)`);
+  if (log.withhold(`write: ${path} (${Buffer.byteLength(text)} bytes)`)) return;
   await replaceFile(path, text, options);
 }
 
@@ -70,7 +70,7 @@ export async function replaceFile(path: string, text: string | Buffer, options: 
 
 /** Makes a directory and its parents. A no-op if it is there; only printed under --dry-run. */
 export async function makeDirectory(path: string, mode = 0o755): Promise<void> {
-  if (session.dryRun) return log.would(`make directory: ${path} (${mode.toString(8)})`);
+  if (log.withhold(`make directory: ${path} (${mode.toString(8)})`)) return;
   await mkdir(path, { recursive: true, mode });
 }
 

@@ -3,7 +3,6 @@
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { hostname, userInfo } from 'node:os';
 import lockfile, { type LockOptions } from 'proper-lockfile';
-import { kill } from './command.ts';
 import { TaskError } from './errors.ts';
 import { ensureStateDirectory, readIfPresent, removeHalfWritten, replaceFile, statePath } from './files.ts';
 import { log } from './log.ts';
@@ -222,5 +221,14 @@ async function stopOrphans(root: string): Promise<void> {
       return;
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** Signals a process, or by a negative id the whole group that it leads. */
+export function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // It has just ended by itself.
   }
 }

@@ -153,11 +153,8 @@ export async function resumeSteps<Data>(journey: Journey<Data>) {
   if (current?.commits && !journal.undoing) journal.committed = await happened(current, journal.data);
   const outcome = journal.committed ? ('finished' as const) : ('undone' as const);
   const what = `${journey.task} was interrupted at "${current?.title ?? journal.done.at(-1) ?? 'its start'}"`;
-  if (session.dryRun) {
-    log.would(`resume: ${what}; it is ${outcome === 'finished' ? 'finished' : 'undone'} first`);
-    return undefined;
-  }
-  log.warn(`${what} (${journal.at}): ${outcome === 'finished' ? 'finishing it' : 'undoing it'}`);
+  if (log.withhold(`resume: ${what}; it is ${outcome} first`)) return undefined;
+  log.warn(`${what} (${journal.at}): resuming, it is ${outcome} first`);
   if (outcome === 'finished') await carryOut(journey, journal);
   else {
     await uninterrupted(() => undoAll(journey, journal));

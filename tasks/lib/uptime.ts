@@ -172,7 +172,7 @@ export async function readSamples(root: string): Promise<SampleLog> {
  */
 export async function appendSample(root: string, sample: Sample): Promise<void> {
   const path = samplesPath(root);
-  if (session.dryRun) return log.would(`append to ${path}: ${JSON.stringify(sample)}`);
+  if (log.withhold(`append to ${path}: ${JSON.stringify(sample)}`)) return;
   await ensureStateDirectory(root);
   // A power cut may have torn the last line: the new one must not become part of it.
   const before = (await readIfPresent(path)) ?? '';

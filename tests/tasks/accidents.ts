@@ -1,10 +1,11 @@
 // What can happen to a release while it runs, drawn at random from a seed: killed alone or with everything it
 // started, interrupted, without its engine from some call on, with a registry that fails. And the proof that
 // afterwards one re-run leaves exactly one release. Used by the tests and, with larger counts, by the soak.
+
 import assert from 'node:assert/strict';
 import { chmod, mkdir, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { kill } from '../../tasks/lib/command.ts';
+import { kill } from '../../tasks/lib/lock.ts';
 import { socketToEngine } from './engine-socket.ts';
 import type { Outcome } from './processes.ts';
 import type { TestProject } from './project.ts';

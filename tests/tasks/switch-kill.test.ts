@@ -1,9 +1,10 @@
 // A switch that is killed, or whose engine goes away half-way: the next run brings back what ran before, or
 // finishes what had already happened, and says so. Nothing is lost at any step, nor at any moment between.
+
 import assert from 'node:assert/strict';
 import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
-import { kill } from '../../tasks/lib/command.ts';
+import { kill } from '../../tasks/lib/lock.ts';
 import { chosenSeed, randomNumbers } from '../random.ts';
 import { socketToEngine } from './engine-socket.ts';
 import type { TestProject } from './project.ts';

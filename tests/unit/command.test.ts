@@ -1,9 +1,12 @@
 // Starting processes: what they say and how they end reaches the caller, whatever becomes of their input.
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
-import { connect, probe, read, run } from '../../tasks/lib/command.ts';
+import { connect, isRedirecting, probe, read, run } from '../../tasks/lib/command.ts';
 import { runProcess } from '../tasks/processes.ts';
 import { REPOSITORY } from '../tasks/project.ts';
 
@@ -25,11 +28,14 @@ test('input arrives whole', async () => {
 });
 
 test('a process that takes too long ends with all it started, also where there is no ps', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'no-ps-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  for (const name of ['sh', 'sleep']) symlinkSync(`/bin/${name}`, join(folder, name));
   const { PATH } = process.env;
   t.after(() => Object.assign(process.env, { PATH }));
-  process.env.PATH = '/nowhere';
+  process.env.PATH = folder;
   const outcome = await probe(['sh', '-c', 'sleep 31 & echo $!; wait'], { timeoutMs: 300 });
-  assert.deepEqual([outcome.ok, outcome.stderr], [false, 'no answer within 300 ms\n']);
+  assert.deepEqual([outcome.ok, outcome.stderr], [false, 'did not end within 300 ms\n']);
   // One that has ended, but that nobody has heard of yet, has no command line any more.
   const left = () => readFile(`/proc/${Number(outcome.stdout)}/cmdline`, 'utf8').catch(() => '');
   for (let waited = 0; (await left()) !== '' && waited < 50; waited += 1) await setTimeout(20);
@@ -48,11 +54,44 @@ test('where PATH names nothing, not even a bash, the usual places are looked thr
 
 test('a program that cannot be started says why', async () => {
   const missing = await probe(['no-such-program']);
-  assert.deepEqual([missing.exitCode, missing.stderr], [127, 'no-such-program: not found\n']);
+  assert.deepEqual([missing.exitCode, missing.stderr], [127, 'no-such-program: command not found\n']);
   const folder = await probe([REPOSITORY]);
-  assert.equal(folder.exitCode, 127);
-  assert.match(folder.stderr, /EACCES/);
+  assert.equal(folder.exitCode, 126);
+  assert.match(folder.stderr, /Is a directory/);
   const { stream, closed } = connect(['no-such-program']);
   stream.on('error', () => {});
-  assert.deepEqual(await closed, { exitCode: 127, stderr: 'no-such-program: not found' });
+  const { exitCode, stderr } = await closed;
+  assert.deepEqual([exitCode, stderr], [127, 'no-such-program: command not found\n']);
+});
+
+test('every byte of an argument arrives', async () => {
+  const odd = ['', ' ', "it's", '$HOME `id` $(id)', '"\\n"', 'a\nb', '*', '{a,b}', '~', 'ü✓', '-n', '!!'];
+  assert.equal(await read(['printf', '%s|', ...odd]), odd.map((one) => `${one}|`).join(''));
+});
+
+test('the shell that a task is started from redirects neither git nor docker', () => {
+  const redirecting = [
+    'GIT_DIR',
+    'GIT_WORK_TREE',
+    'GIT_INDEX_FILE',
+    'GIT_CONFIG_PARAMETERS',
+    'GIT_NAMESPACE',
+  ];
+  const docker = [
+    'DOCKER_DEFAULT_PLATFORM',
+    'DOCKER_CONTENT_TRUST',
+    'BUILDX_BUILDER',
+    'COMPOSE_FILE',
+    'COMPOSE_PROFILES',
+  ];
+  for (const name of [...redirecting, ...docker]) assert.equal(isRedirecting(name), true, name);
+  const honoured = [
+    'GIT_SSH_COMMAND',
+    'GIT_CONFIG_GLOBAL',
+    'GIT_AUTHOR_NAME',
+    'DOCKER_HOST',
+    'DOCKER_CONFIG',
+    'PATH',
+  ];
+  for (const name of honoured) assert.equal(isRedirecting(name), false, name);
 });

@@ -150,7 +150,7 @@ test('a question without a terminal is not waited for: exit 2; --yes answers it'
 });
 
 test('a dry run that held something back does not claim its result; one with nothing to do tells it', () => {
-  const held = runFrame(`log.would('hoist the sail'); log.done('hoisted'); return { text: 'sailed' };`, [
+  const held = runFrame(`log.withhold('hoist the sail'); log.done('hoisted'); return { text: 'sailed' };`, [
     '--dry-run',
   ]);
   assert.deepEqual([held.stdout, held.stderr], ['', 'would hoist the sail\nDry run: nothing was changed.\n']);

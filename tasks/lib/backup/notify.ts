@@ -46,7 +46,7 @@ export async function ping(project: Project, ok: boolean): Promise<void> {
   if (!url) return;
   // Whoever knows the address can silence the alarm.
   registerSecret(url);
-  if (session.dryRun) return log.would(`ask: ${url}`);
+  if (log.withhold(`ask: ${url}`)) return;
   for (let attempt = 1; ; attempt += 1) {
     const problem = await ask(url);
     if (problem === undefined) return;

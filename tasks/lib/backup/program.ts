@@ -63,7 +63,7 @@ export async function askProgram<T>(
 /** The same for one that changes something: under --dry-run it is only printed, and undefined returned. */
 export async function runProgram<T>(project: Project, call: ProgramCall, schema: z.ZodType<T>) {
   if (!session.dryRun) return askProgram(project, call, schema);
-  log.would(`run: ${describeCommand(programCommand(project, call))}`);
+  log.withhold(`run: ${describeCommand(programCommand(project, call))}`);
   return undefined;
 }
 

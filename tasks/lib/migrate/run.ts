@@ -358,5 +358,5 @@ export async function runWholeTask(project: Project, name: string, ...argv: stri
 }
 
 export function tellWholeTask(name: string, ...argv: string[]): void {
-  log.would(`run: ${['npx tsx', `tasks/${name}.ts`, ...argv].join(' ')}`);
+  log.withhold(`run: ${['npx tsx', `tasks/${name}.ts`, ...argv].join(' ')}`);
 }

@@ -189,7 +189,7 @@ export function forget(root: string, id: string): Promise<void> {
 
 /** A rename that a dry run only tells. */
 async function move(from: string, to: string): Promise<void> {
-  if (session.dryRun) return log.would(`rename: ${from} → ${to}`);
+  if (log.withhold(`rename: ${from} → ${to}`)) return;
   await rename(from, to);
 }
 
@@ -304,7 +304,7 @@ async function bringNewDataBack(context: StepContext, plan: DataPlan): Promise<v
 
 async function renameIfThere(from: string, to: string): Promise<void> {
   if (!(await exists(from)) || (await exists(to))) return;
-  if (session.dryRun) log.would(`rename: ${from} → ${to}`);
+  if (session.dryRun) log.withhold(`rename: ${from} → ${to}`);
   else await rename(from, to);
 }
 

@@ -255,7 +255,7 @@ const SETTLE_MS = 15_000;
 async function repair(project: Project, { step, data: record }: JournalEntry<SwitchRecord>): Promise<void> {
   const what = `the switch ${record.from.active} → ${record.to.active} of ${record.startedAt}`;
   if (session.dryRun) {
-    log.would(`${step === COMMIT ? 'finish' : 'undo'} ${what}, which ended at the step ${step}`);
+    log.withhold(`${step === COMMIT ? 'finish' : 'undo'} ${what}, which ended at the step ${step}`);
     return;
   }
   await settle(project);
