@@ -17,17 +17,16 @@ export function duration(seconds: number): string {
   return hours % 24 === 0 ? `${days} d` : `${days} d ${hours % 24} h`;
 }
 
-/** Bytes in the units of the limits that people set (1 GB here is 1024³, as in compose files). */
-export function amount(bytes: number): string {
+/** `512 B`, `3.3 kB`, `1.5 GB`: SI units, 1 MB = 10⁶ bytes. */
+export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) {
-    value /= 1024;
-    unit += 1;
-  }
-  return `${value < 10 && unit > 0 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
+  const power = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(bytes, 1)) / 3)));
+  const value = bytes / 1000 ** power;
+  return `${power > 0 && value < 100 ? value.toFixed(1) : Math.round(value)} ${units[power]}`;
 }
+
+/** To go: `formatBytes`. */
+export const amount = formatBytes;
 
 /** A ratio, never rounded up to a round 100: `99.95 %`, `100 %`. */
 export function percent(ratio: number): string {

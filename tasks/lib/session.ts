@@ -2,6 +2,7 @@
 // honour it (command.ts and files.ts for dry runs, log.ts for verbosity).
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { setMaxListeners } from 'node:events';
+import { setTimeout } from 'node:timers/promises';
 import { InterruptedError } from './errors.ts';
 
 interface Session {
@@ -59,15 +60,22 @@ export function uninterrupted<T>(work: () => Promise<T>): Promise<T> {
 /** Waits `ms` milliseconds. @throws InterruptedError as soon as a signal comes. */
 export async function pause(ms: number): Promise<void> {
   throwIfInterrupted();
-  const signal = interruptSignal();
-  await new Promise<void>((resolve) => {
-    const finish = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', finish);
-      resolve();
-    };
-    const timer = setTimeout(finish, ms);
-    signal?.addEventListener('abort', finish);
-  });
+  await setTimeout(ms, undefined, { signal: interruptSignal() }).catch(() => {});
   throwIfInterrupted();
+}
+
+/**
+ * The one wait loop: asks until there is an answer, at first every `everyMs`, then ever more slowly up to ten times that.
+ * Returns undefined when `withinMs` is over. @throws InterruptedError, and what `ask` throws
+ */
+export async function waitUntil<T>(
+  ask: () => Promise<T | undefined>,
+  { withinMs, everyMs = 100 }: { withinMs: number; everyMs?: number },
+): Promise<T | undefined> {
+  const deadline = Date.now() + withinMs;
+  for (let delay = everyMs; ; delay = Math.min(delay * 1.2, everyMs * 10)) {
+    const answer = await ask();
+    if (answer !== undefined || Date.now() >= deadline) return answer;
+    await pause(Math.min(delay, Math.max(1, deadline - Date.now())));
+  }
 }

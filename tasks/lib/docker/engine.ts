@@ -1,11 +1,13 @@
-// The engine's client, `docker`: how it is called, and what it means when it finds no engine.
-import { Agent, request } from 'node:http';
+// The one edge to the engine: acts go through its client `docker`, questions straight to its HTTP interface, where the
+// client would need a process each. Also: which engine it is, and what it means when there is none.
+import { Agent } from 'node:http';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type Command, connect, read } from '../command.ts';
-import { TaskError } from '../errors.ts';
+import { TaskError, usageError } from '../errors.ts';
 import { readIfPresent } from '../files.ts';
+import { type HttpResponse, request } from '../http.ts';
 import { log } from '../log.ts';
 import { session, throwIfInterrupted } from '../session.ts';
 
@@ -37,33 +39,49 @@ function howToReach(reason: string): string {
   const host = process.env.DOCKER_HOST;
   if (/permission denied/i.test(reason))
     return 'this user may not use it: sudo usermod -aG docker "$USER", then log in again';
+  if (/context .*not found|no such context/i.test(reason)) return 'see the contexts: docker context ls';
   if (host)
     return `DOCKER_HOST names the engine at ${host}: start that one, or unset DOCKER_HOST to use this machine's`;
   return 'start Docker, or let `npm run setup` install and start it (Debian, Raspberry Pi OS)';
 }
 
-// Where the engine is that the client would talk to.
+const DEFAULT_ENDPOINT = 'unix:///var/run/docker.sock';
 
-/** Where the client finds the engine, e.g. `unix:///var/run/docker.sock`, `ssh://me@pi`. */
+/**
+ * Where the client finds the engine, e.g. `unix:///var/run/docker.sock`, `ssh://me@pi`.
+ * @throws TaskError (exit 2) when DOCKER_HOST is not an address
+ */
 export async function engineEndpoint(): Promise<string> {
-  if (!session.context && process.env.DOCKER_HOST) return process.env.DOCKER_HOST;
+  if (!session.context && process.env.DOCKER_HOST) return parseHost(process.env.DOCKER_HOST);
   if (!session.context && (await isDefaultContext())) return DEFAULT_ENDPOINT;
   return endpointOf(session.context ?? '');
 }
 
-const named = new Map<string, Promise<string>>();
+const ADDRESS = /^((unix|npipe|fd):\/\/.+|(ssh|https?):\/\/[^/]+|tcp:\/\/[^/]+:\d+\/?)/;
 
-/** Asked once: a process of its own for each question would need longer than the question. */
+/** The client takes an address without a scheme for TCP. Pure. @throws TaskError (exit 2) */
+export function parseHost(host: string): string {
+  const address = host.includes('://') ? host : `tcp://${host}`;
+  if (ADDRESS.test(address) && URL.canParse(address)) return address;
+  throw usageError(
+    `DOCKER_HOST is "${host}", expected an address like unix:///var/run/docker.sock or ssh://me@pi`,
+    {
+      hint: "unset DOCKER_HOST to use this machine's engine",
+    },
+  );
+}
+
+const endpoints = new Map<string, Promise<string>>();
+
+/** Asked once: a process for each question would need longer than the question. */
 function endpointOf(context: string): Promise<string> {
   const names = context ? [context] : [];
   const endpoint =
-    named.get(context) ??
+    endpoints.get(context) ??
     read(docker('context', 'inspect', '--format', '{{.Endpoints.docker.Host}}', ...names));
-  named.set(context, endpoint);
+  endpoints.set(context, endpoint);
   return endpoint;
 }
-
-const DEFAULT_ENDPOINT = 'unix:///var/run/docker.sock';
 
 /** Spares a process in the most common case: nobody ever chose another context. */
 async function isDefaultContext(): Promise<boolean> {
@@ -78,133 +96,118 @@ export function isLocalEndpoint(endpoint: string): boolean {
   return /^(unix|npipe|fd):/.test(endpoint);
 }
 
-// The engine's own HTTP interface, for questions: the client answers them slowly, or by one process each. Straight to
-// its socket where that is on this machine; else through `docker system dial-stdio`, which reaches whatever engine the
-// client would, by TLS or ssh.
-
 /** Asks for a path, e.g. `/containers/json?all=1`: the parsed answer, or undefined for 404. */
 export type AskEngine = (path: string) => Promise<unknown>;
 
 /** Longer than any question here takes, also over ssh. */
-const PATIENCE_MS = 20_000;
+const REQUEST_TIMEOUT_MS = 20_000;
 
-interface Line {
+interface Connection {
   agent: Agent;
   socketPath?: string;
-  /** Rejects when no question can be answered any more; else never settles. */
-  died: Promise<never>;
-  /** What a question without an answer means. */
-  explain: (error: NodeJS.ErrnoException) => Promise<TaskError>;
-  hangUp: () => void;
+  /** What a request without a response means. */
+  explain: (error: NodeJS.ErrnoException) => TaskError | Promise<TaskError>;
+  /** Settles when no request can be answered any more. */
+  ended: Promise<unknown>;
+  close: () => void;
 }
 
 /**
  * Runs `work` over one connection, on which the questions are answered one after another.
- * @throws TaskError when no engine answers
+ * @throws TaskError when no engine responds
  */
 export async function withEngine<T>(work: (ask: AskEngine) => Promise<T>): Promise<T> {
   throwIfInterrupted();
   const socketPath = await localSocket();
-  const line = socketPath ? lineToSocket(socketPath) : lineThroughClient();
+  const connection = socketPath ? connectToSocket(socketPath) : connectThroughClient();
   try {
-    return await work((path) => askOne(line, path));
+    return await work((path) => query(connection, path));
   } finally {
-    line.hangUp();
+    connection.close();
   }
 }
 
-/** One question. @throws TaskError when no engine answers */
+/** One question. @throws TaskError when no engine responds */
 export const askEngine: AskEngine = (path) => withEngine((ask) => ask(path));
 
 /** Where the engine listens on this machine, or is forwarded to; undefined if only the client knows a way to it. */
 async function localSocket(): Promise<string | undefined> {
   if (session.engineSocket) return session.engineSocket;
   // What is wrong with a context the client says best.
-  const endpoint = await engineEndpoint().catch(() => '');
+  const endpoint = await engineEndpoint().catch((error: TaskError) => {
+    if (error.code === 'usage') throw error;
+    return '';
+  });
   return endpoint.startsWith('unix://') ? endpoint.slice('unix://'.length) : undefined;
 }
 
-function lineToSocket(socketPath: string): Line {
+function connectToSocket(socketPath: string): Connection {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-  const explain = async ({ code, message }: NodeJS.ErrnoException) => {
-    const words = {
-      EACCES: `permission denied while trying to connect to the Docker daemon socket at unix://${socketPath}`,
-      ENOENT: `Cannot connect to the Docker daemon at unix://${socketPath}. Is the docker daemon running?`,
-      ECONNREFUSED: `Cannot connect to the Docker daemon at unix://${socketPath}. Is the docker daemon running?`,
-    }[code ?? ''];
-    return engineDown(words ?? `unix://${socketPath}: ${message}`);
+  const explain = ({ code, message }: NodeJS.ErrnoException) => {
+    if (code === 'EACCES')
+      return engineDown(`permission denied while connecting to the Docker daemon at unix://${socketPath}`);
+    const isMissing = code === 'ENOENT' || code === 'ECONNREFUSED';
+    const why = isMissing ? 'cannot connect; is the Docker daemon running?' : message;
+    return engineDown(`unix://${socketPath}: ${why}`);
   };
-  return { agent, socketPath, died: new Promise(() => {}), explain, hangUp: () => agent.destroy() };
+  return { agent, socketPath, explain, ended: new Promise(() => {}), close: () => agent.destroy() };
 }
 
-function lineThroughClient(): Line {
+/** `docker system dial-stdio` reaches whatever engine the client would, by TLS or ssh. */
+function connectThroughClient(): Connection {
   const { stream, closed } = connect(docker('system', 'dial-stdio'));
   // What node's HTTP client expects of a socket and a pair of pipes does not have.
   const nothing = () => stream;
-  const socket = Object.assign(stream, { setKeepAlive: nothing, setNoDelay: nothing, setTimeout: nothing });
+  const calls = {
+    setKeepAlive: nothing,
+    setNoDelay: nothing,
+    setTimeout: nothing,
+    ref: nothing,
+    unref: nothing,
+  };
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-  Object.assign(agent, { createConnection: () => Object.assign(socket, { ref: nothing, unref: nothing }) });
-  const failure = closed.then(({ stderr }) => engineDown(stderr));
-  const died = failure.then((error) => Promise.reject(error));
-  // The process's end is noticed through the requests; nobody may be listening to it by then.
-  died.catch(() => {});
+  Object.assign(agent, { createConnection: () => Object.assign(stream, calls) });
   stream.on('error', () => {});
-  const hangUp = () => {
+  const explain = async () => {
+    stream.destroy();
+    return engineDown((await closed).stderr);
+  };
+  const close = () => {
     stream.destroy();
     agent.destroy();
   };
-  const explain = () => {
-    stream.destroy();
-    return failure;
-  };
-  return { agent, died, explain, hangUp };
+  return { agent, explain, ended: closed, close };
 }
 
-async function askOne(line: Line, path: string): Promise<unknown> {
+async function query(connection: Connection, path: string): Promise<unknown> {
   throwIfInterrupted();
   log.detail(`$ GET ${path}`);
-  // A question that waits for its turn on a line that has died hears nothing of it by itself.
-  const answer = await Promise.race([get(line, path), line.died]).catch(async (cause: Error) => {
-    const error = await line.explain(cause);
+  const { agent, socketPath } = connection;
+  const address = { url: `http://docker${path}`, ...(socketPath ? { socketPath } : {}) };
+  // A request that waits for its turn on a connection that has ended hears nothing of it by itself.
+  const ended = connection.ended.then(
+    (): HttpResponse => ({ status: 0, text: '', error: new Error('it ended') }),
+  );
+  const abort = new AbortController();
+  const options = { agent, timeoutMs: REQUEST_TIMEOUT_MS, signal: abort.signal };
+  const response = await Promise.race([request(address, options), ended]);
+  if (response.error) {
+    abort.abort();
+    const error = await connection.explain(response.error);
     throwIfInterrupted();
     throw error;
-  });
-  if (answer.status === 404) return undefined;
-  const body = parseJson(answer.text);
-  if (answer.status === 200) return body;
+  }
+  if (response.status === 404) return undefined;
+  const body = parseJson(response.text);
+  if (response.status === 200) return body;
   const { message } = (body ?? {}) as { message?: string };
-  throw new TaskError(`The Docker engine answered ${answer.status} to ${path}: ${message ?? answer.text}`, {
-    code: 'engine-answer',
-  });
+  throw new TaskError(
+    `The Docker engine answered ${response.status} to ${path}: ${message ?? response.text}`,
+    {
+      code: 'engine-answer',
+    },
+  );
 }
-
-function get(line: Line, path: string): Promise<{ status: number; text: string }> {
-  const { agent, socketPath, died } = line;
-  const place = socketPath ? { socketPath } : { host: 'docker' };
-  return new Promise((resolve, reject) => {
-    const outgoing = request({ agent, ...place, path }, (response) => {
-      let text = '';
-      response.setEncoding('utf8');
-      response.on('data', (chunk: string) => {
-        text += chunk;
-      });
-      response.on('error', reject);
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, text }));
-    });
-    const timer = setTimeout(() => outgoing.destroy(new Error('no answer')), PATIENCE_MS);
-    // A question that never got onto the line is never closed: the task would outlive its end by the patience.
-    died.catch(() => clearTimeout(timer));
-    outgoing.on('error', reject);
-    outgoing.on('close', () => {
-      clearTimeout(timer);
-      reject(new Error('closed without an answer'));
-    });
-    outgoing.end();
-  });
-}
-
-// What the engine says of itself and its machine. By its own interface: `docker info` asks each plugin of the client
-// for its description as well, which takes longer than all the rest.
 
 export interface EngineInfo {
   version: string;

@@ -1,19 +1,20 @@
 // How a port that the engine publishes is reached from here: directly, or through ssh where the engine's
 // client goes through ssh, too. So nothing but that one ssh login has to be open between the two machines.
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Command, connect, probe, read } from '../command.ts';
 import { TaskError } from '../errors.ts';
+import type { HttpAddress } from '../http.ts';
 import { session, uninterrupted } from '../session.ts';
 import { engineEndpoint, isLocalEndpoint } from './engine.ts';
-import type { HealthAddress } from './health.ts';
 
 let line: Promise<SshLine> | undefined;
 const forwarded = new Map<number, Promise<string>>();
 let users = 0;
 
-async function addressOf(endpoint: string, port: number): Promise<HealthAddress> {
+async function addressOf(endpoint: string, port: number): Promise<HttpAddress> {
   if (isLocalEndpoint(endpoint)) return { url: `http://127.0.0.1:${port}` };
   const url = new URL(endpoint);
   if (url.protocol !== 'ssh:') return { url: `http://${url.hostname}:${port}` };
@@ -39,7 +40,7 @@ async function useLineForEngine(endpoint: string): Promise<void> {
   if (answer.ok) session.engineSocket = socket;
 }
 
-export type Reach = (port: number) => Promise<HealthAddress>;
+export type Reach = (port: number) => Promise<HttpAddress>;
 
 /** Runs `work` with a way to reach published ports; ways that are open already are shared and stay open. */
 export async function withReach<T>(work: (reach: Reach, endpoint: string) => Promise<T>): Promise<T> {

@@ -6,9 +6,10 @@ import { request } from 'node:http';
 import { resolve } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { effectiveValues, loadConfig } from '../../../service/config/config.ts';
-import { askHealth, type HealthAddress } from '../docker/health.ts';
+import { askHealth } from '../docker/health.ts';
 import { withReach } from '../docker/remote.ts';
 import { TaskError } from '../errors.ts';
+import type { HttpAddress } from '../http.ts';
 import {
   ENVIRONMENTS,
   type EnvironmentName,
@@ -126,7 +127,7 @@ export const LIVE_CHECKS: readonly Check[] = [
 type Live = NonNullable<Project['live']>;
 
 interface LiveRequest {
-  where: HealthAddress;
+  where: HttpAddress;
   spec: Live['write'];
   nonce: string;
   token: string | undefined;

@@ -1,4 +1,5 @@
 // What runs, seen as the two environments: the observation that plans and status pages are made from.
+
 import {
   type ComposeModel,
   type ComposeService,
@@ -8,9 +9,10 @@ import {
   verifyServices,
 } from '../docker/compose.ts';
 import { isLocalEndpoint } from '../docker/engine.ts';
-import { askHealth, type HealthAddress, type HealthAnswer } from '../docker/health.ts';
+import { askHealth, type HealthAnswer } from '../docker/health.ts';
 import { type Container, projectContainers } from '../docker/objects.ts';
 import { type Reach, withReach } from '../docker/remote.ts';
+import type { HttpAddress } from '../http.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project, portOf, variable } from '../project.ts';
 
 export type ActiveEnvironment = EnvironmentName | 'both' | 'none';
@@ -43,7 +45,7 @@ export interface Scene {
   model: ComposeModel;
   services: Record<EnvironmentName, ComposeService>;
   /** Where to ask each environment for its health. */
-  addresses: Record<EnvironmentName, HealthAddress>;
+  addresses: Record<EnvironmentName, HttpAddress>;
   /** Every container of the compose project. */
   containers: Container[];
   endpoint: string;
@@ -67,7 +69,7 @@ function containerOf(containers: readonly Container[], service: string, name: st
   return own.find((one) => one.name === name) ?? own[0];
 }
 
-async function healthAddress(project: Project, name: EnvironmentName, reach: Reach): Promise<HealthAddress> {
+async function healthAddress(project: Project, name: EnvironmentName, reach: Reach): Promise<HttpAddress> {
   const address = await reach(portOf(project, name));
   return { ...address, url: address.url + project.environments[name].health };
 }

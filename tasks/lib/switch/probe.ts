@@ -1,8 +1,10 @@
 // Asks the environments all the time while a switch goes on, and tells afterwards how long nobody answered:
 // what a client would have seen, measured and not estimated.
+
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { askHealth, type HealthAddress } from '../docker/health.ts';
+import { askHealth } from '../docker/health.ts';
+import type { HttpAddress } from '../http.ts';
 
 /** One question: when it was asked and when it was over, in milliseconds, and whether anybody answered. */
 export interface Answered {
@@ -68,7 +70,7 @@ function toldAt({ asked, over, answered }: Answered): number {
  * Asks every few milliseconds until told to stop, whether the last question is over or not: one that hangs,
  * which happens at a port whose container is just starting, must not hide that the next would be answered.
  */
-async function probe(address: HealthAddress, stop: AbortSignal): Promise<Answered[]> {
+async function probe(address: HttpAddress, stop: AbortSignal): Promise<Answered[]> {
   const samples: Answered[] = [];
   const ask = async () => {
     const asked = performance.now();
@@ -87,7 +89,7 @@ async function probe(address: HealthAddress, stop: AbortSignal): Promise<Answere
  * as `any` those in which nobody answered at all.
  */
 export async function whileProbing<T>(
-  addresses: Record<string, HealthAddress>,
+  addresses: Record<string, HttpAddress>,
   gaps: Record<string, number>,
   work: () => Promise<T>,
 ): Promise<T> {

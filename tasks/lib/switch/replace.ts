@@ -7,10 +7,11 @@ import { pack } from 'tar-stream';
 import { type Command, run } from '../command.ts';
 import { type ComposeModel, type InjectedFile, modelCommand } from '../docker/compose.ts';
 import { docker, withEngine } from '../docker/engine.ts';
-import { type ExpectedHealth, type HealthAddress, waitForHealth } from '../docker/health.ts';
+import { type ExpectedHealth, waitForHealth } from '../docker/health.ts';
 import { type Container, type Image, lastLogLines, parseContainers } from '../docker/objects.ts';
 import { allOrThrow, TaskError } from '../errors.ts';
 import { timed } from '../history.ts';
+import type { HttpAddress } from '../http.ts';
 import { log } from '../log.ts';
 import type { EnvironmentName, Project } from '../project.ts';
 import { pause, session, throwIfInterrupted, uninterrupted } from '../session.ts';
@@ -216,7 +217,7 @@ interface Proof {
   environment: EnvironmentName;
   /** Id of the container that was started. */
   container: string;
-  address: HealthAddress;
+  address: HttpAddress;
   image: Image;
   seconds: number;
 }

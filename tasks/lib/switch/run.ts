@@ -1,12 +1,13 @@
 // Carrying out a switch plan. What ran before is brought back when a step fails; .env changes last.
 
 import { probe } from '../command.ts';
-import { askHealth, type HealthAddress } from '../docker/health.ts';
+import { askHealth } from '../docker/health.ts';
 import { type Container, projectContainers } from '../docker/objects.ts';
 import { withReach } from '../docker/remote.ts';
 import { updateDotenv } from '../dotenv.ts';
 import { errorSummary, TaskError } from '../errors.ts';
 import { logPhases, readHistory, timed, withHistory } from '../history.ts';
+import type { HttpAddress } from '../http.ts';
 import { withLock } from '../lock.ts';
 import { log } from '../log.ts';
 import type { JournalEntry } from '../old-journal.ts';
@@ -166,7 +167,7 @@ const ANSWER_WITHIN_MS = 20_000;
 async function restore(
   project: Project,
   record: SwitchRecord,
-  addresses: Record<EnvironmentName, HealthAddress>,
+  addresses: Record<EnvironmentName, HttpAddress>,
 ): Promise<void> {
   const failures: string[] = [];
   for (const name of [...record.touched].reverse()) {
@@ -231,7 +232,7 @@ async function putBack(name: EnvironmentName, was: ContainerBefore, now: Contain
 }
 
 /** Waits until an environment that answered before answers again. @throws TaskError if it does not */
-export async function waitForAnswer(name: EnvironmentName, address: HealthAddress): Promise<void> {
+export async function waitForAnswer(name: EnvironmentName, address: HttpAddress): Promise<void> {
   const began = Date.now();
   for (;;) {
     const { status, error } = await askHealth(address);
