@@ -5,7 +5,7 @@ import {
   applySetup,
   confirm,
   dataDirectory,
-  describeSetup,
+  describeSteps,
   loadProject,
   log,
   planSetup,
@@ -22,19 +22,17 @@ await runTask({
     const began = performance.now();
     const project = await loadProject();
 
-    const plan = await planSetup(project);
-    const steps = describeSetup(project, plan);
-    const facts = { changed: steps.length > 0, plan: steps, dataDirectory: dataDirectory(project) };
-    if (steps.length === 0) {
-      return { data: facts, text: 'This machine is set up: nothing to do.' };
+    const steps = await planSetup(project);
+    const plan = describeSteps(steps);
+    if (steps.length > 0) {
+      log.info(['This will:', ...plan.map((line) => `  - ${line}`)].join('\n'));
+      await confirm('Set this machine up?');
     }
+    await applySetup(project, steps);
 
-    log.info(['This will:', ...steps.map((step) => `  - ${step}`)].join('\n'));
-    await confirm('Set this machine up?');
-
-    await applySetup(project, plan);
-
+    const data = { changed: steps.length > 0, plan, dataDirectory: dataDirectory(project) };
+    if (steps.length === 0) return { data, text: 'This machine is set up: nothing to do.' };
     const text = `Done in ${seconds(began)} s: engine, base image, data directory and .env are in place.`;
-    return { data: { ...facts, seconds: seconds(began) }, text };
+    return { data: { ...data, seconds: seconds(began) }, text };
   },
 });

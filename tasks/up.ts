@@ -4,7 +4,6 @@
 import {
   confirm,
   describeObservation,
-  describeSetup,
   imageReference,
   inspectImage,
   loadProject,
@@ -54,7 +53,7 @@ await runTask({
 });
 
 async function needsSetup(project: Project): Promise<boolean> {
-  return describeSetup(project, await planSetup(project)).length > 0;
+  return (await planSetup(project)).length > 0;
 }
 
 /** A dry run sees as far as what is there already. */

@@ -13,13 +13,13 @@ export interface TestEngine {
 export async function bringUpEngine(
   meanwhile: () => Promise<void> | undefined = () => undefined,
 ): Promise<TestEngine> {
-  const { started } = await ensureEngine(async (plan) =>
+  const started = await ensureEngine(async (plan) =>
     console.error(`Engine for the tests:\n  ${plan.join('\n  ')}`),
   );
   const project = await loadProject();
   const official = project.image.base_image ?? 'node:24-bookworm-slim';
   const standIn = standInFor(project.project.name, official) ?? 'test-node:24';
-  const [{ reference }] = await Promise.all([ensureBaseImage(official, standIn), meanwhile()]);
-  process.env.TEST_BASE_IMAGE = reference;
-  return { baseImage: reference, stop: async () => (started ? stopEngine() : undefined) };
+  const [baseImage] = await Promise.all([ensureBaseImage(official, standIn), meanwhile()]);
+  process.env.TEST_BASE_IMAGE = baseImage;
+  return { baseImage, stop: async () => (started ? stopEngine() : undefined) };
 }

@@ -81,9 +81,10 @@ export { newestRelease, type PreparedRelease, previousRelease, versionOfTag } fr
 export { describeUndo, planUndo, takeBack } from './release/undo.ts';
 export { BUMPS } from './release/version.ts';
 export { outdatedSchemas, writeSchemas } from './schemas.ts';
-export { applySetup, describeSetup, planSetup } from './setup/setup.ts';
+export { applySetup, planSetup } from './setup/setup.ts';
 export { lookAtStatus, type Status } from './status/page.ts';
 export { recordStatus, watch } from './status/record.ts';
+export { describeSteps } from './steps.ts';
 export {
   type ActiveEnvironment,
   describeEnvironment,

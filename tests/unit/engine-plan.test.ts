@@ -1,18 +1,12 @@
-// What `setup` would do about the Docker engine on machines that nobody has at hand.
+// What `setup` would do about the Docker engine, and what is wrong with a data directory, on machines that nobody has
+// at hand. What would be lost: a working engine, or somebody's data.
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { TaskError } from '../../tasks/lib/errors.ts';
 import { isRegistryFailure, standInFor } from '../../tasks/lib/setup/base-image.ts';
-import { daemonCommand, STANDARD_PLACE } from '../../tasks/lib/setup/daemon.ts';
-import { chooseOwner, describeDirectoryStep, planDirectory } from '../../tasks/lib/setup/data-directory.ts';
-import {
-  ENGINE_PARTS,
-  type EngineObserved,
-  type EngineStep,
-  parseDistribution,
-  planEngine,
-} from '../../tasks/lib/setup/detect.ts';
-import { planSettings } from '../../tasks/lib/setup/setup.ts';
+import { dataDirectoryProblems } from '../../tasks/lib/setup/data-directory.ts';
+import { ENGINE_PARTS, type EngineObserved, planEngine } from '../../tasks/lib/setup/detect.ts';
+import { describeSteps } from '../../tasks/lib/steps.ts';
 
 const BOOKWORM = { id: 'debian', version: 12, codename: 'bookworm', name: 'Debian GNU/Linux 12 (bookworm)' };
 const TRIXIE = { id: 'debian', version: 13, codename: 'trixie', name: 'Debian GNU/Linux 13 (trixie)' };
@@ -38,12 +32,13 @@ function machine(differences: Partial<EngineObserved> = {}): EngineObserved {
 
 const SYSTEM = ['runc', 'iptables', 'tini'];
 const DOCKER = ['docker-cli', 'docker.io', 'containerd', 'docker-compose', 'docker-buildx'];
-const CONFIGURE: EngineStep = { act: 'configure' };
-const START: EngineStep = { act: 'start', by: 'process' };
-const install = (...packages: string[]): EngineStep => ({ act: 'install', packages });
-const unpack = (...packages: string[]): EngineStep => ({ act: 'unpack', suite: 'trixie', packages });
+const CONFIGURE = 'configure the Docker engine: containerd image store';
+const START = 'start the Docker engine (dockerd, detached)';
+const START_SERVICE = 'start the Docker engine (systemd service)';
+const install = (...packages: string[]) => `install Debian packages: ${packages.join(', ')}`;
+const unpack = (...packages: string[]) => `add to /usr/local from Debian trixie: ${packages.join(', ')}`;
 
-const PLANS: [name: string, observed: EngineObserved, steps: EngineStep[]][] = [
+const PLANS: [name: string, observed: EngineObserved, plan: string[]][] = [
   ['a working engine is left alone', machine({ server: READY, parts: ALL_PARTS, untouched: false }), []],
   [
     'a working engine elsewhere is left alone',
@@ -73,7 +68,7 @@ const PLANS: [name: string, observed: EngineObserved, steps: EngineStep[]][] = [
   [
     'Raspberry Pi OS 64 bit is Debian 12 on arm64 with systemd',
     machine({ arch: 'arm64', systemd: true }),
-    [CONFIGURE, install(...SYSTEM), unpack(...DOCKER), { act: 'start', by: 'systemd' }],
+    [CONFIGURE, install(...SYSTEM), unpack(...DOCKER), START_SERVICE],
   ],
   [
     'Debian 13 has it all in its own suite',
@@ -90,7 +85,7 @@ const PLANS: [name: string, observed: EngineObserved, steps: EngineStep[]][] = [
         'docker-compose',
         'docker-buildx',
       ),
-      { act: 'start', by: 'systemd' },
+      START_SERVICE,
     ],
   ],
   [
@@ -176,8 +171,8 @@ const REFUSALS: [name: string, observed: EngineObserved, code: string, hint: Reg
 ];
 
 describe('the plan for a Docker engine', () => {
-  for (const [name, observed, steps] of PLANS) {
-    it(name, () => assert.deepEqual(planEngine(observed), steps));
+  for (const [name, observed, plan] of PLANS) {
+    it(name, () => assert.deepEqual(describeSteps(planEngine(observed)), plan));
   }
   for (const [name, observed, code, hint] of REFUSALS) {
     it(`refuses, saying what to do: ${name}`, () => {
@@ -193,17 +188,6 @@ describe('the plan for a Docker engine', () => {
       );
     });
   }
-  it('reads os-release with and without quotes', () => {
-    const text =
-      'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\nID=debian\n';
-    assert.deepEqual(parseDistribution(text), BOOKWORM);
-    assert.equal(parseDistribution('').id, '');
-  });
-  it('a daemon in a namespace is entered, and found again by its own program', () => {
-    const command = daemonCommand({ ...STANDARD_PLACE, namespace: 'pi' }, '/usr/sbin/dockerd');
-    assert.ok(command.join(' ').includes('--exec /usr/sbin/dockerd --startas /usr/bin/nsenter'));
-    assert.ok(command.join(' ').includes('-- --net=/run/netns/pi /usr/sbin/dockerd --host'));
-  });
 });
 
 describe('the base image', () => {
@@ -237,38 +221,46 @@ describe('the base image', () => {
 });
 
 describe('the data directory', () => {
-  const ROOT = { uid: 0, gid: 0 };
-  const NODE = { uid: 1000, gid: 1000 };
-  it('belongs to the image’s user when root sets it up, to oneself otherwise', () => {
-    assert.deepEqual(chooseOwner({}, undefined, ROOT), NODE);
-    assert.deepEqual(chooseOwner({}, undefined, { uid: 501, gid: 20 }), { uid: 501, gid: 20 });
-  });
-  it('data that somebody owns keeps its owner: the containers run as that', () => {
-    const theirs = { uid: 1234, gid: 99, mode: 0o700, entries: 4 };
-    assert.deepEqual(chooseOwner({}, theirs, ROOT), { uid: 1234, gid: 99 });
-    assert.deepEqual(planDirectory('/d', theirs, { uid: 1234, gid: 99 }, ROOT), []);
-  });
-  it('a change to data that is there is said, with how much it concerns', () => {
-    const steps = planDirectory('/d', { ...ROOT, mode: 0o755, entries: 4 }, NODE, ROOT).map(
-      describeDirectoryStep,
-    );
-    assert.deepEqual(steps, [
-      'restrict the data directory /d: mode 0755 → 0700',
-      'give /d, with everything in it (4 entries) to the containers’ user: 0:0 → 1000:1000',
-    ]);
-  });
-});
-
-describe('the settings of this machine', () => {
-  const pi = { cpus: 4, uid: 1000, gid: 1000, dataDirectory: '/srv/data' };
-  it('are written where they are missing', () => {
-    assert.deepEqual(planSettings({}, pi), { DATA_DIR: '/srv/data', UID: '1000', GID: '1000' });
-  });
-  it('never replace what a person wrote', () => {
-    assert.deepEqual(planSettings({ DATA_DIR: '/mine', UID: '5', GID: '5', CPUS: '1.5' }, pi), {});
-  });
-  it('cap the CPUs at what there are, because the engine refuses more', () => {
-    assert.equal(planSettings({}, { ...pi, cpus: 2 }).CPUS, '2');
-    assert.equal(planSettings({ CPUS: '8' }, pi).CPUS, '4');
-  });
+  const wanted = { path: '/d', variable: 'APP_DATA_DIR', owner: { uid: 1000, gid: 1000 }, format: 2 };
+  const good = { uid: 1000, gid: 1000, mode: 0o700, entries: 4, format: 2, free: 5e9 };
+  const ROWS: [
+    name: string,
+    state: typeof good | undefined,
+    change: Partial<typeof wanted>,
+    problems: RegExp[],
+  ][] = [
+    ['as it should be', good, {}, []],
+    ['of another group, which has no rights in it', { ...good, gid: 5 }, {}, []],
+    ['of an image that says no format', good, { format: undefined as never }, []],
+    ['of another user, where owners are mapped', { ...good, uid: 5 }, { owner: undefined as never }, []],
+    ['gone', undefined, {}, [/^missing data-directory: .*\/d does not exist \(.*APP_DATA_DIR=/]],
+    [
+      'open to others',
+      { ...good, mode: 0o755 },
+      {},
+      [/^mode data-directory: .*0755, expected 0700 \(.*chmod 0700 \/d\)/],
+    ],
+    [
+      'of another user',
+      { ...good, uid: 0 },
+      {},
+      [/^owner data-directory: .*belongs to 0:1000, the containers run as 1000:1000/],
+    ],
+    [
+      'newer than the image',
+      { ...good, format: 3 },
+      {},
+      [/^format data-format: .*has format 3, the image reads up to 2/],
+    ],
+    ['on a full disk', { ...good, free: 9e6 }, {}, [/^full disk-full: .*9 MB free, at least 100 MB/]],
+    ['wrong in two ways', { ...good, mode: 0o777, uid: 7 }, {}, [/^mode /, /^owner /]],
+  ];
+  for (const [name, state, change, problems] of ROWS) {
+    it(`${name}: ${problems.length} problems`, () => {
+      const found = dataDirectoryProblems(state, { ...wanted, ...change });
+      assert.equal(found.length, problems.length, JSON.stringify(found));
+      for (const [index, { kind, code, message, hint }] of found.entries())
+        assert.match(`${kind} ${code}: ${message} (${hint})`, problems[index]!);
+    });
+  }
 });

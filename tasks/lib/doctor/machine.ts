@@ -18,15 +18,9 @@ import {
   type EnvironmentName,
   type Project,
   portOf,
-  variable,
   variableName,
 } from '../project.ts';
-import {
-  chooseOwner,
-  describeDirectoryStep,
-  observeDirectory,
-  planDirectory,
-} from '../setup/data-directory.ts';
+import { chooseOwner, dataDirectoryProblems, observeDataDirectory } from '../setup/data-directory.ts';
 import { OLDEST_ENGINE } from '../setup/detect.ts';
 import { type Check, type Facts, type Finding, failed, gather, ok, unchecked, warning } from './check.ts';
 
@@ -100,31 +94,13 @@ async function directory(facts: Facts): Promise<Finding> {
   if (!(await facts.isLocal())) return unchecked(ELSEWHERE);
   const { project } = facts;
   const path = dataDirectory(project);
-  const state = await observeDirectory(path);
-  if (!state) return failed(`${path} does not exist`, 'npm run setup');
-  // Docker Desktop maps owners itself.
-  if (process.platform !== 'linux')
-    return ok(`${path}, mode ${state.mode.toString(8)}; its owner does not matter here`);
-  const self = { uid: process.getuid?.() ?? 1000, gid: process.getgid?.() ?? 1000 };
-  const [uid, gid] = [variable(project, 'UID'), variable(project, 'GID')].map((text) =>
-    text ? Number(text) : undefined,
-  );
-  const owner = chooseOwner(
-    { ...(uid === undefined ? {} : { uid }), ...(gid === undefined ? {} : { gid }) },
-    state,
-    self,
-  );
-  const steps = planDirectory(path, state, owner, self);
+  const state = await observeDataDirectory(project);
+  // Docker's virtual machine maps owners itself.
+  const owner = process.platform === 'linux' ? chooseOwner(project, state) : undefined;
+  const problems = dataDirectoryProblems(state, { path, variable: variableName(project, 'DATA_DIR'), owner });
   return gather(
-    steps.map((step) =>
-      failed(
-        step.act === 'restrict'
-          ? `${path} has mode 0${step.from.toString(8)}, expected 0700`
-          : `${path} belongs to ${state.uid}:${state.gid}, the containers run as ${owner.uid}:${owner.gid}`,
-        `npm run setup does it: ${describeDirectoryStep(step)}`,
-      ),
-    ),
-    `${path}: 0700, owner ${owner.uid}:${owner.gid}`,
+    problems.map(({ message, hint }) => failed(message, hint)),
+    `${path}: 0700${owner ? `, owner ${owner.uid}:${owner.gid}` : ''}`,
   );
 }
 

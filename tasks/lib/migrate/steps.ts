@@ -602,7 +602,8 @@ const prepare: Step = {
     await keepFile(project.root, record.id, await excludeFile(project.root));
     await excludePaths(project, await strangers(project, oldPaths(record, description.config_files)));
     // The directory is the old service's still; its copy gets owner and mode.
-    await applySetup(project, { ...(await planSetup(project)), directory: [] });
+    const setup = (await planSetup(project)).filter(({ name }) => !name.endsWith('data-directory'));
+    await applySetup(project, setup);
     return {};
   },
   undo: async ({ project, recorder: { record } }) => {

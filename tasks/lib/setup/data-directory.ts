@@ -1,119 +1,198 @@
-// The directory that both environments share: there, private, and owned by whom the containers run as.
-// What somebody's data looks like is changed only after the plan has said so.
+// The directory that both environments share: what it is like, what is wrong with it (one judgement for setup, switch
+// and doctor), and the steps that put it right.
 import { constants } from 'node:fs';
-import { access, readdir, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { access, readdir, readFile, stat, statfs } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { run } from '../command.ts';
+import { parseJson } from '../docker/engine.ts';
 import { TaskError } from '../errors.ts';
 import { makeDirectory } from '../files.ts';
+import { dataDirectory, type Project, variable, variableName } from '../project.ts';
+import type { Step } from '../steps.ts';
 
 export interface Owner {
   uid: number;
   gid: number;
 }
 
-/** What is there now; undefined if nothing is. `mode` has the permission bits alone. */
-type DirectoryState = (Owner & { mode: number; entries: number }) | undefined;
+export interface DirectoryState extends Owner {
+  /** The permission bits alone. */
+  mode: number;
+  /** How many names are in it; undefined, as what follows, where it was not asked. */
+  entries?: number | undefined;
+  /** The number in its format file. */
+  format?: number | undefined;
+  /** Bytes. */
+  free?: number | undefined;
+}
 
-export type DirectoryStep =
-  | { act: 'make'; path: string }
-  | { act: 'own'; path: string; owner: Owner; from: Owner; entries: number }
-  | { act: 'restrict'; path: string; from: number };
+export interface WantedDirectory {
+  path: string;
+  /** The setting that names it, e.g. `SYNAPSE_DATA_DIR`. */
+  variable: string;
+  /** Whom the containers run as; undefined where owners do not matter (Docker's virtual machine maps them). */
+  owner: { uid: number; gid?: number | undefined } | undefined;
+  /** The newest format that the image reads; undefined where it does not say. */
+  format?: number | undefined;
+}
+
+export interface DirectoryProblem {
+  kind: 'missing' | 'mode' | 'owner' | 'format' | 'full';
+  /** Of the error that it becomes. */
+  code: string;
+  message: string;
+  hint: string;
+}
 
 const PRIVATE = 0o700;
+/** Below this a service soon cannot write. */
+const SPARE_BYTES = 100e6;
 const octal = (mode: number) => mode.toString(8).padStart(4, '0');
+const named = ({ uid, gid }: { uid: number; gid?: number | undefined }) =>
+  gid === undefined ? uid : `${uid}:${gid}`;
 
-/** @throws TaskError if the path is something else than a directory, or may not be read */
-export async function observeDirectory(path: string): Promise<DirectoryState> {
-  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw new TaskError(`Cannot look at the data directory ${path}: ${error.message}`, {
-      code: 'data-directory',
-    });
-  });
-  if (!found) return undefined;
-  if (!found.isDirectory()) {
-    throw new TaskError(`The data directory ${path} is not a directory`, { code: 'data-directory' });
+/** Everything that speaks against running a service on this directory; `state` is undefined if it is not there. Pure. */
+export function dataDirectoryProblems(
+  state: DirectoryState | undefined,
+  { path, variable, owner, format }: WantedDirectory,
+): DirectoryProblem[] {
+  const problem = (
+    kind: DirectoryProblem['kind'],
+    message: string,
+    hint: string,
+    code = 'data-directory',
+  ) => [{ kind, code, message, hint }];
+  if (!state) {
+    const hint = `npm run setup makes it; or name another one: ${variable}=… in .env`;
+    return problem('missing', `The data directory ${path} does not exist`, hint);
   }
-  const entries = await readdir(path).catch(() => []);
-  return { uid: found.uid, gid: found.gid, mode: found.mode & 0o777, entries: entries.length };
+  const problems: DirectoryProblem[] = [];
+  if (state.mode !== PRIVATE) {
+    const message = `The data directory ${path} has mode ${octal(state.mode)}, expected ${octal(PRIVATE)}`;
+    problems.push(...problem('mode', message, `npm run setup, or: chmod ${octal(PRIVATE)} ${path}`));
+  }
+  // What else the group says does not matter in a private directory.
+  if (owner && owner.uid !== 0 && owner.uid !== state.uid) {
+    const message = `The data directory ${path} belongs to ${named(state)}, the containers run as ${named(owner)}: they could not write`;
+    problems.push(...problem('owner', message, `npm run setup, or: chown -hR ${named(owner)} ${path}`));
+  }
+  if (state.format !== undefined && format !== undefined && state.format > format) {
+    const message = `The data in ${path} has format ${state.format}, the image reads up to ${format}`;
+    const hint =
+      'run a newer version, or restore a backup from before the newer one ran: npm run backup -- restore';
+    problems.push(...problem('format', message, hint, 'data-format'));
+  }
+  if (state.free !== undefined && state.free < SPARE_BYTES) {
+    const message = `The disk of the data directory ${path} is full: ${Math.round(state.free / 1e6)} MB free, at least ${SPARE_BYTES / 1e6} MB are needed`;
+    problems.push(...problem('full', message, 'free some space and run the same command again', 'disk-full'));
+  }
+  return problems;
+}
+
+/** The format that the text of the project's format file names; undefined if it names none. */
+export function dataFormat(project: Project, text: string | undefined): number | undefined {
+  const number = (parseJson(text ?? '') as Record<string, unknown> | undefined)?.[project.data.format_key];
+  return typeof number === 'number' ? number : undefined;
+}
+
+/** What is there on this machine; undefined if nothing is. @throws TaskError if it is no directory, or may not be read */
+export async function observeDataDirectory(project: Project): Promise<DirectoryState | undefined> {
+  const path = dataDirectory(project);
+  try {
+    const { uid, gid, mode } = await stat(path);
+    const [names, text, space] = await Promise.all([
+      readdir(path).catch((error: NodeJS.ErrnoException) => {
+        // Another user's private directory is what it should be; what is in it is that user's business.
+        if (error.code === 'EACCES') return undefined;
+        throw error;
+      }),
+      readFile(join(path, project.data.format_file), 'utf8').catch(() => undefined),
+      statfs(path),
+    ]);
+    const format = dataFormat(project, text);
+    return { uid, gid, mode: mode & 0o777, entries: names?.length, format, free: space.bavail * space.bsize };
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return undefined;
+    const why = code === 'ENOTDIR' ? 'it is not a directory' : message;
+    throw new TaskError(`Cannot use the data directory ${path}: ${why}`, {
+      code: 'data-directory',
+      hint: `name another one: ${variableName(project, 'DATA_DIR')}=… in .env`,
+    });
+  }
 }
 
 /**
- * Whom the containers run as: what .env says, else whoever owns the data already, else us. Root becomes
- * 1000, the user `node` of the image, since the containers never run as root.
+ * Whom the containers run as: what .env says, else whoever owns the data already, else us. Root becomes 1000, the
+ * user `node` of the image, since the containers never run as root.
  */
-export function chooseOwner(configured: Partial<Owner>, state: DirectoryState, self: Owner): Owner {
+export function chooseOwner(
+  project: Project,
+  state: DirectoryState | undefined,
+  self = currentUser(),
+): Owner {
   const fallback = self.uid === 0 ? { uid: 1000, gid: 1000 } : self;
-  const natural = state && state.entries > 0 && state.uid !== 0 ? state : fallback;
-  return { uid: configured.uid ?? natural.uid, gid: configured.gid ?? natural.gid };
+  const natural = state?.entries && state.uid !== 0 ? state : fallback;
+  const configured = (name: string) =>
+    variable(project, name) ? Number(variable(project, name)) : undefined;
+  return { uid: configured('UID') ?? natural.uid, gid: configured('GID') ?? natural.gid };
 }
 
-/** The steps from `state` to a private directory of `owner`; none if it is one. Pure. */
-export function planDirectory(
-  path: string,
-  state: DirectoryState,
+function currentUser(): Owner {
+  return { uid: process.getuid?.() ?? 1000, gid: process.getgid?.() ?? 1000 };
+}
+
+/** The steps to a private directory of `owner`; none if it is one. @throws TaskError if this user may not take them */
+export async function planDataDirectory(
+  project: Project,
+  state: DirectoryState | undefined,
   owner: Owner,
-  self: Owner,
-): DirectoryStep[] {
-  const steps: DirectoryStep[] = [];
+): Promise<Step<unknown>[]> {
+  const path = dataDirectory(project);
+  const self = currentUser();
+  const wanted = { path, variable: variableName(project, 'DATA_DIR'), owner };
   const present = state ?? { ...self, mode: PRIVATE, entries: 0 };
-  if (!state) steps.push({ act: 'make', path });
-  if (present.mode !== PRIVATE) steps.push({ act: 'restrict', path, from: present.mode });
-  if (present.uid !== owner.uid || present.gid !== owner.gid) {
-    const from = { uid: present.uid, gid: present.gid };
-    steps.push({ act: 'own', path, owner, from, entries: present.entries });
+  const wrong = new Set(dataDirectoryProblems(present, wanted).map(({ kind }) => kind));
+  const steps: Step<unknown>[] = [];
+  if (!state) {
+    const title = `make the data directory ${path} (${octal(PRIVATE)})`;
+    if (!(await mayMake(path))) throw notAllowed(title, wanted, self);
+    steps.push({ name: 'make-data-directory', title, apply: () => makePrivateDirectory(path) });
+  }
+  if (wrong.has('mode')) {
+    const title = `restrict the data directory ${path}: mode ${octal(present.mode)} → ${octal(PRIVATE)}`;
+    if (self.uid !== 0 && self.uid !== present.uid) throw notAllowed(title, wanted, self);
+    steps.push({ name: 'restrict-data-directory', title, apply: () => run(['chmod', octal(PRIVATE), path]) });
+  }
+  if (wrong.has('owner')) {
+    const inside = present.entries ? `, with everything in it (${present.entries} entries)` : '';
+    const title = `give ${path}${inside} to the containers’ user: ${named(present)} → ${named(owner)}`;
+    if (self.uid !== 0) throw notAllowed(title, wanted, self);
+    // -h: a symbolic link in the data must not give away what it points to.
+    const apply = () => run(['chown', '-h', '-R', `${owner.uid}:${owner.gid}`, path]);
+    steps.push({ name: 'own-data-directory', title, apply });
   }
   return steps;
 }
 
-/** One line for a plan. */
-export function describeDirectoryStep(step: DirectoryStep): string {
-  if (step.act === 'make') return `make the data directory ${step.path} (${octal(PRIVATE)})`;
-  if (step.act === 'restrict') {
-    return `restrict the data directory ${step.path}: mode ${octal(step.from)} → ${octal(PRIVATE)}`;
-  }
-  const { from, owner, entries } = step;
-  const inside = entries > 0 ? `, with everything in it (${entries} entries)` : '';
-  return `give ${step.path}${inside} to the containers’ user: ${from.uid}:${from.gid} → ${owner.uid}:${owner.gid}`;
+async function makePrivateDirectory(path: string): Promise<void> {
+  // What lies above is no secret, and shared with other things.
+  await makeDirectory(dirname(path));
+  await makeDirectory(path, PRIVATE);
 }
 
-async function nearestParent(path: string): Promise<string> {
+async function mayMake(path: string): Promise<boolean> {
   const parent = dirname(path);
-  const found = await stat(parent).catch(() => undefined);
-  return found ? parent : nearestParent(parent);
+  const code = await access(parent, constants.W_OK).then(
+    () => undefined,
+    (error: NodeJS.ErrnoException) => error.code,
+  );
+  return code === 'ENOENT' ? mayMake(parent) : code === undefined;
 }
 
-/** @throws TaskError if this user may not carry the steps out; `variable` is the setting to change instead */
-export async function verifyDirectory(steps: readonly DirectoryStep[], self: Owner, variable: string) {
-  if (self.uid === 0) return;
-  for (const step of steps) {
-    const parent = await nearestParent(step.path);
-    const mayMake = () =>
-      access(parent, constants.W_OK).then(
-        () => true,
-        () => false,
-      );
-    const allowed = step.act === 'make' ? await mayMake() : step.act === 'restrict';
-    if (allowed) continue;
-    throw new TaskError(`This user (${self.uid}) may not ${describeDirectoryStep(step)}`, {
-      code: 'data-directory',
-      hint: `sudo install -d -m 0700 -o ${self.uid} -g ${self.gid} ${step.path}\nor choose another place: ${variable}=… in .env`,
-    });
-  }
-}
-
-export async function applyDirectoryStep(step: DirectoryStep): Promise<void> {
-  switch (step.act) {
-    case 'make':
-      // What lies above is no secret, and shared with other things.
-      await makeDirectory(dirname(step.path));
-      return makeDirectory(step.path, PRIVATE);
-    case 'restrict':
-      await run(['chmod', octal(PRIVATE), step.path]);
-      return;
-    case 'own':
-      // -h: a symbolic link in the data must not give away what it points to.
-      await run(['chown', '-h', '-R', `${step.owner.uid}:${step.owner.gid}`, step.path]);
-  }
+function notAllowed(title: string, { path, variable }: WantedDirectory, { uid, gid }: Owner): TaskError {
+  return new TaskError(`This user (${uid}) may not ${title}`, {
+    code: 'data-directory',
+    hint: `sudo install -d -m ${octal(PRIVATE)} -o ${uid} -g ${gid} ${path}\nor name another one: ${variable}=… in .env`,
+  });
 }

@@ -1,11 +1,12 @@
-// What makes a Docker engine of Debian packages: its configuration before the first start, and where the
-// programs of a newer suite go. All of it lies under /usr/local, so removing it is removing files.
+// Debian packages in two ways: installed by the system's apt, or unpacked into a folder. For the second, apt runs with
+// private lists, so that the system's sources, pins and packages stay as they are; it can so fetch from a newer suite
+// or for another architecture, and needs no root. And what makes a Docker engine of such packages.
 import { chmod, mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Command, probe, read, run } from '../command.ts';
 import { CommandError, TaskError } from '../errors.ts';
-import { makeDirectory, writeFileAtomic } from '../files.ts';
+import { makeDirectory, readIfPresent, writeFileAtomic } from '../files.ts';
 import { log } from '../log.ts';
 
 export const DAEMON_CONFIG = '/etc/docker/daemon.json';
@@ -14,7 +15,7 @@ const DAEMON_SETTINGS = { features: { 'containerd-snapshotter': true } };
 
 const PROGRAMS = '/usr/local/bin';
 const PLUGINS = '/usr/local/lib/docker/cli-plugins';
-/** The files that we take out of the newer suite's packages, and where they go. */
+/** The files that we take out of the newer suite's packages, and where they go: removing the engine is removing them. */
 const PLACES: Record<string, string> = {
   'usr/bin/docker': PROGRAMS,
   'usr/sbin/dockerd': PROGRAMS,
@@ -54,7 +55,7 @@ export async function configureEngine(): Promise<void> {
   await writeFileAtomic(DAEMON_CONFIG, `${JSON.stringify(DAEMON_SETTINGS, null, 2)}\n`);
 }
 
-/** Installs the packages of the system's own suite. */
+/** Installs the parts that the system's own suite has. */
 export async function installEngine(packages: readonly string[]): Promise<void> {
   await installPackages(packages);
   if (!packages.includes('tini') || (await probe(['which', 'docker-init'])).ok) return;
@@ -62,17 +63,15 @@ export async function installEngine(packages: readonly string[]): Promise<void> 
   await run(['ln', '-s', '/usr/bin/tini-static', `${PROGRAMS}/docker-init`]);
 }
 
-async function place(root: string): Promise<void> {
-  for (const [file, target] of Object.entries(PLACES)) {
-    if (await stat(join(root, file)).catch(() => undefined)) {
-      await run(['install', '-D', '--mode=0755', `--target-directory=${target}`, join(root, file)]);
-    }
-  }
-}
-
 /** Adds programs of a newer suite to /usr/local, and what their packages would have set up. */
-export async function unpackEngine(from: PackageSource, packages: readonly string[], systemd: boolean) {
-  await withScratch('docker-engine', async (folder) => place(await unpackPackages(folder, from, packages)));
+export async function unpackEngine(suite: string, packages: readonly string[], systemd: boolean) {
+  await withScratch('docker-engine', async (folder) => {
+    const root = await unpackPackages(folder, packages, { suite });
+    for (const [file, target] of Object.entries(PLACES)) {
+      if (await stat(join(root, file)).catch(() => undefined))
+        await run(['install', '-D', '--mode=0755', `--target-directory=${target}`, join(root, file)]);
+    }
+  });
   if (!packages.includes('docker.io')) return;
   await run(['groupadd', '--force', '--system', 'docker']);
   if (!systemd) return;
@@ -80,39 +79,30 @@ export async function unpackEngine(from: PackageSource, packages: readonly strin
   await run(['systemctl', 'daemon-reload']);
 }
 
-// Debian packages in two ways: installed by the system's apt, or unpacked into a folder. For the second,
-// apt runs with private lists, so that the system's sources, pins and packages stay as they are; it can
-// so fetch from a newer suite or for another architecture, and needs no root.
+export interface Distribution {
+  /** From os-release: `debian`, 12, `bookworm`; an empty id where there is no such file. */
+  id: string;
+  version: number;
+  codename: string;
+  name: string;
+}
+
+export async function loadDistribution(): Promise<Distribution> {
+  const text = (await readIfPresent('/etc/os-release')) ?? '';
+  const field = (name: string) => text.match(new RegExp(`^${name}="?([^"\n]*)"?$`, 'm'))?.[1] ?? '';
+  return {
+    id: field('ID'),
+    version: Number.parseInt(field('VERSION_ID'), 10) || 0,
+    codename: field('VERSION_CODENAME'),
+    name: field('PRETTY_NAME'),
+  };
+}
 
 const QUIET = { env: { DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' } };
-
-interface PackageSource {
-  /** The suite that this system runs: its entry in the apt sources names the archive. */
-  codename: string;
-  /** The suite to take the packages from. */
-  suite: string;
-  /** Debian's name (`amd64`, `arm64`) where it is not this machine's own. */
-  architecture?: string;
-}
 
 function apt(...argv: string[]): Command {
   // Another apt (unattended upgrades, most of the time) is waited for.
   return ['apt-get', '-q', '-y', '-o', 'DPkg::Lock::Timeout=120', '-o', 'Acquire::Retries=3', ...argv];
-}
-
-let updated: Promise<void> | undefined;
-
-/** Once is enough for a run. */
-function updateLists(): Promise<void> {
-  // One broken third-party source must not stop us: what is truly missing fails in the install.
-  updated ??= run(apt('update'), QUIET).then(
-    () => {},
-    (error: unknown) => {
-      if (!(error instanceof CommandError)) throw error;
-      log.warn(`apt-get update: ${error.stderr.trim().split('\n').at(-1) ?? ''}`);
-    },
-  );
-  return updated;
 }
 
 /** Installs packages of the system's own suite, without what they merely recommend. Needs root. */
@@ -120,7 +110,11 @@ export async function installPackages(
   packages: readonly string[],
   options: readonly string[] = [],
 ): Promise<void> {
-  await updateLists();
+  // One broken third-party source must not stop us: what is truly missing fails in the install.
+  await run(apt('update'), QUIET).catch((error: unknown) => {
+    if (!(error instanceof CommandError)) throw error;
+    log.warn(`apt-get update: ${error.stderr.trim().split('\n').at(-1) ?? ''}`);
+  });
   await run(apt('install', '--no-install-recommends', ...options, ...packages), QUIET);
 }
 
@@ -133,12 +127,31 @@ async function debianArchive(codename: string): Promise<string> {
   if (uri) return uri;
   throw new TaskError(`apt has no source for Debian ${codename} main`, {
     code: 'apt-sources',
-    hint: 'See /etc/apt/sources.list and /etc/apt/sources.list.d',
+    hint: 'see /etc/apt/sources.list and /etc/apt/sources.list.d',
   });
 }
 
-function privateOptions(folder: string, architecture: string | undefined): string[] {
-  const options = {
+/**
+ * Downloads packages into `folder`, unpacks them under `folder/root` and returns that path. They are of this
+ * system's suite and architecture (Debian's name: `amd64`, `arm64`), unless another is named.
+ */
+export async function unpackPackages(
+  folder: string,
+  packages: readonly string[],
+  { suite, architecture }: { suite?: string; architecture?: string } = {},
+): Promise<string> {
+  const { codename } = await loadDistribution();
+  const source = {
+    Types: 'deb',
+    URIs: await debianArchive(codename),
+    Suites: suite ?? codename,
+    Components: 'main',
+    'Signed-By': '/usr/share/keyrings/debian-archive-keyring.gpg',
+  };
+  const lines = Object.entries(source).map(([name, value]) => `${name}: ${value}\n`);
+  await writeFile(join(folder, 'suite.sources'), lines.join(''));
+  await mkdir(join(folder, 'lists', 'partial'), { recursive: true });
+  const settings = {
     'Dir::Etc::SourceList': join(folder, 'suite.sources'),
     'Dir::Etc::SourceParts': '-',
     'Dir::State::Lists': join(folder, 'lists'),
@@ -149,32 +162,12 @@ function privateOptions(folder: string, architecture: string | undefined): strin
     'APT::Sandbox::User': 'root',
     ...(architecture ? { 'APT::Architecture': architecture, 'APT::Architectures': architecture } : {}),
   };
-  return Object.entries(options).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
-}
-
-async function writeSource(folder: string, from: PackageSource): Promise<void> {
-  const source = {
-    Types: 'deb',
-    URIs: await debianArchive(from.codename),
-    Suites: from.suite,
-    Components: 'main',
-    'Signed-By': '/usr/share/keyrings/debian-archive-keyring.gpg',
-  };
-  const lines = Object.entries(source).map(([name, value]) => `${name}: ${value}\n`);
-  await writeFile(join(folder, 'suite.sources'), lines.join(''));
-  await mkdir(join(folder, 'lists', 'partial'), { recursive: true });
-}
-
-/** Downloads packages into `folder`, unpacks them under `folder/root` and returns that path. */
-export async function unpackPackages(folder: string, from: PackageSource, packages: readonly string[]) {
-  await writeSource(folder, from);
-  const options = privateOptions(folder, from.architecture);
+  const options = Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
   await run(apt(...options, 'update'), QUIET);
   await run(apt(...options, 'download', ...packages), { ...QUIET, cwd: folder });
   const root = join(folder, 'root');
-  for (const file of await readdir(folder)) {
+  for (const file of await readdir(folder))
     if (file.endsWith('.deb')) await run(['dpkg-deb', '--extract', join(folder, file), root]);
-  }
   return root;
 }
 
