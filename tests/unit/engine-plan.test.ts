@@ -166,7 +166,7 @@ const REFUSALS: [name: string, observed: EngineObserved, code: string, hint: Reg
     'a running engine that is too old is not replaced',
     machine({ server: { state: 'ready', version: '20.10.24+dfsg1' }, parts: ALL_PARTS }),
     'engine-too-old',
-    /never replaced/,
+    /never replaces/,
   ],
 ];
 

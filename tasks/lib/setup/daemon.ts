@@ -1,9 +1,11 @@
 // Starting and stopping dockerd: by systemd where it is the init, else as a detached process of our own, in the
 // standard places or in private ones (tests, a second engine on one machine).
+
 import { open, readFile, stat } from 'node:fs/promises';
 import { probe, run } from '../command.ts';
 import { TaskError } from '../errors.ts';
 import { makeDirectory, readIfPresent } from '../files.ts';
+import { log } from '../log.ts';
 import { pause } from '../session.ts';
 
 /** Where one daemon lives. Two on one machine share none of these paths. */
@@ -85,6 +87,7 @@ function startFailed(name: string, lastLines: string, wholeLog: string): TaskErr
 /** Waits until an engine answers at `host`; false if it died or took too long. */
 async function isReady(host: string, isAlive: () => Promise<boolean>): Promise<boolean> {
   const question = ['docker', '--host', host, 'version', '--format', '{{.Server.Version}}'] as const;
+  if (log.withhold(`wait until the engine answers at ${host}`)) return true;
   const began = Date.now();
   while (Date.now() - began < READY_WITHIN_MS) {
     if ((await probe(question, { timeoutMs: 5_000 })).ok) return true;
