@@ -9,7 +9,7 @@ import { runningProject } from './switch-support.ts';
 
 test('what the README says to copy is enough for another app: its notes, a switch, its status', async (t) => {
   const project = await runningProject(t);
-  for (const path of ['tasks', 'package.json', 'tsconfig.json'])
+  for (const path of ['tasks', 'service/config', 'package.json', 'tsconfig.json'])
     await cp(join(REPOSITORY, path), join(project.root, path), { recursive: true });
   await symlink(join(REPOSITORY, 'node_modules'), join(project.root, 'node_modules'));
   await project.git('commit', '--quiet', '--allow-empty', '-m', 'feat: another app');
