@@ -1,6 +1,7 @@
 // One task at a time: of many that start together one runs, and a dead owner stops nobody.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -77,6 +78,28 @@ test('the lock of a dead owner is taken over at once, also when its pid was give
     leaveLock(root, owner);
     assert.equal(await withLock(root, 'switch-env', async () => 'ran'), 'ran');
   }
+});
+
+test('an owner that was just killed is dead: while nobody has waited for it, and when it dies a moment later', async (t) => {
+  // The shell becomes a program that never waits for the shell's child.
+  const parent = spawn('sh', ['-c', 'sleep 600 & echo $!; exec sleep 600'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  t.after(() => parent.kill('SIGKILL'));
+  const [line] = (await once(parent.stdout, 'data')) as [Buffer];
+  const pid = Number(line);
+  const root = folder(t);
+  leaveLock(root, { ...SELF, pid });
+  await assert.rejects(
+    withLock(root, 'switch-env', async () => {}),
+    { code: 'locked' },
+    'it still lives',
+  );
+  setTimeout(() => process.kill(pid, 'SIGKILL'), 200);
+  assert.equal(await withLock(root, 'switch-env', async () => 'ran'), 'ran', 'it was dying');
+  assert.match(readFileSync(`/proc/${pid}/stat`, 'utf8'), /\) Z /);
+  leaveLock(root, { ...SELF, pid });
+  assert.equal(await withLock(root, 'switch-env', async () => 'ran'), 'ran', 'it is a zombie');
 });
 
 test('an owner on another machine cannot be looked at: its fresh lock stands', async (t) => {

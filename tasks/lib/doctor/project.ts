@@ -11,7 +11,7 @@ import { verifyServiceConfig } from '../docker/service-config.ts';
 import { readIfPresent, statePath } from '../files.ts';
 import { ago } from '../format.ts';
 import { isShallow, shortHash, workTree } from '../git.ts';
-import { isAlive, readOwner } from '../lock.ts';
+import { runningTask } from '../lock.ts';
 import type { JournalEntry } from '../old-journal.ts';
 import { ENVIRONMENTS, imageReference, PROJECT_FILE, type Project, variable } from '../project.ts';
 import { findEntry, outline, withdrawnVersions } from '../release/notes.ts';
@@ -279,9 +279,8 @@ async function unfinishedTasks(root: string): Promise<string[]> {
 }
 
 async function interrupted({ project: { root } }: Facts): Promise<Finding> {
-  const owner = await readOwner(root);
-  if (owner && (await isAlive(owner)))
-    return ok(`${owner.task} runs since ${owner.since} (pid ${owner.pid})`);
+  const owner = await runningTask(root);
+  if (owner) return ok(`${owner.task} runs since ${owner.since} (pid ${owner.pid})`);
   const problems = await Promise.all(
     (await unfinishedTasks(root)).map(async (name) => {
       const task = name.slice(0, -'.json'.length);
@@ -321,8 +320,8 @@ async function leftFiles(root: string, backups: string): Promise<string[]> {
 }
 
 async function leftovers({ project, listed, images }: Facts): Promise<Finding> {
-  const owner = await readOwner(project.root);
-  if (owner && (await isAlive(owner))) return ok(`${owner.task} is at work; what it uses is no leftover`);
+  const owner = await runningTask(project.root);
+  if (owner) return ok(`${owner.task} is at work; what it uses is no leftover`);
   // What an interrupted task left is what it will go on with.
   if ((await unfinishedTasks(project.root)).length > 0) return unchecked('finish the interrupted task first');
   const label = project.project.name;
