@@ -1,39 +1,33 @@
 // From the older single-service setup to dev and prod on one host, and back.
 //
-// check → plan → show → confirm → apply → report. Every step is written down before and after: a run that dies
-// is continued by the next one, or undone by --rollback. The old data is never written to.
+// check → plan → show → confirm → apply → report. What fails is undone until the old service answers again; the old data
+// is never written to, and --rollback goes back to it, days later if need be.
 import {
   confirm,
   describedLegacy,
-  describePieces,
+  describeMigrated,
   describePlan,
+  describeRecord,
+  describeRollback,
+  interruptedRun,
   loadProject,
   log,
-  logPhases,
-  migrateBack,
-  migrateForward,
+  type Migration,
   migrationData,
-  newRecord,
+  migrationJourney,
   nothingFound,
-  oldPieces,
-  type Phases,
   type Project,
   prepareMigration,
-  Recorder,
   readRecord,
-  removeOldPieces,
+  resumeSteps,
+  runSteps,
   runTask,
-  seconds,
-  summary,
-  told,
-  verifyFinish,
-  verifyMigrateFlags,
+  TaskError,
+  undoSteps,
+  usageError,
   verifyRollback,
-  withHistory,
   withLock,
 } from './lib/mod.ts';
-
-type Stored = NonNullable<Awaited<ReturnType<typeof readRecord>>>;
 
 await runTask({
   name: 'migrate',
@@ -44,102 +38,89 @@ await runTask({
       value: 'PATH',
       description: 'its compose file, or the folder of it; default: found',
     },
-    status: { type: 'boolean', description: 'say where the migration stands' },
+    status: {
+      type: 'boolean',
+      description: 'say where it stands, and how to remove what is left of the old setup',
+    },
     rollback: { type: 'boolean', description: 'bring the old service back, with its data as it was' },
-    'keep-new-data': { type: 'boolean', description: 'with --rollback: its data as it is now' },
-    finish: { type: 'boolean', description: 'remove the old pieces, after the grace period' },
   },
   examples: [
     'npx tsx tasks/migrate.ts --dry-run',
     'npx tsx tasks/migrate.ts --from ~/pi-rag/docker-compose.mcp.yml',
-    'npx tsx tasks/migrate.ts --rollback --keep-new-data',
   ],
-  run: async ({ flags }) => {
-    const { status, rollback, finish, from } = flags;
-    verifyMigrateFlags(flags);
+  run: async ({ flags: { status, rollback, from } }) => {
+    if ([status, rollback, from !== undefined].filter(Boolean).length > 1)
+      throw usageError('migrate: --status, --rollback and --from stand alone');
     const project = await loadProject();
-    if (status) return told(await readRecord(project.root));
-    return withLock(project.root, 'migrate', async () => {
-      const stored = await readRecord(project.root);
-      if (finish) return removeOld(project, stored);
-      if (rollback || stored?.record.state === 'rolling-back')
-        return goBack(project, stored, flags['keep-new-data']);
-      if (stored?.record.state === 'migrating') return goOn(project, stored);
-      if (stored?.record.state === 'migrated') return told(stored);
-      return begin(project, from);
-    });
+    if (status) return migrationStatus(project);
+    return withLock(project.root, 'migrate', () => (rollback ? rollBack(project) : migrate(project, from)));
   },
 });
 
-async function begin(project: Project, from: string | undefined) {
+async function migrationStatus(project: Project) {
+  const interrupted = await interruptedRun(migrationJourney(project));
+  if (interrupted) {
+    const { data, undoing, committed, current, done } = interrupted;
+    const state = undoing ? 'rolling-back' : 'migrating';
+    const next = committed && !undoing ? 'finishes it' : `brings ${data.legacy.service} back first`;
+    const text = `${undoing ? 'A rollback' : 'A migration'} was interrupted at ${current ?? done.at(-1) ?? 'its start'}; the next run of npx tsx tasks/migrate.ts ${next}`;
+    return { data: { ...migrationData(state, data), interruptedAt: interrupted.at }, text };
+  }
+  const record = await readRecord(project.root);
+  if (!record) return { data: { state: 'none' }, text: 'Nothing was migrated here.' };
+  return { data: migrationData(record.state, record.data), text: await describeRecord(record) };
+}
+
+async function migrate(project: Project, from: string | undefined) {
+  const journey = migrationJourney(project);
+  const resumed = await resumeSteps(journey);
+  if (resumed?.outcome === 'finished') return report(resumed.data);
+  const record = await readRecord(project.root);
+  if (record?.state === 'migrated') return migrationStatus(project);
+
   const description = describedLegacy(project);
-  const prepared = await prepareMigration(project, description, from);
-  if (!prepared) {
-    return { data: { state: 'none', found: false }, text: nothingFound(description) };
+  const data = await prepareMigration(project, description, from);
+  if (!data) return { data: { state: 'none', found: false }, text: nothingFound(description) };
+  log.info(describePlan(data, journey.steps(data)));
+  await confirm(`Migrate from ${data.legacy.service}?`);
+  try {
+    return report((await runSteps(journey, data)).data);
+  } catch (error) {
+    throw await withWaysOn(project, data, error);
   }
-  log.info(describePlan(prepared, prepared.settings));
-  await confirm(`Migrate from ${prepared.legacy.service}?`);
-  const recorder = new Recorder(project.root, newRecord(prepared.legacy, prepared.plan, new Date()));
-  await recorder.note('begun', () => {});
-  return forward(project, recorder);
 }
 
-async function goOn(project: Project, stored: Stored) {
-  log.info(told(stored).text);
-  await confirm('Go on with this migration?');
-  return forward(project, new Recorder(project.root, stored.record));
+function report(data: Migration) {
+  return { data: migrationData('migrated', data), text: describeMigrated(data) };
 }
 
-async function forward(project: Project, recorder: InstanceType<typeof Recorder>) {
-  const began = performance.now();
-  const phases: Phases = {};
-  const { legacy } = recorder.record;
-  await withHistory(project.root, 'migrate', { from: legacy.service, to: 'both', phases }, () =>
-    migrateForward({ project, description: describedLegacy(project), recorder, phases }),
-  );
-  logPhases(phases);
-  return {
-    data: { ...migrationData(recorder.record), seconds: seconds(began), phases },
-    text: summary(recorder.record),
-  };
+/** What is so after a failure, and how it goes on. */
+async function withWaysOn(project: Project, { legacy }: Migration, error: unknown) {
+  if (!(error instanceof TaskError) || error.code === 'not-restored') return error;
+  const now = (await interruptedRun(migrationJourney(project)))?.committed
+    ? 'what has started keeps running; resume: npx tsx tasks/migrate.ts\nor back to the old service: npx tsx tasks/migrate.ts --rollback'
+    : `everything was undone: ${legacy.service} is as it was before`;
+  const hint = [error.hint, now].filter(Boolean).join('\n');
+  const { message, code, exitCode } = error;
+  return new TaskError(`The migration failed: ${message}`, { code, exitCode, hint, cause: error });
 }
 
-async function goBack(project: Project, stored: Stored | undefined, keepNewData: boolean) {
-  if (!stored || stored.record.state === 'rolled-back') {
-    const { data, text } = told(stored);
-    return { data: { ...data, changed: false }, text: `Nothing to go back from. ${text}` };
+async function rollBack(project: Project) {
+  const journey = migrationJourney(project);
+  const interrupted = await interruptedRun(journey);
+  if (interrupted && (interrupted.undoing || !interrupted.committed)) {
+    await resumeSteps(journey);
+    return migrationStatus(project);
   }
-  const { record } = stored;
-  await verifyRollback(record);
-  const keep = record.state === 'rolling-back' ? record.keepNewData : keepNewData;
-  log.info(
-    `Go back to ${record.legacy.service}, with its data as it ${keep ? 'is now' : 'was at the migration'}.`,
-  );
-  await confirm('Go back?');
-  const recorder = new Recorder(project.root, record);
-  await recorder.note('rollback-begun', (draft) => {
-    draft.state = 'rolling-back';
-    draft.keepNewData = keep;
-  });
-  const phases: Phases = {};
-  await withHistory(project.root, 'migrate', { from: 'both', to: record.legacy.service, phases }, () =>
-    migrateBack({ project, description: describedLegacy(project), recorder, phases }),
-  );
-  logPhases(phases);
-  const { data, text } = told(recorder);
-  return { data: { ...data, phases }, text };
-}
-
-async function removeOld(project: Project, stored: Stored | undefined) {
-  const record = stored?.record;
-  if (record?.state === 'finished') return told(stored);
-  const migrated = verifyFinish(describedLegacy(project), record, new Date());
-  const pieces = await oldPieces(migrated);
-  log.info(
-    ['After this there is no way back:', ...describePieces(pieces).map((line) => `  - ${line}`)].join('\n'),
-  );
-  await confirm('Remove the old pieces?');
-  const recorder = new Recorder(project.root, migrated);
-  await removeOldPieces(project, recorder, pieces);
-  return told(recorder);
+  const record = await readRecord(project.root);
+  if (record?.state !== 'migrated') {
+    const { data, text } = await migrationStatus(project);
+    return { data: { ...data, changed: false }, text: `Nothing to roll back. ${text}` };
+  }
+  const data = interrupted?.data ?? record.data;
+  await verifyRollback(data);
+  log.info(describeRollback(data));
+  await confirm(`Go back to ${data.legacy.service}?`);
+  await undoSteps(journey, { ...data, rollsBack: true });
+  return migrationStatus(project);
 }

@@ -34,27 +34,19 @@ export { shortHash } from './git.ts';
 export { logPhases, type Phases, withHistory } from './history.ts';
 export { withLock } from './lock.ts';
 export { log } from './log.ts';
+export { describedLegacy } from './migrate/plan.ts';
 export {
+  describeMigrated,
   describePlan,
+  describeRecord,
+  describeRollback,
+  type Migration,
   migrationData,
   nothingFound,
-  summary,
-  told,
-  verifyMigrateFlags,
-} from './migrate/describe.ts';
-export { describedLegacy, prepareMigration } from './migrate/plan.ts';
-export {
-  describePieces,
-  migrateBack,
-  migrateForward,
-  newRecord,
-  oldPieces,
-  Recorder,
   readRecord,
-  removeOldPieces,
-  verifyFinish,
   verifyRollback,
-} from './migrate/run.ts';
+} from './migrate/report.ts';
+export { migrationJourney, prepareMigration } from './migrate/steps.ts';
 export {
   dataDirectory,
   ENVIRONMENTS,
@@ -84,7 +76,7 @@ export { outdatedSchemas, writeSchemas } from './schemas.ts';
 export { applySetup, planSetup } from './setup/setup.ts';
 export { lookAtStatus, type Status } from './status/page.ts';
 export { recordStatus, watch } from './status/record.ts';
-export { describeSteps } from './steps.ts';
+export { describeSteps, interruptedRun, resumeSteps, runSteps, undoSteps } from './steps.ts';
 export {
   type ActiveEnvironment,
   describeEnvironment,

@@ -126,9 +126,7 @@ export const migrate = z
       .startsWith('/')
       .default('/health')
       .describe('Path that the old service answers 200 on'),
-    port: z.int().min(1).max(65535).describe('Port inside the old container'),
     data_targets: names.min(1).describe('Where its data directory is mounted in the container'),
-    data_directories: names.default([]).describe('Where its data directory usually is on the host'),
     models_targets: names.default([]).describe('Where its model files are mounted in the container'),
     models_volume_suffix: z.string().min(1).describe('What the name of its models volume ends with'),
     models_volume: z.string().min(1).describe('Key of the models volume in the new compose file'),
@@ -149,11 +147,6 @@ export const migrate = z
       .default([])
       .describe('Databases below the data directory of which the new service removes what is old'),
     readable: readable.optional(),
-    grace_days: z
-      .number()
-      .min(0)
-      .default(14)
-      .describe('Days until `migrate --finish` removes the old pieces'),
   })
   .describe('The older, single-service setup that `migrate` comes from');
 

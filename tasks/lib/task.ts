@@ -257,6 +257,9 @@ export async function runOtherTask(project: Project, name: string, ...argv: stri
 
 /** The same, but the result is returned and not shown. */
 export async function resultOfOtherTask(project: Project, name: string, ...argv: string[]): Promise<string> {
+  const asTyped = ['npx tsx', `tasks/${name}.ts`, ...argv].join(' ');
+  // A dry run of it makes no sense once something is withheld that it would look at.
+  if (session.withheld && log.withhold(`run: ${asTyped}`)) return '';
   const start = join(TASKS_FOLDER, 'start.mjs');
   const flags = [
     '--yes',

@@ -9,7 +9,6 @@ export const MIGRATE = `
 [migrate]
 service = "rag-mcp"
 image = "rag-mcp"
-port = 8002
 compose_files = ["docker-compose.mcp.yml"]
 places = [".", ".."]
 data_targets = ["/app/data"]
@@ -19,7 +18,6 @@ models_volume = "tiny-models"
 models_variable = "MODELS_VOLUME"
 config_files = ["configs/rag_config.json"]
 variable_prefix = "RAG_"
-grace_days = 14
 
 [migrate.settings]
 api_token = { variable = "TOKEN" }

@@ -227,8 +227,7 @@ async function describe(setup: LegacySetup): Promise<void> {
       .replace(/^service = "rag-mcp"$/m, `service = "${setup.service}"`)
       .replace(/^image = "rag-mcp"$/m, `image = "${setup.service}"`)
       .replace(/^places = .*$/m, 'places = ["../old"]')
-      .replace(/^models_volume_suffix = .*$/m, `models_volume_suffix = "${project.name}-rag-mcp-models"`)
-      .replace(/^grace_days = .*$/m, 'grace_days = 0'),
+      .replace(/^models_volume_suffix = .*$/m, `models_volume_suffix = "${project.name}-rag-mcp-models"`),
   );
   await project.commit('chore: describe the older setup');
 }

@@ -158,18 +158,18 @@ test('an older setup on the port of dev, its data linked from a place of its own
   });
 
   const good = await docker('image', 'inspect', '--format', '{{.Id}}', `${project.name}:latest`);
-  await t.test('a step that fails takes itself back and says both ways on', async () => {
+  await t.test('the new service does not start: everything is undone by itself', async () => {
     await docker('image', 'tag', old.image, `${project.name}:latest`);
     const failed = await migrate(old);
     assert.equal(failed.code, 1, failed.stderr);
     const { message, hint } = errorOf(failed);
-    assert.match(message, /^The step "start" failed: .*Cannot start dev/s);
-    assert.match(hint, /taken back; neither service.*go on: npx tsx tasks\/migrate\.ts.*--rollback/s);
-    assert.equal((await migrate(old, '--status')).json().state, 'migrating');
-    assert.equal((await old.snapshot()).newContainers, '', 'the step has left nothing');
+    assert.match(message, /^The migration failed: .*Cannot start dev/s);
+    assert.match(hint, /everything was undone: rag-mcp.* is as it was before/s);
+    assert.equal((await migrate(old, '--status')).json().state, 'rolled-back');
+    assert.deepEqual({ ...(await old.snapshot()), containers: '' }, { ...stopped, containers: '' });
   });
 
-  await t.test('two at once: one goes on with it, the other says who does; and back', async () => {
+  await t.test('two at once: one does it, the other says who does; and back', async () => {
     await docker('image', 'tag', good, `${project.name}:latest`);
     const both = await Promise.all([migrate(old), migrate(old)]);
     const [winner, loser] = both.sort((a, b) => a.code - b.code);
@@ -188,26 +188,26 @@ test('an older setup on the port of dev, its data linked from a place of its own
   await isAnswering(old);
   assert.deepEqual(await old.facts(), facts);
 
-  await rm(old.composeFile);
+  await t.test(
+    'running without its compose file: refused, with which one, where, and how to write it',
+    async () => {
+      await rm(old.composeFile);
+      const { code, message, hint } = await refused('no compose file');
+      assert.equal(code, 'no-compose-file', message);
+      assert.match(message, new RegExp(`is gone: ${old.composeFile}`));
+      assert.match(
+        hint,
+        new RegExp(`docker inspect ${old.service}.*service ${old.service}.*--from FILE`, 's'),
+      );
+      await writeFile(old.composeFile, composeText);
+    },
+  );
+
   await chmod(join(await placeOf(old.volume), 'model.gguf'), 0o600);
   const user = `${project.name}-models-user`;
   t.after(() => docker('rm', '--force', user).catch(() => ''));
   t.after(() => docker('volume', 'rm', '--force', `${project.name}-models`).catch(() => ''));
   await runIdle(old, user, `--volume=${old.volume}:/m`);
-  await t.test('running without its compose file: that is rebuilt, and brings it back', async () => {
-    const running = await old.snapshot();
-    const killed = await project.task('migrate', ['--yes', '--json'], {
-      env: { RELEASE_FLOW_FAULT: 'SIGKILL@migrate/compose-done' },
-    });
-    assert.equal(killed.code, 137, killed.stderr);
-    assert.match(killed.stderr, /compose file: missing; it is rebuilt from the container/);
-    assert.equal((await old.snapshot()).containers, '', 'it had come that far');
-    const back = await migrate(old, '--rollback');
-    assert.equal(back.code, 0, back.stderr);
-    assert.deepEqual(await old.facts(), facts);
-    assert.deepEqual(await old.snapshot(), running);
-  });
-
   await t.test('models in use elsewhere, and not for all to read: they are copied', async () => {
     const models = await volumeContent(old.volume);
     const done = await migrate(old);
@@ -218,15 +218,20 @@ test('an older setup on the port of dev, its data linked from a place of its own
     assert.equal((await treeOf(join(project.directory, 'data')))['/'], '1000:1000 700');
   });
 
-  await t.test('finished: it asks, removes what nobody uses, and what is left is the backup', async () => {
-    const early = await project.task('migrate', ['--finish', '--json']);
-    assert.deepEqual([early.code, errorOf(early).code], [2, 'no-terminal'], 'it asks');
-    const finished = await migrate(old, '--finish');
-    assert.equal(finished.code, 0, finished.stderr);
-    assert.match(finished.stderr, new RegExp(`${old.volume} stays: ${user} uses it`));
+  await t.test('--status prints how to remove what nobody uses; after that no rollback begins', async () => {
+    const asked = await project.task('migrate', ['--rollback', '--json']);
+    assert.deepEqual([asked.code, errorOf(asked).code], [2, 'no-terminal'], 'it asks');
+    const { stdout } = await project.task('migrate', ['--status']);
+    assert.match(stdout, new RegExp(`^ +rm -rf ${old.data}$`, 'm'));
+    assert.doesNotMatch(stdout, /docker volume rm/, `${user} uses it`);
+    await docker('rm', '--force', user);
+    const { stdout: later } = await project.task('migrate', ['--status']);
+    assert.match(later, new RegExp(`^ +docker volume rm ${old.volume}$`, 'm'));
+    for (const command of later.match(/(?<=^ +)(rm|docker) .*$/gm) ?? [])
+      await runProcess('sh', ['-c', command]);
     assert.deepEqual(await treeOf(old.data), {}, 'the old data is gone');
     const never = await migrate(old, '--rollback');
-    assert.deepEqual([never.code, errorOf(never).code], [1, 'finished'], never.stderr);
+    assert.deepEqual([never.code, errorOf(never).code], [1, 'old-pieces-gone'], never.stderr);
     assert.match(errorOf(never).hint, /backups\/.*\.tar\.zst/);
     assert.equal((await project.health('prod')).env, 'prod');
   });

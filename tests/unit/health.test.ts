@@ -64,7 +64,11 @@ test('an answer that is no object, no answer, and a door that is shut at once al
     assert.deepEqual(await askHealth(url(server)), { status: 200, body });
   }
   assert.equal((await askHealth(url(shut))).status, 0);
-  assert.deepEqual(await askHealth(url(silent), 50), { status: 0, body: {}, error: 'did not respond within 0.05 s' });
+  assert.deepEqual(await askHealth(url(silent), 50), {
+    status: 0,
+    body: {},
+    error: 'did not respond within 0.05 s',
+  });
 });
 
 test('waiting ends at once for the wrong one, and for one that has died', async (t) => {

@@ -3,25 +3,20 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import {
-  type EngineContainer,
-  legacyContainers,
-  type MigrationFacts,
-  type Mount,
-  rebuildCompose,
-  understand,
-} from '../../tasks/lib/migrate/detect.ts';
-import { planMigration, planProblems } from '../../tasks/lib/migrate/plan.ts';
+import type { Mount } from '../../tasks/lib/docker/objects.ts';
+import { understand } from '../../tasks/lib/migrate/detect.ts';
+import { whyCopied } from '../../tasks/lib/migrate/plan.ts';
+import { withEntry, withoutEntry } from '../../tasks/lib/migrate/report.ts';
 import {
   type OldSetting,
   settingsOfJson,
   settingsOfVariables,
   translateSettings,
 } from '../../tasks/lib/migrate/settings.ts';
-import { withEntry } from '../../tasks/lib/migrate/steps.ts';
 import { compareInventories } from '../../tasks/lib/migrate/verify.ts';
 import { loadProject } from '../../tasks/lib/project.ts';
 import { migrate } from '../../tasks/lib/project-schema.ts';
+import { legacyContainers } from '../../tasks/lib/setup/legacy.ts';
 
 const description = (await loadProject()).migrate!;
 
@@ -40,30 +35,18 @@ const volume = (source: string, target: string): Mount => ({
 const DATA = bind('/opt/pi-rag/data', '/app/data');
 const MODELS = volume('pi-rag_rag-mcp-models', '/app/models');
 
-function container(changes: Partial<EngineContainer> = {}): EngineContainer {
+function container(changes: object = {}) {
   return {
-    id: 'c1',
     name: 'rag-mcp',
-    isRunning: true,
     image: 'rag-mcp:latest',
-    imageId: 'sha256:1',
     labels: { 'com.docker.compose.project': 'pi-rag', 'com.docker.compose.service': 'rag-mcp' },
-    environment: ['PATH=/bin', 'RAG_LOG_LEVEL=INFO', 'RAG_PRICE=$5'],
     mounts: [DATA, MODELS],
-    ports: [{ host: 8002, container: '8002/tcp', address: '' }],
-    networks: ['pi-rag_default'],
-    restart: 'no',
-    command: ['python', 'server.py'],
-    entrypoint: null,
-    user: '',
-    memory: 0,
-    nanoCpus: 0,
     ...changes,
   };
 }
 
 test('a container is taken for the older setup by what it does, never by its name alone', () => {
-  const found = (...containers: EngineContainer[]) =>
+  const found = (...containers: ReturnType<typeof container>[]) =>
     legacyContainers(description, containers, 'synapse').map(({ name }) => name);
   const stranger = { image: 'nginx:1', labels: {}, mounts: [] };
   assert.deepEqual(found(container({ name: 'anything' })), ['anything']);
@@ -175,170 +158,19 @@ test('a secret is never carried into a file, whatever the table says', () => {
   assert.deepEqual([one?.outcome, one?.target], ['dropped', undefined]);
 });
 
-function facts(changes: Partial<MigrationFacts> = {}): MigrationFacts {
-  return {
-    now: new Date('2026-01-31T23:59:58Z'),
-    legacy: {
-      service: 'rag-mcp',
-      project: 'pi-rag',
-      composeFiles: ['/home/me/docker-compose.mcp.yml'],
-      directory: '/home/me',
-      isRebuilt: false,
-      state: 'running',
-      container: 'rag-mcp',
-      image: 'rag-mcp:latest',
-      ports: [8002],
-      data: { source: '/opt/pi-rag/data', path: '/opt/synapse/data' },
-      models: 'old-models',
-      readOnlyMounts: [],
-      network: { name: 'pi-rag_default', subnets: ['172.22.0.0/16'] },
-      evidence: [],
-    },
-    answered: true,
-    healthPath: '/health',
-    data: { bytes: 1e9, owner: { uid: 0, gid: 0, mode: 0o755 }, isMount: false, mayMove: true },
-    target: { path: '/opt/synapse/data', entries: 3, owner: { uid: 0, gid: 0, mode: 0o755 } },
-    room: [
-      { what: 'copy', place: '/opt/synapse', filesystem: '1', free: 3e9 },
-      { what: 'backup', place: '/opt/synapse/backups', filesystem: '1', free: 3e9 },
-    ],
-    backups: '/opt/synapse/backups',
-    ports: { dev: { port: 8003, holder: undefined }, prod: { port: 8002, holder: undefined } },
-    variables: {
-      subnet: 'SYNAPSE_SUBNET',
-      data: 'SYNAPSE_DATA_DIR',
-      port: { dev: 'SYNAPSE_DEV_PORT', prod: 'SYNAPSE_PROD_PORT' },
-    },
-    subnets: {
-      wanted: ['172.22.0.0/16'],
-      free: '172.31.0.0/16',
-      ownNetworks: ['synapse-net'],
-      networks: [
-        {
-          name: 'pi-rag_default',
-          driver: 'bridge',
-          labels: {},
-          subnets: ['172.22.0.0/16'],
-          gateways: [],
-          containers: [],
-        },
-      ],
-    },
-    models: {
-      wanted: 'synapse-models',
-      exists: false,
-      old: { name: 'old-models', driver: 'local', labels: {} },
-      canReuse: true,
-      bytes: 4e9,
-      unreadable: 0,
-      users: [],
-    },
-    running: [],
-    neighbours: [],
-    hasOldImage: true,
-    inTheWay: [],
-    ...changes,
-  };
-}
-
-const problemsOf = (changes: Partial<MigrationFacts>) => {
-  const all = facts(changes);
-  return planProblems(all, planMigration(all)).map(({ code }) => code);
-};
-
-test('one place for old and new data: the old one is set aside; two places: it stays', () => {
-  const { data, compose } = planMigration(facts());
-  assert.equal(data.aside, '/opt/synapse/data.before-migration-20260131-235958');
-  assert.deepEqual(compose, [
-    { path: '/home/me/docker-compose.mcp.yml', deprecated: '/home/me/docker-compose.mcp.yml.deprecated' },
-  ]);
-  const two = planMigration(facts({ target: { path: '/srv/data', entries: undefined, owner: null } }));
-  assert.deepEqual([two.data.aside, two.data.from, two.data.to], [null, '/opt/synapse/data', '/srv/data']);
-});
-
 test('the models volume is used as it is unless something speaks against it', () => {
-  const by = (models: Partial<MigrationFacts['models']>) =>
-    planMigration(facts({ models: { ...facts().models, ...models } })).models.by;
-  assert.equal(by({}), 'reuse');
-  assert.equal(by({ old: undefined }), 'none');
-  assert.equal(by({ canReuse: false }), 'copy');
-  assert.equal(by({ unreadable: 1 }), 'copy');
-  assert.equal(by({ old: { name: 'old-models', driver: 'nfs', labels: {} } }), 'copy');
-  assert.equal(
-    by({ old: { name: 'old-models', driver: 'local', labels: { 'com.docker.compose.config-hash': 'x' } } }),
-    'copy',
-  );
-});
-
-test('what stands in the way is found before anything is touched', () => {
-  assert.deepEqual(problemsOf({}), []);
-  assert.deepEqual(
-    problemsOf({ room: facts().room.map((one) => ({ ...one, free: 1.9e9 })) }),
-    ['disk-full'],
-    'two copies on one disk',
-  );
-  const apart = facts().room.map((one, index) => ({ ...one, free: 1.1e9, filesystem: String(index) }));
-  assert.deepEqual(problemsOf({ room: apart }), [], 'one copy on each of two disks');
-  assert.deepEqual(
-    problemsOf({ ports: { ...facts().ports, dev: { port: 8003, holder: 'nginx (pid 3)' } } }),
-    ['port-taken'],
-  );
-  const third = {
-    name: 'third_net',
-    driver: 'bridge',
-    labels: { 'com.docker.compose.project': 'third' },
-    subnets: ['172.22.5.0/24'],
-    gateways: [],
-    containers: [],
-  };
-  assert.deepEqual(problemsOf({ subnets: { ...facts().subnets, networks: [third] } }), ['subnet-taken']);
-  assert.deepEqual(problemsOf({ data: { ...facts().data, isMount: true, mayMove: false } }), [
-    'data-mount',
-    'data-directory',
-  ]);
-  assert.deepEqual(problemsOf({ target: { path: '/srv/data', entries: 1, owner: null } }), ['data-exists']);
-  assert.deepEqual(
-    problemsOf({ running: ['synapse-prod'], neighbours: ['x'], hasOldImage: false, inTheWay: ['/a'] }),
-    ['in-the-way', 'already-running', 'network-in-use', 'image-missing'],
-  );
-});
-
-test('a rebuilt compose file says what the container was, without what its image says by itself', () => {
-  const network = {
-    name: 'pi-rag_default',
-    driver: 'bridge',
-    labels: { 'com.docker.compose.project': 'pi-rag', 'com.docker.compose.network': 'default' },
-    subnets: ['172.22.0.0/16'],
-    gateways: ['172.22.0.1'],
-    containers: [],
-  };
-  const image = { environment: ['PATH=/bin'], command: ['python', 'server.py'], entrypoint: null };
-  const text = rebuildCompose(container(), network, image);
-  assert.deepEqual(JSON.parse(text), {
-    name: 'pi-rag',
-    services: {
-      'rag-mcp': {
-        image: 'rag-mcp:latest',
-        container_name: 'rag-mcp',
-        environment: ['RAG_LOG_LEVEL=INFO', 'RAG_PRICE=$$5'],
-        ports: ['8002:8002/tcp'],
-        volumes: [
-          { type: 'bind', source: '/opt/pi-rag/data', target: '/app/data', read_only: false },
-          { type: 'volume', source: 'pi-rag_rag-mcp-models', target: '/app/models', read_only: false },
-        ],
-        restart: 'no',
-        networks: ['default'],
-      },
-    },
-    volumes: { 'pi-rag_rag-mcp-models': { name: 'pi-rag_rag-mcp-models', external: true } },
-    networks: {
-      default: {
-        name: 'pi-rag_default',
-        driver: 'bridge',
-        ipam: { config: [{ subnet: '172.22.0.0/16', gateway: '172.22.0.1' }] },
-      },
-    },
-  });
+  const old = { name: 'old-models', driver: 'local', labels: {} };
+  const cases: [what: Parameters<typeof whyCopied>, why: RegExp | undefined][] = [
+    [[old, true, 0], undefined],
+    [[old, false, 0], /cannot name another volume/],
+    [[old, true, 1], /may not read 1 of its files/],
+    [[{ ...old, driver: 'nfs' }, true, 0], /its driver is nfs/],
+    [[{ ...old, labels: { 'com.docker.compose.config-hash': 'x' } }, true, 0], /make it anew/],
+  ];
+  for (const [what, why] of cases) {
+    const found = whyCopied(...what);
+    assert.ok(why ? why.test(found ?? '') : found === undefined, `${why}: ${found}`);
+  }
 });
 
 test('data that is not what it was is told apart from what clients have written since', () => {
@@ -378,5 +210,11 @@ test('the notes entry lies under its release, once, and leaves every other byte'
   const edited = withEntry(notes, 'v1.0.0', entry);
   assert.equal(edited, notes.replace('- first\n', `- first\n\n${entry}\n`));
   assert.equal(withEntry(edited, 'v1.0.0', entry), edited);
+  assert.equal(withoutEntry(edited, entry), notes, 'a rollback takes it out again');
+  const later = edited.replace(
+    '# Release notes\n',
+    '# Release notes\n\n## [v1.1.0] - 2026-02-01\n\n- later\n',
+  );
+  assert.match(withoutEntry(later, entry), /v1\.1\.0.*- later.*- first/s, 'and nothing else');
   assert.match(withEntry('', undefined, entry), /^# Release notes\n\n### Migrated/);
 });

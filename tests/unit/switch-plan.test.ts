@@ -32,6 +32,8 @@ function container(changes: Partial<Container> = {}): Container {
     restartPolicy: 'always',
     publishedPorts: [1],
     anonymousVolumes: [],
+    mounts: [],
+    networks: [],
     ...changes,
   };
 }

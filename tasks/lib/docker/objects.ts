@@ -85,6 +85,19 @@ export interface Container {
   publishedPorts: number[];
   /** Where volumes without a name are mounted: they belong to this container alone. */
   anonymousVolumes: string[];
+  mounts: Mount[];
+  /** Names of the networks it is in. */
+  networks: string[];
+}
+
+/** A mount, as compose and the engine both describe it. */
+export interface Mount {
+  /** bind, volume, tmpfs. */
+  type: string;
+  /** Path on the engine's machine, or name of the volume. */
+  source: string;
+  target: string;
+  isReadOnly: boolean;
 }
 
 /** Containers by id or name; those that do not exist are left out. @throws TaskError when the engine is down */
@@ -132,8 +145,17 @@ async function containerSchema() {
         .nullish(),
     }),
     Mounts: z
-      .array(z.object({ Type: z.string(), Name: z.string().default(''), Destination: z.string() }))
+      .array(
+        z.object({
+          Type: z.string(),
+          Name: z.string().default(''),
+          Source: z.string().default(''),
+          Destination: z.string(),
+          RW: z.boolean().default(true),
+        }),
+      )
       .default([]),
+    NetworkSettings: z.object({ Networks: z.record(z.string(), z.unknown()).nullish() }).nullish(),
     Config: z.object({
       Image: z.string(),
       Labels: z.record(z.string(), z.string()).nullish(),
@@ -170,6 +192,13 @@ export async function parseContainers(inspected: unknown): Promise<Container[]> 
     anonymousVolumes: container.Mounts.filter(
       ({ Type, Name }) => Type === 'volume' && /^[0-9a-f]{64}$/.test(Name),
     ).map(({ Destination }) => Destination),
+    mounts: container.Mounts.map(({ Type, Name, Source, Destination, RW }) => ({
+      type: Type,
+      source: Type === 'volume' ? Name : Source,
+      target: Destination,
+      isReadOnly: !RW,
+    })),
+    networks: Object.keys(container.NetworkSettings?.Networks ?? {}),
   }));
 }
 
@@ -186,6 +215,58 @@ function splitVariable(line: string): [name: string, value: string] {
 export async function lastLogLines(container: string, lines = 15): Promise<string> {
   const answer = await probe(docker('logs', '--tail', String(lines), container));
   return `${answer.stdout}${answer.stderr}`.trimEnd();
+}
+
+export interface Network {
+  name: string;
+  labels: Record<string, string>;
+  subnets: string[];
+  /** Ids of the running containers in it. */
+  containers: string[];
+}
+
+/** Every network of the engine. @throws TaskError when the engine is down */
+export async function listNetworks(): Promise<Network[]> {
+  const schema = z.object({
+    Name: z.string(),
+    Labels: z.record(z.string(), z.string()).nullish(),
+    IPAM: z.object({ Config: z.array(z.object({ Subnet: z.string().default('') })).nullish() }),
+    Containers: z.record(z.string(), z.unknown()).nullish(),
+  });
+  const found = await withEngine(async (ask) => {
+    const listed = z.array(z.object({ Id: z.string() })).parse(await ask('/networks'));
+    // One by one: the list leaves their containers out.
+    return Promise.all(listed.map(({ Id }) => ask(`/networks/${Id}`)));
+  });
+  const present = found.filter((network) => network !== undefined);
+  return z
+    .array(schema)
+    .parse(present)
+    .map(({ Name, Labels, IPAM, Containers }) => ({
+      name: Name,
+      labels: Labels ?? {},
+      subnets: (IPAM.Config ?? []).map(({ Subnet }) => Subnet).filter(Boolean),
+      containers: Object.keys(Containers ?? {}),
+    }));
+}
+
+export interface Volume {
+  name: string;
+  driver: string;
+  labels: Record<string, string>;
+}
+
+/** The volume of that name, or undefined. @throws TaskError when the engine is down */
+export async function inspectVolume(name: string): Promise<Volume | undefined> {
+  const answer = await askEngine(`/volumes/${encodeURIComponent(name)}`);
+  if (answer === undefined) return undefined;
+  const schema = z.object({
+    Name: z.string(),
+    Driver: z.string(),
+    Labels: z.record(z.string(), z.string()).nullish(),
+  });
+  const { Name, Driver, Labels } = schema.parse(answer);
+  return { name: Name, driver: Driver, labels: Labels ?? {} };
 }
 
 // What the engine knows of the project's containers, asked over one connection: who runs, and what each uses.

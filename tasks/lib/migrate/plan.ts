@@ -1,265 +1,76 @@
-// From what is found to what is to be done: the plan with every path and name in it. Pure; what stands in the
-// way of it is plan-problems.ts.
+// From what is found to what is to be done: every path and name, and everything that can be known to fail, with its
+// remedy, before anything is touched.
 
+import { access, constants, lstat, readdir, readFile, realpath, stat, statfs } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
+import { backupDirectory } from '../backup/program.ts';
+import { probe } from '../command.ts';
+import { parseResolved, resolvedConfig } from '../docker/compose.ts';
+import { engineEndpoint, engineInfo, isLocalEndpoint } from '../docker/engine.ts';
+import { askHealth } from '../docker/health.ts';
 import { overlaps } from '../docker/network.ts';
+import {
+  inspectImage,
+  inspectVolume,
+  listNetworks,
+  projectContainers,
+  type Volume,
+} from '../docker/objects.ts';
 import { combinedError, TaskError, usageError } from '../errors.ts';
+import { amount } from '../format.ts';
 import { workTree } from '../git.ts';
-import type { EnvironmentName, Project } from '../project.ts';
+import {
+  dataDirectory,
+  ENVIRONMENTS,
+  type EnvironmentName,
+  type Project,
+  portOf,
+  variable,
+  variableName,
+} from '../project.ts';
 import type { LegacyDescription } from '../project-schema.ts';
 import { workTreeProblems } from '../release/preflight.ts';
-import {
-  detectLegacy,
-  type Legacy,
-  type MigrationFacts,
-  type ModelsPlan,
-  type Owner,
-  surveyMigration,
-} from './detect.ts';
-import { type NewSettings, planNewSettings } from './settings.ts';
-import { oldPaths, strangers } from './steps.ts';
+import { isFree, listeningProcess, publishingContainer } from '../switch/checks.ts';
+import { allContainers, type Legacy, neighboursOf } from './detect.ts';
+import { exists, untrackedPaths } from './kept.ts';
+import { measureVolume } from './verify.ts';
 
-export interface DataPlan {
-  /** Where the old service has its data; links resolved. */
-  from: string;
-  /** Where the new one will have it. */
-  to: string;
-  /** The copy while it is made. */
-  copy: string;
-  /** Where the old data waits untouched; null: it stays where it is. */
-  aside: string | null;
-  /** Where what the new service wrote goes at a rollback. */
-  kept: string;
-  owner: Owner;
-  /** The empty directory that is where the new data goes; null: nothing is. */
-  emptyTarget: Owner | null;
-  bytes: number;
-}
-
-export interface MigrationPlan {
-  id: string;
-  data: DataPlan;
-  compose: { path: string; deprecated: string }[];
-  models: ModelsPlan;
-  ports: Record<EnvironmentName, number>;
+export const planSchema = z.strictObject({
+  data: z.strictObject({
+    /** Where the old service has its data; links resolved. */
+    from: z.string(),
+    /** Where the new one will have it. */
+    to: z.string(),
+    /** The copy while it is made. */
+    copy: z.string(),
+    /** Where the old data waits untouched; null: it stays where it is. */
+    aside: z.string().nullable(),
+    /** Where what the new service wrote goes at a rollback. */
+    kept: z.string(),
+    bytes: z.number(),
+  }),
+  compose: z.array(z.strictObject({ path: z.string(), deprecated: z.string() })),
+  models: z.strictObject({
+    by: z.enum(['none', 'reuse', 'copy']),
+    from: z.string(),
+    to: z.string(),
+    reason: z.string(),
+    bytes: z.number().nullable(),
+    /** The volume that it is copied to was there before. */
+    existed: z.boolean(),
+    /** Containers beside the old service that use it. */
+    users: z.array(z.string()),
+  }),
+  ports: z.strictObject({ dev: z.number(), prod: z.number() }),
+  /** The environment that takes over the old port: clients wait for this one. */
+  first: z.enum(ENVIRONMENTS),
   /** The old service answered before. */
-  answered: boolean;
-  oldUrl: string;
-  backups: string;
-}
+  answered: z.boolean(),
+  oldUrl: z.string(),
+});
 
-const time = (now: Date) =>
-  now
-    .toISOString()
-    .replace(/\D/g, '')
-    .slice(0, 14)
-    .replace(/^(\d{8})/, '$1-');
-
-export function planMigration(facts: MigrationFacts): MigrationPlan {
-  const { legacy, target, now } = facts;
-  const id = time(now);
-  const from = legacy.data.path;
-  const to = target.path;
-  return {
-    id,
-    data: {
-      from,
-      to,
-      copy: `${to}.migrating`,
-      aside: from === to ? `${from}.before-migration-${id}` : null,
-      kept: `${to}.migrated-${id}`,
-      owner: facts.data.owner,
-      emptyTarget: from === to ? null : target.owner,
-      bytes: facts.data.bytes,
-    },
-    compose: legacy.isRebuilt
-      ? []
-      : legacy.composeFiles.map((path) => ({ path, deprecated: `${path}.deprecated` })),
-    models: planModels(facts),
-    ports: { dev: facts.ports.dev.port, prod: facts.ports.prod.port },
-    answered: facts.answered,
-    oldUrl: `http://127.0.0.1:${legacy.ports[0]}${facts.healthPath}`,
-    backups: facts.backups,
-  };
-}
-
-function planModels({ models }: MigrationFacts): ModelsPlan {
-  const { old, wanted, bytes, users } = models;
-  const plan = (by: ModelsPlan['by'], to: string, reason: string): ModelsPlan => ({
-    by,
-    from: old?.name ?? '',
-    to,
-    reason,
-    bytes,
-    existed: models.exists,
-    users,
-  });
-  if (!old) return plan('none', wanted, 'the old service has no models volume');
-  if (old.name === wanted) return plan('reuse', wanted, 'it is the very volume that the new service uses');
-  const why = !models.canReuse
-    ? 'the new compose file cannot name another volume'
-    : old.driver !== 'local'
-      ? `its driver is ${old.driver}`
-      : old.labels['com.docker.compose.config-hash']
-        ? 'this compose would want to make it anew for another project'
-        : models.unreadable > 0
-          ? `the new containers' user may not read ${models.unreadable} of its files`
-          : undefined;
-  return why ? plan('copy', wanted, why) : plan('reuse', old.name, 'the engine lets the new service use it');
-}
-
-// Everything that stands in the way of a migration, found before anything is touched, each with its remedy. Pure.
-
-/** Everything that stands in the way; empty if nothing does. */
-export function planProblems(facts: MigrationFacts, plan: MigrationPlan): TaskError[] {
-  return [
-    ...spaceProblems(facts, plan),
-    ...portProblems(facts),
-    ...subnetProblems(facts),
-    ...dataProblems(facts, plan),
-    ...otherProblems(facts, plan),
-  ];
-}
-
-const problem = (message: string, code: string, hint: string) => new TaskError(message, { code, hint });
-
-export function size(bytes: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  const step = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(bytes, 1)) / 3));
-  const value = bytes / 1000 ** step;
-  return `${value.toFixed(step > 0 && value < 10 ? 1 : 0)} ${units[step]}`;
-}
-
-/** Two copies of the data: the one that the new service works on, and the archive. */
-function spaceProblems({ room }: MigrationFacts, { data, models }: MigrationPlan): TaskError[] {
-  const needs = {
-    copy: data.bytes,
-    backup: data.bytes,
-    models: models.by === 'copy' ? (models.bytes ?? 0) : 0,
-  };
-  const filesystems = new Set(room.map(({ filesystem }) => filesystem));
-  return [...filesystems].flatMap((filesystem) => {
-    const here = room.filter((one) => one.filesystem === filesystem);
-    const needed = here.reduce((sum, { what }) => sum + needs[what], 0);
-    const free = Math.min(...here.map((one) => one.free));
-    if (free >= needed) return [];
-    const parts = here.map(({ what, place }) => `${size(needs[what])} for the ${what} at ${place}`);
-    const hint =
-      'make room; a backup directory on another disk also helps: BACKUP_DIR in .env, with its prefix';
-    return [problem(`Not enough space: ${size(free)} free, needed ${parts.join(', ')}`, 'disk-full', hint)];
-  });
-}
-
-function portProblems({ ports, variables }: MigrationFacts): TaskError[] {
-  return Object.entries(ports).flatMap(([name, { port, holder }]) =>
-    holder
-      ? [
-          problem(
-            `Port ${port}, which ${name} needs, is taken by ${holder}`,
-            'port-taken',
-            `stop it, or choose another: ${variables.port[name as EnvironmentName]}=… in .env`,
-          ),
-        ]
-      : [],
-  );
-}
-
-function subnetProblems({ subnets, legacy, variables }: MigrationFacts): TaskError[] {
-  const others = subnets.networks.filter(
-    ({ name }) => name !== legacy.network?.name && !subnets.ownNetworks.includes(name),
-  );
-  return subnets.wanted.flatMap((wanted) =>
-    others
-      .filter((network) => network.subnets.some((subnet) => overlaps(wanted, subnet)))
-      .map(({ name, labels, subnets: [subnet] }) => {
-        const owner = labels['com.docker.compose.project'];
-        return problem(
-          `The new network needs ${wanted}, but the network ${name}${owner ? ` of the project ${owner}` : ''} has ${subnet}`,
-          'subnet-taken',
-          `give the new one another subnet: ${variables.subnet}=${subnets.free} in .env\nor remove the other one, if nothing needs it: docker network rm ${name}`,
-        );
-      }),
-  );
-}
-
-function dataProblems(
-  { data, target, variables, inTheWay }: MigrationFacts,
-  plan: MigrationPlan,
-): TaskError[] {
-  const { from, to, aside } = plan.data;
-  const choose = `or choose another place for the new data: ${variables.data}=… in .env`;
-  return [
-    ...(aside && data.isMount
-      ? [problem(`${from} is a mount point, it cannot be set aside`, 'data-mount', choose.slice(3))]
-      : []),
-    ...(data.mayMove
-      ? []
-      : [problem(`This user may not read and move all of ${from}`, 'data-directory', 'run it with sudo')]),
-    ...(!aside && (target.entries ?? 0) > 0
-      ? [
-          problem(
-            `There is data already at ${to}, where the new data would go`,
-            'data-exists',
-            `move it away, ${choose}`,
-          ),
-        ]
-      : []),
-    ...inTheWay.map((path) =>
-      problem(`${path} is in the way`, 'in-the-way', `move it away: mv ${path} ${path}.old`),
-    ),
-  ];
-}
-
-function otherProblems(
-  { running, neighbours, legacy, hasOldImage }: MigrationFacts,
-  plan: MigrationPlan,
-): TaskError[] {
-  return [
-    ...(running.length > 0
-      ? [
-          problem(
-            `The new service runs already: ${running.join(', ')}`,
-            'already-running',
-            'stop it first: npm run switch -- none',
-          ),
-        ]
-      : []),
-    ...(neighbours.length > 0
-      ? [
-          problem(
-            `Other containers use the network ${legacy.network?.name}, which goes with the old service: ${neighbours.join(', ')}`,
-            'network-in-use',
-            `docker network disconnect ${legacy.network?.name} ${neighbours[0]}`,
-          ),
-        ]
-      : []),
-    ...(hasOldImage
-      ? []
-      : [
-          problem(
-            `The image ${legacy.image} of the old service is not here: it could not be brought back`,
-            'image-missing',
-            `build or pull it first, in ${legacy.directory}`,
-          ),
-        ]),
-    ...(plan.models.by === 'copy' && plan.models.to === plan.models.from
-      ? [
-          problem(
-            `The models volume ${plan.models.from} cannot be copied onto itself`,
-            'models',
-            'name another one',
-          ),
-        ]
-      : []),
-  ];
-}
-
-// From the command line to a plan that can be confirmed: find, understand, look at everything, refuse or go.
-
-interface Prepared {
-  legacy: Legacy;
-  plan: MigrationPlan;
-  settings: NewSettings;
-}
+export type MigrationPlan = z.output<typeof planSchema>;
 
 /** @throws TaskError (exit 2) if release.toml describes no older setup */
 export function describedLegacy(project: Project): LegacyDescription {
@@ -269,43 +80,283 @@ export function describedLegacy(project: Project): LegacyDescription {
   });
 }
 
-/** The whole plan, or undefined when there is no older setup. @throws TaskError with every problem found */
-export async function prepareMigration(
+/** @throws TaskError with every problem found; nothing was changed then */
+export async function planMigration(
   project: Project,
   description: LegacyDescription,
-  from?: string,
-): Promise<Prepared | undefined> {
-  const legacy = await detectLegacy(project, description, from);
-  if (!legacy) return undefined;
-  const facts = await surveyMigration(project, description, legacy);
-  const plan = planMigration(facts);
-  const problems = [
-    ...planProblems(facts, plan),
-    ...(await treeProblems(project, description, { legacy, plan })),
+  legacy: Legacy,
+  id: string,
+): Promise<MigrationPlan> {
+  await verifyLocalEngine();
+  const resolved = parseResolved(await resolvedConfig(project, variable(project, 'PROD_TAG'))) as Resolved;
+  const [from, to] = [legacy.data.path, await resolvedPath(dataDirectory(project))];
+  const sizes = await probe(['du', '-sk', from]);
+  const oldUrl = `http://127.0.0.1:${legacy.ports[0]}${description.health}`;
+  const plan: MigrationPlan = {
+    data: {
+      ...{ from, to, copy: `${to}.migrating`, kept: `${to}.migrated-${id}` },
+      aside: from === to ? `${from}.before-migration-${id}` : null,
+      bytes: Number(sizes.stdout.split(/\s/)[0]) * 1024,
+    },
+    compose: legacy.composeFiles.map((path) => ({ path, deprecated: `${path}.deprecated` })),
+    models: await planModels(project, description, legacy, resolved),
+    ports: { dev: portOf(project, 'dev'), prod: portOf(project, 'prod') },
+    first: legacy.ports.includes(portOf(project, 'dev')) ? 'dev' : 'prod',
+    answered: legacy.state === 'running' && (await askHealth(oldUrl)).status === 200,
+    oldUrl,
+  };
+  const problems = await Promise.all([
+    dataProblems(project, plan, sizes.ok),
+    spaceProblems(project, plan),
+    ...ENVIRONMENTS.map((name) => portProblems(project, legacy, name)),
+    subnetProblems(project, legacy, resolved),
+    otherProblems(project, legacy),
+    treeProblems(project, description, legacy, plan),
+  ]);
+  if (problems.flat().length > 0)
+    throw combinedError('Cannot migrate; nothing was changed:', problems.flat());
+  return plan;
+}
+
+/** Of compose's resolved model, what this file reads. */
+interface Resolved {
+  networks?: Record<string, { name?: string; ipam?: { config?: { subnet?: string }[] } }>;
+  volumes?: Record<string, { name?: string }>;
+}
+
+const problem = (message: string, code: string, hint: string) => new TaskError(message, { code, hint });
+
+async function verifyLocalEngine(): Promise<void> {
+  const endpoint = await engineEndpoint();
+  if (isLocalEndpoint(endpoint)) return;
+  throw problem(
+    `Cannot migrate: docker talks to the engine at ${endpoint}, and the old data is moved on this machine`,
+    'remote-engine',
+    'run it on the machine of the old service; docker context use default',
+  );
+}
+
+async function planModels(
+  project: Project,
+  description: LegacyDescription,
+  legacy: Legacy,
+  { volumes }: Resolved,
+): Promise<MigrationPlan['models']> {
+  const key = description.models_volume;
+  const wanted = volumes?.[key]?.name ?? `${project.project.name}_${key}`;
+  const old = legacy.models === null ? undefined : await inspectVolume(legacy.models);
+  const base = { from: old?.name ?? '', to: wanted, bytes: null, users: [], existed: false };
+  if (!old) return { ...base, by: 'none', reason: 'the old service has no models volume' };
+  if (old.name === wanted)
+    return { ...base, by: 'reuse', reason: 'it is the very volume that the new service uses' };
+  const users = (await allContainers())
+    .filter(
+      ({ mounts, name }) => name !== legacy.container && mounts.some(({ source }) => source === old.name),
+    )
+    .map(({ name }) => name);
+  const content = await measureVolume(project, old.name);
+  const canReuse = description.models_variable !== undefined && volumes?.[key] !== undefined;
+  const why = whyCopied(old, canReuse, content?.unreadable ?? 0);
+  const reason = why ?? 'the engine lets the new service use it';
+  const found = { bytes: content?.bytes ?? null, users, reason };
+  if (!why) return { ...base, ...found, by: 'reuse', to: old.name };
+  return { ...base, ...found, by: 'copy', existed: (await inspectVolume(wanted)) !== undefined };
+}
+
+/** Why a models volume cannot be used as it is; undefined: it can. Pure. */
+export function whyCopied(old: Volume, canReuse: boolean, unreadable: number): string | undefined {
+  if (!canReuse) return 'the new compose file cannot name another volume';
+  if (old.driver !== 'local') return `its driver is ${old.driver}`;
+  if (old.labels['com.docker.compose.config-hash'])
+    return 'compose would want to make it anew for another project';
+  return unreadable > 0 ? `the new containers' user may not read ${unreadable} of its files` : undefined;
+}
+
+/** The path with all links resolved, also where its end does not exist yet. */
+async function resolvedPath(path: string): Promise<string> {
+  return realpath(path).catch(async () =>
+    join(await resolvedPath(dirname(path)), path.slice(dirname(path).length)),
+  );
+}
+
+async function dataProblems(
+  project: Project,
+  { data, compose }: MigrationPlan,
+  isReadable: boolean,
+): Promise<TaskError[]> {
+  const { from, to, aside } = data;
+  const choose = `choose another place for the new data: ${variableName(project, 'DATA_DIR')}=… in .env`;
+  const mayWrite = await access(dirname(from), constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+  const isRoot = process.getuid?.() === 0;
+  const mayMove = isRoot || (isReadable && (await stat(from)).uid === process.getuid?.() && mayWrite);
+  const entries = aside ? [] : await readdir(to).catch(() => []);
+  const inTheWay = await Promise.all(
+    compose.map(async ({ deprecated }) => ((await exists(deprecated)) ? [deprecated] : [])),
+  );
+  return [
+    aside && (await isMountPoint(from))
+      ? [problem(`${from} is a mount point, it cannot be set aside`, 'data-mount', choose)]
+      : [],
+    mayMove
+      ? []
+      : [problem(`This user may not read and move all of ${from}`, 'data-directory', 'run it with sudo')],
+    entries.length > 0
+      ? [problem(`There is data already at ${to}, where the new data would go`, 'data-exists', choose)]
+      : [],
+    inTheWay
+      .flat()
+      .map((path) => problem(`${path} is in the way`, 'in-the-way', `move it away: mv ${path} ${path}.old`)),
+  ].flat();
+}
+
+async function isMountPoint(path: string): Promise<boolean> {
+  const table = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
+  const plain = (text = '') =>
+    text.replace(/\\(\d{3})/g, (_all, code) => String.fromCharCode(Number.parseInt(code, 8)));
+  const points = table.split('\n').map((line) => plain(line.split(' ')[4]));
+  const [own, above] = await Promise.all([lstat(path), lstat(dirname(path))]);
+  return points.includes(path) || own.dev !== above.dev;
+}
+
+/** Two copies of the data: the one that the new service works on, and the archive. */
+async function spaceProblems(project: Project, { data, models }: MigrationPlan): Promise<TaskError[]> {
+  const { dataRoot } = await engineInfo();
+  const needs = [
+    { what: 'copy', place: data.to, bytes: data.bytes },
+    { what: 'backup', place: backupDirectory(project), bytes: data.bytes },
+    ...(models.by === 'copy' && (await exists(dataRoot))
+      ? [{ what: 'models', place: dataRoot, bytes: models.bytes ?? 0 }]
+      : []),
   ];
-  const settings = await planNewSettings(project, description, legacy);
-  if (problems.length > 0) {
-    throw combinedError('Cannot migrate; nothing was changed:', problems, { code: problems[0]!.code });
-  }
-  return { legacy, plan, settings };
+  const rooms = await Promise.all(needs.map(async (need) => ({ ...need, ...(await roomAt(need.place)) })));
+  return [...new Set(rooms.map(({ filesystem }) => filesystem))].flatMap((filesystem) => {
+    const here = rooms.filter((room) => room.filesystem === filesystem);
+    const needed = here.reduce((sum, { bytes }) => sum + bytes, 0);
+    const free = Math.min(...here.map((room) => room.free));
+    if (free >= needed) return [];
+    const parts = here.map(({ what, place, bytes }) => `${amount(bytes)} for the ${what} at ${place}`);
+    const elsewhere = `${variableName(project, 'BACKUP_DIR')}=… in .env puts backups on another disk`;
+    return problem(
+      `Not enough space: ${amount(free)} free, needed ${parts.join(', ')}`,
+      'disk-full',
+      `make room; ${elsewhere}`,
+    );
+  });
+}
+
+/** Of the nearest folder that exists. */
+async function roomAt(place: string): Promise<{ filesystem: number; free: number }> {
+  const found = await stat(place).catch(() => undefined);
+  if (!found) return roomAt(dirname(place));
+  const { bavail, bsize } = await statfs(place);
+  return { filesystem: found.dev, free: bavail * bsize };
+}
+
+async function portProblems(project: Project, legacy: Legacy, name: EnvironmentName): Promise<TaskError[]> {
+  const port = portOf(project, name);
+  const isOld = legacy.state === 'running' && legacy.ports.includes(port);
+  if (isOld || (await isFree({ published: port, target: 0, address: '' }))) return [];
+  const holder = (await publishingContainer(port)) ?? (await listeningProcess(port));
+  const setting = variableName(project, `${name.toUpperCase()}_PORT`);
+  return [
+    problem(
+      `Port ${port}, which ${name} needs, is taken by ${holder}`,
+      'port-taken',
+      `stop it, or choose another: ${setting}=… in .env`,
+    ),
+  ];
+}
+
+async function subnetProblems(project: Project, legacy: Legacy, resolved: Resolved): Promise<TaskError[]> {
+  const networks = await listNetworks();
+  const own = Object.values(resolved.networks ?? {});
+  const isOwn = ({ name, labels }: (typeof networks)[number]) =>
+    own.some((one) => one.name === name) ||
+    labels['com.docker.compose.project'] === project.project.name ||
+    name === legacy.network;
+  const others = networks.filter((network) => !isOwn(network));
+  const isTaken = (wanted: string) => (subnet: string) => overlaps(wanted, subnet);
+  const candidates = Array.from({ length: 14 }, (_none, index) => `172.${31 - index}.0.0/16`);
+  const taken = networks.flatMap(({ subnets }) => subnets);
+  const free = candidates.find((one) => !taken.some(isTaken(one))) ?? '10.222.0.0/16';
+  const wanted = own.flatMap(({ ipam }) => (ipam?.config ?? []).flatMap(({ subnet }) => subnet ?? []));
+  return wanted.flatMap((subnet) =>
+    others
+      .filter(({ subnets }) => subnets.some(isTaken(subnet)))
+      .map(({ name, labels, subnets }) => {
+        const owner = labels['com.docker.compose.project'];
+        return problem(
+          `The new network needs ${subnet}, but the network ${name}${owner ? ` of the project ${owner}` : ''} has ${subnets[0]}`,
+          'subnet-taken',
+          `give the new one another subnet: ${variableName(project, 'SUBNET')}=${free} in .env\nor remove the other one, if nothing needs it: docker network rm ${name}`,
+        );
+      }),
+  );
+}
+
+async function otherProblems(project: Project, legacy: Legacy): Promise<TaskError[]> {
+  const [own, neighbours, image] = await Promise.all([
+    projectContainers(project),
+    neighboursOf(legacy),
+    inspectImage(legacy.image),
+  ]);
+  const running = own.filter(({ state }) => state === 'running').map(({ name }) => name);
+  return [
+    running.length > 0
+      ? [
+          problem(
+            `The new service runs already: ${running.join(', ')}`,
+            'already-running',
+            'stop it first: npm run switch -- none',
+          ),
+        ]
+      : [],
+    neighbours.length > 0
+      ? [
+          problem(
+            `Other containers use the network ${legacy.network}, which goes with the old service: ${neighbours.join(', ')}`,
+            'network-in-use',
+            `docker network disconnect ${legacy.network} ${neighbours[0]}`,
+          ),
+        ]
+      : [],
+    image
+      ? []
+      : [
+          problem(
+            `The image ${legacy.image} of the old service is not here: it could not be brought back`,
+            'image-missing',
+            `build or pull it first, in ${legacy.directory}`,
+          ),
+        ],
+  ].flat();
+}
+
+/** Every path of the older setup that may lie in this repository. */
+export function oldPaths(legacy: Legacy, compose: MigrationPlan['compose'], configs: readonly string[]) {
+  return [
+    ...compose.flatMap(({ path, deprecated }) => [path, deprecated]),
+    ...configs.map((file) => join(legacy.directory, file)),
+  ];
 }
 
 /** The repository must be fit for a release, and for a commit of what changes; the old files do not count. */
 async function treeProblems(
   project: Project,
-  description: LegacyDescription,
-  subject: { legacy: Legacy; plan: MigrationPlan },
+  { config_files }: LegacyDescription,
+  legacy: Legacy,
+  { compose }: MigrationPlan,
 ): Promise<TaskError[]> {
   const tree = await workTree(project.root);
-  const old = await strangers(project, oldPaths(subject, description.config_files));
-  const changes = tree.changes.filter(
-    (path) => !old.some((one) => one === path || (path.endsWith('/') && one.startsWith(path))),
-  );
-  return workTreeProblems(project, { ...tree, changes }).map(
-    (one) =>
-      new TaskError(one.message.replace('Cannot release', 'Cannot commit the new settings'), {
-        code: one.code,
-        hint: one.hint,
-      }),
-  );
+  const old = await untrackedPaths(project, oldPaths(legacy, compose, config_files));
+  const isOld = (path: string) =>
+    old.some((one) => one === path || (path.endsWith('/') && one.startsWith(path)));
+  const changes = tree.changes.filter((path) => !isOld(path));
+  return workTreeProblems(project, { ...tree, changes }).map(({ message, code, hint }) => {
+    const text = message.replace('Cannot release', 'Cannot commit the new settings');
+    return new TaskError(text, { code, hint });
+  });
 }

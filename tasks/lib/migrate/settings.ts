@@ -2,18 +2,19 @@
 
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, dirname, join, relative, resolve } from 'node:path';
-import { parseEnv } from 'node:util';
+import { basename, dirname, join } from 'node:path';
 import { applyEdits, modify, parse } from 'jsonc-parser';
+import { z } from 'zod';
 import { effectiveValues, loadConfig, mergeLayers } from '../../../service/config/config.ts';
 import { ConfigError } from '../../../service/config/problem.ts';
 import { BASE_FILE } from '../../../service/config/sources.ts';
-import { TaskError } from '../errors.ts';
+import { parseDotenv } from '../dotenv.ts';
+import { TaskError, usageError } from '../errors.ts';
 import { readIfPresent } from '../files.ts';
 import { registerSecret } from '../log.ts';
 import { type Project, variableName } from '../project.ts';
 import type { LegacyDescription, SettingRule } from '../project-schema.ts';
-import { composeHandle, type Legacy, resolveCompose } from './detect.ts';
+import { type ComposeHandle, resolveCompose } from './detect.ts';
 
 export interface OldSetting {
   /** The file, or `environment of rag-mcp`. */
@@ -26,19 +27,27 @@ export interface OldSetting {
 
 type TargetFile = SettingRule['in'];
 
-export interface SettingOutcome {
-  origin: string;
-  key: string;
-  outcome: 'carried' | 'renamed' | 'dropped';
+export const settingOutcomeSchema = z.strictObject({
+  origin: z.string(),
+  key: z.string(),
+  outcome: z.enum(['carried', 'renamed', 'dropped']),
   /** `synapse.json: semantic.chunk_size` or `.env: SYNAPSE_TOKEN`. */
-  to?: string;
+  to: z.string().optional(),
   /** Key path or variable without prefix, for the one who writes it. */
-  target?: { path?: string; file?: TargetFile; variable?: string };
-  value?: unknown;
+  target: z
+    .strictObject({
+      path: z.string().optional(),
+      file: z.enum(['base', 'dev', 'prod']).optional(),
+      variable: z.string().optional(),
+    })
+    .optional(),
+  value: z.unknown().optional(),
   /** Its value is never shown, and goes to .env alone. */
-  isSecret: boolean;
-  reason?: string;
-}
+  isSecret: z.boolean(),
+  reason: z.string().optional(),
+});
+
+export type SettingOutcome = z.output<typeof settingOutcomeSchema>;
 
 /** What the new configuration has: key path → its default, which tells the type. Empty: it has none. */
 type KnownKeys = ReadonlyMap<string, unknown>;
@@ -159,66 +168,51 @@ export function describeOutcome(one: SettingOutcome): string {
 
 // The translation of the older setup's settings for this project: what goes where, nothing is written yet.
 
-async function knownKeys(project: Project): Promise<KnownKeys> {
-  if (!(await configFiles(project))) return new Map();
-  return new Map(effectiveValues(mergeLayers([])).map(({ path, value }) => [path, value]));
-}
-
 export interface NewSettings {
   outcomes: SettingOutcome[];
-  /** Path below the project → its new text; only those that change. */
-  files: Record<string, string>;
-  /** Variables without prefix. */
+  /** Path below the project → its text now and then; only files that change. */
+  files: Record<string, { before: string | null; after: string }>;
+  /** Variables of .env; secrets are nowhere else. */
   variables: Record<string, string>;
 }
 
 /**
- * The translation, as it would be written; values that the service's loader refuses are dropped, and those that
- * `dotenv`, .env as it was before, says already: somebody has decided that for the new service.
+ * The translation, as it would be written; values that the service's loader refuses are dropped, and those that .env
+ * says already: somebody has decided that for the new service.
  */
 export async function planNewSettings(
   project: Project,
   description: LegacyDescription,
-  legacy: Legacy,
-  dotenv: Record<string, string | undefined> = project.dotenv,
+  legacy: ComposeHandle,
 ): Promise<NewSettings> {
-  const translated = translateSettings(
-    description,
-    await knownKeys(project),
-    await oldSettings(description, legacy),
-  );
+  const paths = configFiles(project);
+  const defaults = paths ? effectiveValues(mergeLayers([])) : [];
+  const known = new Map(defaults.map(({ path, value }) => [path, value]));
+  const translated = translateSettings(description, known, await oldSettings(description, legacy));
   for (const { isSecret, value } of translated) if (isSecret) registerSecret(String(value ?? ''));
-  const paths = await configFiles(project);
-  const free = translated.map((one) => {
-    const name = one.target?.variable && variableName(project, one.target.variable);
-    return name && dotenv[name] && dotenv[name] !== one.value
-      ? dropped(one, `.env says ${name} already`)
-      : one;
+  const nameOf = ({ target }: SettingOutcome) => target?.variable && variableName(project, target.variable);
+  const undecided = translated.map((one) => {
+    const name = nameOf(one);
+    const decided = name && project.dotenv[name];
+    return decided && decided !== one.value ? dropped(one, `.env says ${name} already`) : one;
   });
-  const outcomes = (paths ? await checkedByLoader(project, paths, free) : free).map((one) =>
-    withPlace(project, paths, one),
-  );
-  const kept = outcomes.filter(({ target }) => target !== undefined);
-  const variables = kept.flatMap(({ target, value }) =>
-    target?.variable ? [[target.variable, String(value)]] : [],
-  );
-  const files = paths ? await editedFiles(project, paths, kept) : {};
+  const checked = paths ? await checkedByLoader(project, paths, undecided) : undecided;
+  const outcomes = checked.map((one) => {
+    const name = nameOf(one);
+    const place = name
+      ? `.env: ${name}`
+      : one.target && `${basename(paths![one.target.file!])}: ${one.target.path}`;
+    return place ? { ...one, to: place } : one;
+  });
+  const variables = outcomes.flatMap((one) => (nameOf(one) ? [[nameOf(one), String(one.value)]] : []));
+  const files = paths ? await editedFiles(project, paths, outcomes) : {};
   return { outcomes, files, variables: Object.fromEntries(variables) };
-}
-
-function withPlace(project: Project, paths: Record<TargetFile, string> | undefined, one: SettingOutcome) {
-  const { target } = one;
-  if (!target) return one;
-  const to = target.variable
-    ? `.env: ${variableName(project, target.variable)}`
-    : `${basename(paths![target.file!])}: ${target.path}`;
-  return { ...one, to };
 }
 
 // Reading the older setup's settings from where they are: its JSON files, its .env, its compose file.
 
 /** The old settings, weakest first: files, .env, what compose gives the container. */
-async function oldSettings(description: LegacyDescription, legacy: Legacy): Promise<OldSetting[]> {
+async function oldSettings(description: LegacyDescription, legacy: ComposeHandle): Promise<OldSetting[]> {
   const { directory } = legacy;
   const files = await Promise.all(
     description.config_files.map(async (file): Promise<OldSetting[]> => {
@@ -234,9 +228,9 @@ async function oldSettings(description: LegacyDescription, legacy: Legacy): Prom
       }
     }),
   );
-  const dotenv = parseEnv((await readIfPresent(join(directory, '.env'))) ?? '');
-  const resolved = await resolveCompose(composeHandle(legacy.composeFiles, legacy.project, directory));
-  const environment = resolved.services[legacy.service]?.environment ?? {};
+  const dotenv = parseDotenv((await readIfPresent(join(directory, '.env'))) ?? '');
+  const { services } = await resolveCompose(legacy);
+  const environment = services[description.service]?.environment ?? {};
   const prefix = description.variable_prefix;
   // Compose has put .env's values into the environment: the same key there is the same setting.
   const outside = Object.fromEntries(
@@ -245,7 +239,7 @@ async function oldSettings(description: LegacyDescription, legacy: Legacy): Prom
   return [
     ...files.flat(),
     ...settingsOfVariables('.env', prefix, outside),
-    ...settingsOfVariables(`environment of ${legacy.service}`, prefix, environment),
+    ...settingsOfVariables(`environment of ${description.service}`, prefix, environment),
   ];
 }
 
@@ -253,34 +247,36 @@ async function oldSettings(description: LegacyDescription, legacy: Legacy): Prom
 // loader that runs in the container.
 
 /** The configuration files of this project, by what they are for; undefined where it has none. */
-export async function configFiles(project: Project): Promise<Record<TargetFile, string> | undefined> {
+function configFiles(project: Project): Record<TargetFile, string> | undefined {
   const { dev, prod } = project.environments;
   if (!dev.config || !prod.config) return undefined;
-  const base = join(dirname(prod.config), BASE_FILE);
-  return { base, dev: dev.config, prod: prod.config };
+  return { base: join(dirname(prod.config), BASE_FILE), dev: dev.config, prod: prod.config };
 }
 
+/** `withVariables`: also what .env would say, for the loader to judge. */
 async function editedFiles(
   project: Project,
   paths: Record<TargetFile, string>,
-  kept: readonly SettingOutcome[],
+  outcomes: readonly SettingOutcome[],
   withVariables = false,
-): Promise<Record<string, string>> {
-  const edited: Record<string, string> = {};
-  for (const { target, value } of kept) {
+): Promise<NewSettings['files']> {
+  const edited: NewSettings['files'] = {};
+  for (const { target, value } of outcomes) {
     if (!target?.path || !target.file || (target.variable && !withVariables)) continue;
-    const file = relative(project.root, resolve(project.root, paths[target.file]));
-    const text: string = edited[file] ?? (await readIfPresent(join(project.root, file))) ?? '{}\n';
+    const file = paths[target.file];
+    const before = edited[file]?.before ?? (await readIfPresent(join(project.root, file))) ?? null;
+    const text = edited[file]?.after ?? before ?? '{}\n';
     const keys = target.path.split('.');
     const present = keys.reduce<unknown>(
-      (node, key) => (node as Record<string, unknown>)?.[key],
+      (node, key) => (node as Record<string, unknown> | undefined)?.[key],
       parse(text),
     );
-    const wanted =
-      Array.isArray(value) && Array.isArray(present) ? [...new Set([...present, ...value])] : value;
-    const formattingOptions = { insertSpaces: true, tabSize: 2 };
+    const isList = Array.isArray(value) && Array.isArray(present);
+    const wanted = isList ? [...new Set([...present, ...value])] : value;
     if (JSON.stringify(present) === JSON.stringify(wanted)) continue;
-    edited[file] = applyEdits(text, modify(text, keys, wanted, { formattingOptions }));
+    const formattingOptions = { insertSpaces: true, tabSize: 2 };
+    const after = applyEdits(text, modify(text, keys, wanted, { formattingOptions }));
+    edited[file] = { before, after };
   }
   return edited;
 }
@@ -291,47 +287,42 @@ async function checkedByLoader(
   paths: Record<TargetFile, string>,
   outcomes: readonly SettingOutcome[],
 ): Promise<SettingOutcome[]> {
-  const edited = await editedFiles(project, paths, outcomes, true);
-  const folder = await mkdtemp(join(tmpdir(), 'settings-'));
-  const refused = await refusals(project, paths, edited, folder).finally(() =>
-    rm(folder, { recursive: true }),
-  );
+  const refused = await refusals(project, paths, await editedFiles(project, paths, outcomes, true));
   if (refused.size === 0) return [...outcomes];
   const checked = outcomes.map((one) => {
-    const message = [...refused].find(([path]) => isAt(path, one.target?.path))?.[1];
+    const own = one.target?.path;
+    const isOwn = ([path]: [string, string]) => path === own || path.startsWith(`${own}.`);
+    const [, message] = [...refused].find(isOwn) ?? [];
     return message ? dropped(one, `the new service refuses it: ${message}`) : one;
   });
   if (checked.every((one, index) => one === outcomes[index])) {
-    throw new TaskError(`The service configuration is not valid: ${[...refused].join('; ')}`, {
+    throw usageError(`The service configuration is not valid: ${[...refused].join('; ')}`, {
       code: 'service-config-invalid',
-      exitCode: 2,
       hint: 'repair it first: npm run doctor',
     });
   }
   return checkedByLoader(project, paths, checked);
 }
 
-const isAt = (path: string, target: string | undefined) =>
-  target !== undefined && (path === target || path.startsWith(`${target}.`));
-
+/** Key path → what is wrong with it. */
 async function refusals(
   project: Project,
   paths: Record<TargetFile, string>,
-  edited: Record<string, string>,
-  folder: string,
+  edited: NewSettings['files'],
 ): Promise<Map<string, string>> {
-  for (const file of new Set(Object.values(paths))) {
-    const text = edited[file] ?? (await readIfPresent(resolve(project.root, file)));
-    if (text !== undefined) await writeFile(join(folder, basename(file)), text);
-  }
+  const folder = await mkdtemp(join(tmpdir(), 'settings-'));
   const refused = new Map<string, string>();
-  for (const file of [paths.dev, paths.prod]) {
-    try {
-      loadConfig({ configPath: join(folder, basename(file)) });
-    } catch (error) {
-      if (!(error instanceof ConfigError)) throw error;
-      for (const { path, message } of error.problems) refused.set(path, message);
+  try {
+    for (const file of new Set(Object.values(paths))) {
+      const text = edited[file]?.after ?? (await readIfPresent(join(project.root, file)));
+      if (text !== undefined) await writeFile(join(folder, basename(file)), text);
     }
+    for (const file of [paths.dev, paths.prod]) loadConfig({ configPath: join(folder, basename(file)) });
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    for (const { path, message } of error.problems) refused.set(path, message);
+  } finally {
+    await rm(folder, { recursive: true });
   }
   return refused;
 }
