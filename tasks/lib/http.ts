@@ -34,7 +34,9 @@ export function request({ url, socketPath }: HttpAddress, asked: HttpRequest = {
   return new Promise((resolve) => {
     const failed = (error: NodeJS.ErrnoException) => resolve({ status: 0, text: '', error });
     const place = { ...(socketPath ? { socketPath } : {}), ...(signal ? { signal } : {}) };
+    let responded = false;
     const outgoing = send(url, { method, headers, agent: agent ?? false, ...place }, (response) => {
+      responded = true;
       textOf(response).then((text) => resolve({ status: response.statusCode ?? 0, text }), failed);
     });
     const late = () => outgoing.destroy(new Error(`did not respond within ${timeoutMs / 1000} s`));
@@ -42,7 +44,7 @@ export function request({ url, socketPath }: HttpAddress, asked: HttpRequest = {
     outgoing.on('error', failed);
     outgoing.on('close', () => {
       clearTimeout(timer);
-      failed(new Error('the connection was closed without a response'));
+      if (!responded) failed(new Error('the connection was closed without a response'));
     });
     outgoing.end(body);
   });
