@@ -1,17 +1,23 @@
 // What runs, which commit, how healthy, and how that compares with what was promised. Looks only; with --record
 // it writes one sample down for the uptime (cron, each minute), with --heal it also restarts a prod that is ill.
 //
-// Exit code 0: all is well; 1: something is not, and the page says what to do.
+// Exit code 0: all is well; 1: something is not, and the report says what to do.
 import {
   CONTEXT_FLAG,
+  describeStatus,
+  loadFacts,
   loadProject,
   log,
-  lookAtStatus,
+  type Project,
   recordStatus,
+  reportStatus,
   runTask,
-  type Status,
+  seriesOf,
+  statusPage,
   usageError,
+  WATCH_MS,
   watch,
+  writeFileAtomic,
 } from './lib/mod.ts';
 
 await runTask({
@@ -35,21 +41,26 @@ await runTask({
     if (flags.heal && !flags.record)
       throw usageError('status: --heal needs --record, which remembers what it did');
     const project = await loadProject();
-    if (flags.record) return describeSample(await recordStatus(project, flags.heal));
-    const look = async () => answer(await lookAtStatus(project), flags.html);
+    if (flags.record) return record(project, flags.heal);
+    const look = () => lookOnce(project, flags.html, flags.watch);
     return flags.watch ? watch(look) : look();
   },
 });
 
-async function answer({ report, text, writePage }: Status, page: string | undefined) {
-  if (page) {
-    await writePage(page);
-    log.done(`wrote ${page}`);
+async function lookOnce(project: Project, file: string | undefined, isWatching: boolean) {
+  const facts = await loadFacts(project);
+  const report = reportStatus(project, facts);
+  if (file) {
+    const refresh = isWatching ? WATCH_MS / 1000 : undefined;
+    await writeFileAtomic(file, await statusPage(project.project.name, report, seriesOf(facts), refresh));
+    log.done(`wrote ${file}`);
   }
-  return { data: { ...report }, text, exitCode: report.problems.length > 0 ? 1 : 0 };
+  const exitCode = report.problems.length > 0 ? 1 : 0;
+  return { data: { ...report }, text: describeStatus(project, report), exitCode };
 }
 
-function describeSample({ sample, healing }: Awaited<ReturnType<typeof recordStatus>>) {
+async function record(project: Project, heal: boolean) {
+  const { sample, healing } = await recordStatus(project, heal);
   const text = [`prod is ${sample.prod}`, sample.why, healing].filter(Boolean).join('; ');
   return { data: { sample, healing: healing ?? null }, text, exitCode: sample.prod === 'down' ? 1 : 0 };
 }

@@ -1,7 +1,18 @@
 // Writing files: whole or not at all, and nothing under --dry-run. The second half of the dry-run gate
 // (command.ts holds the first).
 import { randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, open, readdir, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
+import {
+  appendFile,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  stat,
+} from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { log } from './log.ts';
 import { session, uninterrupted } from './session.ts';
@@ -100,6 +111,15 @@ export async function ensureStateDirectory(root: string): Promise<string> {
   const path = statePath(root);
   await mkdir(path, { recursive: true, mode: 0o700 });
   return path;
+}
+
+/** Appends one line to a file of ours; a last line that a power cut has torn does not become its beginning. */
+export async function appendLine(root: string, name: string, line: string): Promise<void> {
+  const path = statePath(root, name);
+  if (log.withhold(`append to ${path}: ${line}`)) return;
+  await ensureStateDirectory(root);
+  const isTorn = !((await readIfPresent(path)) || '\n').endsWith('\n');
+  await appendFile(path, `${isTorn ? '\n' : ''}${line}\n`, { mode: 0o600 });
 }
 
 // Scratch space of a task, below `.synapse/`, so that the next run can clear what a killed one left.

@@ -1,9 +1,8 @@
 // What tasks have done: one line for each run that changed something, and how long its parts took.
-import { appendFile } from 'node:fs/promises';
 import { hostname, userInfo } from 'node:os';
 import { z } from 'zod';
 import { errorSummary } from './errors.ts';
-import { ensureStateDirectory, readIfPresent, statePath } from './files.ts';
+import { appendLine, readIfPresent, statePath } from './files.ts';
 import { log, redact } from './log.ts';
 import { session } from './session.ts';
 
@@ -48,11 +47,7 @@ export async function appendHistory(root: string, { error, ...outcome }: Outcome
     seconds: (Date.now() - Date.parse(outcome.at)) / 1000,
     ...(error ? { error: errorSummary(error) } : {}),
   };
-  await ensureStateDirectory(root);
-  const path = statePath(root, 'history.jsonl');
-  // A power cut may have torn the last line: this one must not become its end.
-  const isTorn = !((await readIfPresent(path)) ?? '\n').endsWith('\n');
-  await appendFile(path, `${isTorn ? '\n' : ''}${redact(JSON.stringify(entry))}\n`, { mode: 0o600 });
+  await appendLine(root, 'history.jsonl', redact(JSON.stringify(entry)));
 }
 
 /** Runs a task's work that is not a list of steps, and leaves one line in the history, whatever the outcome. */

@@ -29,6 +29,7 @@ export { withReach } from './docker/remote.ts';
 export { effectiveConfig } from './docker/service-config.ts';
 export { countVerdicts, describeEffectiveConfig, describeFindings, examine } from './doctor/run.ts';
 export { TaskError, usageError } from './errors.ts';
+export { writeFileAtomic } from './files.ts';
 export { seconds } from './format.ts';
 export { shortHash } from './git.ts';
 export { logPhases, type Phases, withHistory } from './history.ts';
@@ -77,6 +78,11 @@ export { applySetup, planSetup } from './setup/setup.ts';
 export { lookAtStatus, type Status } from './status/page.ts';
 export { recordStatus, watch } from './status/record.ts';
 export { describeSteps, interruptedRun, resumeSteps, runSteps, undoSteps } from './steps.ts';
+export { describeStatus } from './status/describe.ts';
+export { statusPage } from './status/page.ts';
+export { recordStatus, WATCH_MS, watch } from './status/record.ts';
+export { loadFacts, reportStatus, seriesOf } from './status/report.ts';
+export { describeSteps } from './steps.ts';
 export {
   type ActiveEnvironment,
   describeEnvironment,

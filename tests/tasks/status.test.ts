@@ -41,7 +41,7 @@ test('status, on the real engine', async (t) => {
     const { code, report, stderr } = await status();
     assert.equal(code, 0, stderr);
     assert.deepEqual(
-      [report.active, report.environments.prod.mood, report.lastSwitch],
+      [report.active, report.environments.prod.health, report.lastSwitch],
       ['none', 'absent', null],
     );
   });
@@ -61,12 +61,12 @@ test('status, on the real engine', async (t) => {
     const head = await project.git('rev-parse', 'v1.0.0^{commit}');
     const digest = await docker('image', 'inspect', '--format', '{{.Id}}', `${project.name}:v1.0.0`);
     for (const name of ['dev', 'prod'] as const) {
-      const { mood, active, version, revision, releasedAs, port, restarts, config, dirty, ...rest } =
+      const { health, active, version, revision, releasedAs, port, restarts, config, dirty, ...rest } =
         report.environments[name];
       assert.deepEqual(
-        { mood, active, version, revision, releasedAs, port, restarts, config, dirty, digest: rest.digest },
+        { health, active, version, revision, releasedAs, port, restarts, config, dirty, digest: rest.digest },
         {
-          mood: 'healthy',
+          health: 'healthy',
           active: true,
           version: '1.0.0',
           revision: head,
@@ -105,7 +105,7 @@ test('status, on the real engine', async (t) => {
       const { code, report, stderr } = await status([], NO_ENGINE);
       assert.equal(code, 1, stderr);
       assert.deepEqual([report.ok, report.engine.running, codes(report)], [false, false, ['engine-down']]);
-      assert.deepEqual([report.environments.prod.mood, report.environments.prod.active], ['unknown', true]);
+      assert.deepEqual([report.environments.prod.health, report.environments.prod.active], ['unknown', true]);
       assert.equal(report.lastSwitch?.to, 'both');
       const text = await project.task('status', [], { env: NO_ENGINE });
       assert.equal(text.code, 1);
@@ -138,9 +138,9 @@ test('status, on the real engine', async (t) => {
   await t.test('prod stopped: exit 1, and how to start it', async () => {
     const { code, report } = await status();
     assert.equal(code, 1);
-    assert.deepEqual([report.environments.prod.mood, codes(report)], ['stopped', ['not-running']]);
+    assert.deepEqual([report.environments.prod.health, codes(report)], ['stopped', ['not-running']]);
     assert.match(report.problems[0]!.hint, /npm run switch/);
-    assert.equal(report.environments.dev.mood, 'healthy');
+    assert.equal(report.environments.dev.health, 'healthy');
     const uptime = report.measures.find(({ id }) => id === 'uptime')!;
     assert.ok(uptime.value !== null && uptime.value < 1, 'the samples count');
   });
@@ -171,7 +171,7 @@ test('status, on the real engine', async (t) => {
       await waitForContainer(prod, isUnhealthy);
       const { code, report } = await status();
       assert.equal(code, 1);
-      assert.equal(report.environments.prod.mood, 'unhealthy');
+      assert.equal(report.environments.prod.health, 'unhealthy');
       assert.deepEqual(codes(report), ['unhealthy', 'not-released', 'other-release']);
       assert.match(report.problems[0]!.message, /answers 404/);
 
@@ -222,7 +222,7 @@ test('status, on the real engine', async (t) => {
     await waitForContainer(dev, ({ RestartCount }) => RestartCount >= 3);
     const { code, report } = await status();
     assert.equal(code, 1);
-    assert.equal(report.environments.dev.mood, 'crash-looping');
+    assert.equal(report.environments.dev.health, 'crash-looping');
     assert.ok(codes(report).includes('crash-looping'));
     assert.match(report.problems[0]!.hint, new RegExp(`docker logs --tail 50 ${dev}`));
     await docker('rm', '--force', dev);

@@ -1,111 +1,87 @@
-// What status makes of what it saw, for situations that no engine produces on request: moods, problems, healing,
+// What status makes of what it saw, for situations that no engine produces on request: health, problems, healing,
 // measures, words. What would be lost: an alarm that stays silent, or a nurse that kills.
-
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Container, cpuPercent, parseUsage, type Usage } from '../../tasks/lib/docker/objects.ts';
-import { ago, amount, duration, percent } from '../../tasks/lib/format.ts';
-import type { HistoryEntry } from '../../tasks/lib/history.ts';
+import { ago, duration, formatBytes, percent } from '../../tasks/lib/format.ts';
+import { headline } from '../../tasks/lib/status/describe.ts';
 import { decideHealing } from '../../tasks/lib/status/record.ts';
-import {
-  deployTime,
-  type EnvironmentReport,
-  environmentProblems,
-  lastSwitch,
-  moodOf,
-  switchTimes,
-} from '../../tasks/lib/status/report.ts';
-import type { EnvironmentState } from '../../tasks/lib/switch/observe.ts';
+import { reportStatus } from '../../tasks/lib/status/report.ts';
 import type { Sample } from '../../tasks/lib/uptime.ts';
+import {
+  before,
+  historyEntry,
+  NOW,
+  type Situations,
+  statusFacts,
+  statusProject,
+} from '../tasks/status-facts.ts';
 
-const NOW = new Date('2026-11-24T12:00:00Z');
-const before = (seconds: number) => new Date(NOW.getTime() - seconds * 1000).toISOString();
+const prodIs = (container: Partial<Container> | null, status = 200): Situations => ({
+  prod: { container, status },
+});
 
-function state(container: Partial<Container> | undefined, status = 200): EnvironmentState {
-  return {
-    name: 'prod',
-    health: { status, body: {} },
-    container: container && {
-      state: 'running',
-      health: 'healthy',
-      restarts: 0,
-      startedAt: before(3600),
-      ...container,
-    },
-  } as EnvironmentState;
-}
-
-const moods: [mood: string, state: EnvironmentState][] = [
-  ['absent', state(undefined)],
-  ['stopped', state({ state: 'exited' })],
-  ['stopped', state({ state: 'created' })],
-  ['stopped', state({ state: 'paused' })],
-  ['healthy', state({})],
-  ['healthy', state({ health: undefined })],
-  ['healthy', state({ restarts: 40, startedAt: before(86_400) })],
-  ['starting', state({ health: 'starting' }, 0)],
-  ['unhealthy', state({}, 503)],
-  ['unhealthy', state({ health: 'unhealthy' }, 200)],
-  ['crash-looping', state({ state: 'restarting' }, 0)],
-  ['crash-looping', state({ restarts: 5, startedAt: before(2) }, 200)],
+const healths: [health: string, seen: Situations][] = [
+  ['absent', prodIs(null)],
+  ['stopped', prodIs({ state: 'exited' })],
+  ['stopped', prodIs({ state: 'created' })],
+  ['stopped', prodIs({ state: 'paused' })],
+  ['healthy', prodIs({})],
+  ['healthy', prodIs({ health: undefined })],
+  ['healthy', prodIs({ restarts: 40, startedAt: before(86_400) })],
+  ['starting', prodIs({ health: 'starting' }, 0)],
+  ['unhealthy', prodIs({}, 503)],
+  ['unhealthy', prodIs({ health: 'unhealthy' })],
+  ['crash-looping', prodIs({ state: 'restarting' }, 0)],
+  ['crash-looping', prodIs({ restarts: 5, startedAt: before(2) })],
+  ['unknown', { observation: undefined }],
 ];
-for (const [mood, one] of moods) {
-  const { container, health } = one;
-  const about = container
-    ? `${container.state}, ${container.health}, ${container.restarts} restarts, answers ${health?.status}`
-    : 'no container';
-  test(`mood ${mood}: ${about}`, () => assert.equal(moodOf(one, NOW), mood));
-}
-
-const WELL: Omit<EnvironmentReport, 'problems'> = {
-  name: 'prod',
-  active: true,
-  mood: 'healthy',
-  state: 'running',
-  container: 'app-prod',
-  url: '',
-  port: 1,
-  version: '1.0.0',
-  image: 'registry.example:5000/app:v1.0.0',
-  digest: `sha256:${'0'.repeat(64)}`,
-  releasedAs: 'v1.0.0',
-  revision: 'abc',
-  dirty: false,
-  config: {},
-  outdated: false,
-  uptimeSeconds: 1,
-  restarts: 0,
-  memory: { bytes: 10, limit: 100, peak: null },
-  cpuPercent: 0,
-};
-const problems: [codes: string[], change: Partial<typeof WELL>, wanted?: string][] = [
-  [[], {}],
-  [['not-running'], { mood: 'stopped' }],
-  [[], { mood: 'stopped', active: false }],
-  [['unhealthy'], { mood: 'unhealthy' }],
-  [['crash-looping'], { mood: 'crash-looping' }],
-  [['not-released'], { releasedAs: null }],
-  [['not-released'], { releasedAs: 'v0.9.0' }],
-  [[], { name: 'dev', releasedAs: null, dirty: true }],
-  [['dirty'], { dirty: true }],
-  [['other-release'], {}, 'registry.example:5000/app:v2.0.0'],
-  [['memory'], { memory: { bytes: 95, limit: 100, peak: null } }],
-  [[], { memory: { bytes: 95, limit: null, peak: null } }],
-];
-for (const [codes, change, wanted] of problems) {
-  test(`problems ${codes.join() || 'none'}: ${JSON.stringify(change)}${wanted ? `, .env names ${wanted}` : ''}`, () => {
-    const report = { ...WELL, ...change };
-    const found = environmentProblems(report, state(report.mood === 'absent' ? undefined : {}), wanted);
-    assert.deepEqual(
-      found.map(({ code }) => code),
-      codes,
-    );
-    assert.ok(
-      found.every(({ message, hint }) => message && hint),
-      'each with what to do',
-    );
+for (const [health, seen] of healths) {
+  test(`health ${health}: ${JSON.stringify(seen)}`, async () => {
+    const { environments } = reportStatus(await statusProject(), statusFacts(seen));
+    assert.equal(environments.prod.health, health);
   });
 }
+
+type Row = [codes: string[], seen: Situations, hint?: RegExp | undefined, dotenv?: Record<string, string>];
+const NONE = { SYNAPSE_ACTIVE_ENV: 'none' };
+const problems: Row[] = [
+  [[], {}],
+  [['not-running'], prodIs({ state: 'exited' }), /npm run switch/],
+  [[], prodIs({ state: 'exited' }), undefined, { SYNAPSE_ACTIVE_ENV: 'dev' }],
+  [[], { dev: { container: null }, prod: { container: null } }, undefined, NONE],
+  [['unhealthy'], prodIs({}, 503), /docker logs --tail 50 synapse-prod/],
+  [['crash-looping'], prodIs({ state: 'restarting' }), /docker logs --tail 50 synapse-prod/],
+  [['not-released'], prodIs({ imageId: 'sha256:other' }), /--version v1\.3\.0/],
+  [['not-released', 'other-release'], prodIs({ image: 'synapse:v0.9.0' }), /--version v1\.3\.0/],
+  [[], { dev: { container: { imageId: 'sha256:other' }, body: { revision: 'abc-dirty' } } }],
+  [['dirty'], { prod: { body: { revision: 'abc-dirty' } } }, /latest-release/],
+  [['other-release'], {}, /npm run switch -- prod/, { SYNAPSE_PROD_TAG: 'v2.0.0' }],
+  [['memory'], { prod: { memory: { bytes: 95, limit: 100 } } }, /limit in \.env/],
+  [[], { prod: { memory: { bytes: 95, limit: 100 }, container: { memoryLimit: 0 } } }],
+];
+for (const [codes, seen, hint, dotenv] of problems) {
+  const title = `problems ${codes.join() || 'none'}: ${JSON.stringify({ ...seen, ...dotenv })}`;
+  test(title, async () => {
+    const report = reportStatus(await statusProject(dotenv), statusFacts(seen));
+    assert.deepEqual(
+      report.problems.map(({ code }) => code),
+      codes,
+    );
+    if (hint) assert.match(report.problems[0]!.hint, hint);
+    assert.ok(
+      report.problems.every((one) => one.message && one.hint),
+      'each with what to do',
+    );
+    assert.equal(headline(report) === 'All is well', codes.length === 0);
+  });
+}
+
+test('all is not well when nothing is wrong now but a target is missed', async () => {
+  const history = [historyEntry('switch', 60, { seconds: 31 })];
+  const report = reportStatus(await statusProject(), statusFacts({ history }));
+  assert.deepEqual([report.problems, headline(report)], [[], 'One target is missed']);
+});
 
 const ill = { state: 'running', health: 'unhealthy' };
 const down = (seconds: number, healed = false): Sample => ({
@@ -172,41 +148,31 @@ test('healing: one that falls ill every ten minutes is restarted once an hour at
   assert.ok(restarts >= 8 && restarts <= 10, String(restarts));
 });
 
-function entry(task: string, seconds: number, change: Partial<HistoryEntry> = {}): HistoryEntry {
-  return {
-    at: before(1000 - seconds),
-    task,
-    who: 'me',
-    from: null,
-    to: null,
-    seconds,
-    outcome: 'done',
-    ...change,
-  };
-}
+const measure = async (history: ReturnType<typeof historyEntry>[], id: string) => {
+  const report = reportStatus(await statusProject(), statusFacts({ history }));
+  return { ...report.measures.find((one) => one.id === id)!, lastSwitch: report.lastSwitch };
+};
 
-test('measures: the last switch that succeeded counts, the last one at all is told', () => {
-  const history = [entry('switch', 3), entry('backup', 9), entry('switch', 60, { outcome: 'failed' })];
-  assert.deepEqual(
-    switchTimes(history).map(({ seconds }) => seconds),
-    [3],
-  );
-  assert.equal(lastSwitch(history)?.outcome, 'failed');
-  assert.equal(lastSwitch([]), null);
+test('measures: the last switch that succeeded counts, the last one at all is shown', async () => {
+  const failed = historyEntry('switch', 10, { seconds: 60, outcome: 'failed' });
+  const history = [historyEntry('switch', 30, { seconds: 3 }), historyEntry('backup', 20), failed];
+  const { value, lastSwitch } = await measure(history, 'switch');
+  assert.deepEqual([value, lastSwitch?.outcome], [3, 'failed']);
+  assert.equal((await measure([], 'switch')).lastSwitch, null);
 });
 
-test('measures: a deployment is a release and the first switch to it, not a later one', () => {
+test('measures: a deployment is a release and the first switch to it, not a later one', async () => {
   const history = [
-    entry('release', 100, { to: '1.0.0' }),
-    entry('switch', 5, { prod: 'v1.0.0' }),
-    entry('release', 20, { to: '1.1.0' }),
-    entry('switch', 3, { prod: 'v1.0.0' }),
-    entry('switch', 4, { prod: 'v1.1.0' }),
-    entry('switch', 50, { prod: 'v1.1.0' }),
+    historyEntry('release', 6, { seconds: 100, to: '1.0.0' }),
+    historyEntry('switch', 5, { seconds: 5, prod: 'v1.0.0' }),
+    historyEntry('release', 4, { seconds: 20, to: '1.1.0' }),
+    historyEntry('switch', 3, { seconds: 3, prod: 'v1.0.0' }),
+    historyEntry('switch', 2, { seconds: 4, prod: 'v1.1.0' }),
+    historyEntry('switch', 1, { seconds: 50, prod: 'v1.1.0' }),
   ];
-  assert.equal(deployTime(history, 'v')?.seconds, 24);
-  assert.match(deployTime(history.slice(0, 3), 'v')!.note, /not switched to yet/);
-  assert.equal(deployTime([], 'v'), null);
+  assert.equal((await measure(history, 'deploy')).value, 24);
+  assert.match((await measure(history.slice(0, 3), 'deploy')).note, /not switched to yet/);
+  assert.equal((await measure([], 'deploy')).value, null);
 });
 
 const V1 = { usage: 300, limit: 1000, max_usage: 400, stats: { total_inactive_file: 50, inactive_file: 9 } };
@@ -261,7 +227,7 @@ test('numbers are never rounded into something better than they are', () => {
     '3 h 20 min',
     '10 d',
   ]);
-  assert.deepEqual([0, 512, 2048, 3 * 2 ** 30, 1.5 * 2 ** 20].map(amount), [
+  assert.deepEqual([0, 512, 2000, 3e9, 1.5e6].map(formatBytes), [
     '0 B',
     '512 B',
     '2.0 kB',
