@@ -15,7 +15,7 @@ const INFO: EngineInfo = {
   version: '26.1.5+dfsg1',
   architecture: 'aarch64',
   cpus: 4,
-  memory: 8 * 2 ** 30,
+  memory: 8e9,
   cgroup: '2',
   limits: { memory: true, swap: true, cpu: true, pids: true },
   warnings: [],
@@ -23,7 +23,7 @@ const INFO: EngineInfo = {
   dataRoot: '/var/lib/docker',
 };
 
-const CONTAINER = { id: 'c1', name: 'app-prod', state: 'running', memoryLimit: 3 * 2 ** 30 };
+const CONTAINER = { id: 'c1', name: 'app-prod', state: 'running', memoryLimit: 3e9 };
 const STATS = (limit: number) => ({
   memory_stats: { usage: 1, limit },
   cpu_stats: { cpu_usage: { total_usage: 1 } },
@@ -83,7 +83,7 @@ const judgements: [id: string, verdict: string, machine: Facts, detail: RegExp, 
   [
     'memory-limits',
     'failed',
-    machine({ answers: { [STATS_PATH]: STATS(8 * 2 ** 30) } }),
+    machine({ answers: { [STATS_PATH]: STATS(8e9) } }),
     /promised at most 3\.0 GB, the kernel enforces 8\.0 GB/,
     /cmdline\.txt/,
   ],
