@@ -75,14 +75,11 @@ export { describeUndo, planUndo, takeBack } from './release/undo.ts';
 export { BUMPS } from './release/version.ts';
 export { outdatedSchemas, writeSchemas } from './schemas.ts';
 export { applySetup, planSetup } from './setup/setup.ts';
-export { lookAtStatus, type Status } from './status/page.ts';
-export { recordStatus, watch } from './status/record.ts';
-export { describeSteps, interruptedRun, resumeSteps, runSteps, undoSteps } from './steps.ts';
 export { describeStatus } from './status/describe.ts';
 export { statusPage } from './status/page.ts';
 export { recordStatus, WATCH_MS, watch } from './status/record.ts';
 export { loadFacts, reportStatus, seriesOf } from './status/report.ts';
-export { describeSteps } from './steps.ts';
+export { describeSteps, interruptedRun, resumeSteps, runSteps, undoSteps } from './steps.ts';
 export {
   type ActiveEnvironment,
   describeEnvironment,
