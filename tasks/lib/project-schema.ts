@@ -302,24 +302,9 @@ const image = z
 
 const candidate = z
   .strictObject({
-    port: z.int().min(1).max(65535).describe('Port inside the container'),
-    health: z
-      .string()
-      .startsWith('/')
-      .default('/health')
-      .describe('Path that answers 200 when the service is well'),
     timeout: z.int().positive().default(30).describe('Seconds until a freshly started image must be healthy'),
-    env: z.record(z.string(), z.string()).default({}).describe('Environment of the trial container'),
-    volumes: z
-      .array(z.string().startsWith('/'))
-      .default([])
-      .describe('Data directories: empty in the trial, with the owner and mode that the image gives them'),
-    tmpfs: z
-      .array(z.string().startsWith('/'))
-      .default([])
-      .describe('Directories that must be writable, empty in the trial'),
   })
-  .describe('How a freshly built image is tried once, alone, before it is released');
+  .describe("How a freshly built image is tried once, as prod's service but alone, before it is released");
 
 const health = z
   .strictObject({
@@ -363,7 +348,7 @@ export const projectSchema = z
   .strictObject({
     project,
     image,
-    candidate,
+    candidate: candidate.prefault({}),
     health: health.prefault({}),
     release: release.prefault({}),
     environments: z

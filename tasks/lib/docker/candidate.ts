@@ -1,104 +1,169 @@
-// Trying a freshly built image once, alone: no data, no network neighbours, a port on loopback that the
-// engine picks. It must become healthy and say that it is the version and commit it was built from.
+// Trying an image once, alone, before it counts: prod's service as compose resolves it, with its environment, limits and
+// secrets, in a throw-away compose project that also starts what it depends on and disappears afterwards. It must become
+// healthy and say that it is the version and commit that it was built from.
 import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { probe, run } from '../command.ts';
 import { TaskError } from '../errors.ts';
-import { imageReference, type Project } from '../project.ts';
+import { dataDirectory, imageReference, type Project, portOf, variable } from '../project.ts';
 import { session, uninterrupted } from '../session.ts';
+import {
+  copyFilesInto,
+  modelInput,
+  type ResolvedModel,
+  type ResolvedService,
+  resolvedModel,
+  takeOutFiles,
+} from './compose.ts';
 import { askEngine, docker } from './engine.ts';
 import { type ExpectedHealth, type HealthAnswer, waitForHealth } from './health.ts';
 import { containerIds, imageNames, inspectContainers, lastLogLines } from './objects.ts';
 import { withEngineRetries } from './registry.ts';
 import { withReach } from './remote.ts';
 
-function candidateLabel(project: Project): string {
-  return `release-flow.candidate=${project.project.name}`;
+const LABEL = 'release-flow.candidate';
+
+export interface Trial {
+  image: string;
+  expected: ExpectedHealth;
+  /** A directory on the engine's machine that stands for the data directory; without it the data is empty. */
+  data?: string;
 }
 
-/** The command that starts a candidate: the same confinement as in the compose file, nothing shared. */
-function candidateCommand(project: Project, image: string, name: string) {
-  const { port, env, tmpfs, volumes } = project.candidate;
-  return docker(
-    'run',
-    '--detach',
-    '--name',
-    name,
-    '--label',
-    candidateLabel(project),
-    // Only what was built here: never what a registry has under this name.
-    '--pull=never',
-    '--read-only',
-    '--init',
-    '--cap-drop=ALL',
-    '--security-opt=no-new-privileges',
-    `--publish=127.0.0.1::${port}`,
-    ...volumes.map((path) => `--volume=${path}`),
-    ...tmpfs.map((path) => `--tmpfs=${path}:mode=1777`),
-    ...Object.entries(env).map(([key, value]) => `--env=${key}=${value}`),
-    image,
-  );
+/** A service and everything that it depends on. */
+function withDependencies(
+  services: ResolvedModel['services'],
+  name: string,
+  found = new Set<string>(),
+): Set<string> {
+  if (found.has(name)) return found;
+  found.add(name);
+  for (const next of Object.keys(services[name]?.depends_on ?? {})) withDependencies(services, next, found);
+  return found;
 }
 
 /**
- * Starts the image, waits until it is healthy and the right one, removes it whatever happens.
- * @throws TaskError with the container's last log lines
+ * The model of a trial: no fixed name, no published port, no restart, networks of its own, and nothing of prod's data.
+ * Read-only binds stay, since a service cannot start without its files and cannot change them. Pure.
  */
-export async function tryCandidate(
+export function candidateModel(
   project: Project,
-  image: string,
-  expected: ExpectedHealth,
-): Promise<HealthAnswer | undefined> {
-  const name = `${project.project.name}-candidate-${randomBytes(4).toString('hex')}`;
-  try {
-    await withEngineRetries(MISSING, () => run(candidateCommand(project, image, name)));
-    if (session.dryRun) return undefined;
-    return await withReach(async (reach) => {
-      const { url, ...by } = await reach(await publishedPort(project, name));
-      return waitForHealth({
-        url: url + project.candidate.health,
-        ...by,
-        keys: project.health,
-        expected,
-        timeoutSeconds: project.candidate.timeout,
-        givenUp: () => causeOfDeath(name),
-      });
+  model: ResolvedModel,
+  { image, data }: Trial,
+): ResolvedModel {
+  const prod = project.environments.prod.service;
+  const label = { [LABEL]: project.project.name };
+  const isolate = (service: ResolvedService): ResolvedService => {
+    const { container_name: _name, ports: _ports, profiles: _profiles, build: _build, ...kept } = service;
+    const volumes = (service.volumes ?? []).map((mount) => {
+      if (mount.type === 'bind' && data && mount.source === dataDirectory(project))
+        return { ...mount, source: data };
+      if (mount.type === 'bind' && mount.read_only) return mount;
+      return { type: 'tmpfs', target: mount.target, tmpfs: { mode: 0o1777 } };
     });
-  } catch (error) {
-    throw await withLogs(name, image, error);
-  } finally {
-    await uninterrupted(async () => {
-      if (!session.dryRun) await probe(docker('rm', '--force', '--volumes', name));
-    });
-  }
+    const networks = Object.fromEntries(Object.keys(service.networks ?? {}).map((name) => [name, null]));
+    return { ...kept, volumes, networks, restart: 'no', labels: { ...service.labels, ...label } };
+  };
+  const names = [...withDependencies(model.services, prod)].filter((name) => model.services[name]);
+  const services = Object.fromEntries(names.map((name) => [name, isolate(model.services[name]!)]));
+  const own = {
+    image,
+    pull_policy: 'never',
+    ports: [{ target: targetPort(project, model), host_ip: '127.0.0.1' }],
+  };
+  services[prod] = { ...services[prod], ...own };
+  const networks = Object.keys(model.networks ?? {}).map((name) => [name, { labels: label }]);
+  const { configs, secrets } = model;
+  return {
+    services,
+    networks: Object.fromEntries(networks),
+    ...(configs ? { configs } : {}),
+    ...(secrets ? { secrets } : {}),
+  };
+}
+
+/** The port inside the container that prod publishes on its host port. */
+function targetPort(project: Project, model: ResolvedModel): number {
+  const { service } = project.environments.prod;
+  const ports = model.services[service]?.ports ?? [];
+  const port = ports.find(({ published }) => Number(published) === portOf(project, 'prod')) ?? ports[0];
+  if (port) return port.target;
+  throw new TaskError(`Service ${service} publishes no port that its health could be asked on`, {
+    code: 'config-invalid',
+    hint: 'publish one in the compose file',
+  });
 }
 
 /** An engine that removes another image at that moment was once seen to miss one that it had just loaded. */
 const MISSING = /no such image/i;
 
-async function publishedPort(project: Project, name: string): Promise<number> {
+/**
+ * Starts an image as prod's service, waits until it is healthy and the right one, removes it whatever happens.
+ * @throws TaskError with the container's last log lines
+ */
+export async function tryCandidate(project: Project, trial: Trial): Promise<HealthAnswer | undefined> {
+  const name = `${project.project.name}-candidate-${randomBytes(4).toString('hex')}`;
+  const { service } = project.environments.prod;
+  const resolved = await resolvedModel(project, variable(project, 'PROD_TAG'));
+  const port = targetPort(project, resolved);
+  const model = candidateModel(project, resolved, trial);
+  const files = await takeOutFiles(model);
+  const input = modelInput(model);
+  const compose = (...argv: string[]) => docker('compose', '--project-name', name, '--file', '-', ...argv);
+  try {
+    await withEngineRetries(MISSING, () => run(compose('create', '--no-build'), { input }));
+    for (const [other, own] of Object.entries(files)) await copyFilesInto(`${name}-${other}-1`, own);
+    await run(compose('up', '--detach', '--no-build', '--no-recreate', service), { input });
+    if (session.dryRun) return undefined;
+    return await waitUntilProven(project, `${name}-${service}-1`, port, trial.expected);
+  } catch (error) {
+    throw await withLogs(`${name}-${service}-1`, trial.image, error);
+  } finally {
+    const down = compose('down', '--volumes', '--timeout', '0', '--remove-orphans');
+    await uninterrupted(async () => void (session.dryRun || (await probe(down, { input }))));
+  }
+}
+
+async function waitUntilProven(project: Project, container: string, port: number, expected: ExpectedHealth) {
+  const { health } = project.environments.prod;
+  return withReach(async (reach) => {
+    const { url, ...by } = await reach(await publishedPort(container, port));
+    return waitForHealth({
+      url: url + health,
+      ...by,
+      keys: project.health,
+      expected,
+      timeoutSeconds: project.candidate.timeout,
+      givenUp: () => causeOfDeath(container),
+    });
+  });
+}
+
+async function publishedPort(container: string, port: number): Promise<number> {
   const bindings = z.array(z.object({ HostPort: z.coerce.number() })).nullable();
   const schema = z.object({ NetworkSettings: z.object({ Ports: z.record(z.string(), bindings) }) });
-  const { data } = schema.safeParse(await askEngine(`/containers/${encodeURIComponent(name)}/json`));
+  const { data } = schema.safeParse(await askEngine(`/containers/${encodeURIComponent(container)}/json`));
   // A container that has already died has no ports any more.
-  const port = data?.NetworkSettings.Ports[`${project.candidate.port}/tcp`]?.[0]?.HostPort;
-  if (port) return port;
-  throw new TaskError((await causeOfDeath(name)) ?? 'its port was not published', { code: 'unhealthy' });
+  const published = data?.NetworkSettings.Ports[`${port}/tcp`]?.[0]?.HostPort;
+  if (published) return published;
+  throw new TaskError((await causeOfDeath(container)) ?? 'its port was not published', { code: 'unhealthy' });
 }
 
 async function causeOfDeath(name: string): Promise<string | undefined> {
   const [container] = await inspectContainers([name]);
   if (container && ['created', 'running', 'restarting'].includes(container.state)) return undefined;
-  return container ? `its container ended with exit code ${container.exitCode}` : 'its container is gone';
+  return container ? `its container exited with code ${container.exitCode}` : 'its container is gone';
 }
 
 async function withLogs(name: string, image: string, error: unknown): Promise<unknown> {
   if (!(error instanceof TaskError) || error.code === 'interrupted') return error;
   const logs = await lastLogLines(name).catch(() => '');
-  return new TaskError(
-    `The image ${image} does not start: ${error.message}${logs ? `\nIts last log lines:\n${logs.replace(/^/gm, '    ')}` : ''}`,
-    { code: 'candidate-unhealthy', hint: 'nothing was released; repair it and release again', cause: error },
-  );
+  const tail = logs ? `\nIts last log lines:\n${logs.replace(/^/gm, '    ')}` : '';
+  return new TaskError(`The image ${image} does not start: ${error.message}${tail}`, {
+    code: 'candidate-unhealthy',
+    hint: 'nothing was released; repair it and release again',
+    cause: error,
+  });
 }
 
 /** Local name of an image that is not released yet. */
@@ -106,12 +171,16 @@ export function candidateReference(project: Project, commit: string): string {
   return imageReference(project, `candidate-${commit.startsWith('<') ? 'COMMIT' : commit.slice(0, 12)}`);
 }
 
-/** Removes the containers and image names of candidates, a killed run's included. */
+/** Removes the containers, networks and image names of candidates, a killed run's included. */
 export async function removeCandidates(project: Project): Promise<void> {
-  const [containers, images] = await Promise.all([
-    containerIds({ label: [candidateLabel(project)] }),
+  const filter = { label: [`${LABEL}=${project.project.name}`] };
+  const [containers, networks, images] = await Promise.all([
+    containerIds(filter),
+    askEngine(`/networks?filters=${encodeURIComponent(JSON.stringify(filter))}`),
     imageNames(imageReference(project, 'candidate-')),
   ]);
   if (containers.length > 0) await run(docker('rm', '--force', '--volumes', ...containers));
+  for (const { Id } of z.array(z.object({ Id: z.string() })).parse(networks))
+    await run(docker('network', 'rm', Id));
   if (images.length > 0) await run(docker('image', 'rm', '--no-prune', ...images));
 }

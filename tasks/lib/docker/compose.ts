@@ -2,9 +2,11 @@
 // never by variables that happen to be exported in somebody's shell (those would beat --env-file).
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { pack } from 'tar-stream';
 import { z } from 'zod';
-import { type Command, probe } from '../command.ts';
+import { type Command, probe, run } from '../command.ts';
 import { dotenvFiles } from '../dotenv.ts';
 import { TaskError, usageError } from '../errors.ts';
 import {
@@ -295,42 +297,73 @@ interface Reference {
   mode?: string | number;
 }
 
-interface RawService {
+/** A service as compose resolved it: what is looked at here; the rest is passed on as it is. */
+export interface ResolvedService {
+  image?: string;
   container_name?: string;
   configs?: Reference[];
   secrets?: Reference[];
   labels?: Record<string, string>;
-  volumes?: { type: string; target: string; source?: string }[];
+  networks?: Record<string, unknown>;
+  depends_on?: Record<string, unknown>;
+  volumes?: { type: string; target: string; source?: string; read_only?: boolean }[];
+  ports?: { target: number; published?: string; host_ip?: string }[];
+  [key: string]: unknown;
 }
 
-interface Raw {
-  services: Record<string, RawService>;
+/** The compose files with everything resolved, as compose's own JSON has it. */
+export interface ResolvedModel {
+  services: Record<string, ResolvedService>;
+  networks?: Record<string, unknown>;
+  volumes?: Record<string, unknown>;
   configs?: Record<string, Source>;
   secrets?: Record<string, Source>;
+  [key: string]: unknown;
+}
+
+/** @throws TaskError (exit 2) with compose's own words */
+export async function resolvedModel(project: Project, tag: string | undefined): Promise<ResolvedModel> {
+  return parseResolved(await resolvedConfig(project, tag)) as ResolvedModel;
+}
+
+/** The model as text for `docker compose --file -`. */
+export function modelInput(model: ResolvedModel): string {
+  return JSON.stringify(model).replaceAll('$', '$$$$');
 }
 
 /** @throws TaskError (exit 2) when a compose file or a file that it names cannot be read */
 export async function composeModel(project: Project, tag: string | undefined): Promise<ComposeModel> {
   const resolved = await resolvedConfig(project, tag);
   const services = await parseServices(project, resolved);
-  const raw = parseResolved(resolved) as Raw;
-  const files: ComposeModel['files'] = {};
+  const model = parseResolved(resolved) as ResolvedModel;
+  const files = await takeOutFiles(model);
   const digests: ComposeModel['digests'] = {};
-  for (const [name, service] of Object.entries(raw.services)) {
-    const configs = await injectedFiles(service.configs, raw.configs, false);
-    const secrets = await injectedFiles(service.secrets, raw.secrets, true);
-    files[name] = [...configs, ...secrets];
-    addFolders(service, files[name]);
-    digests[name] = digest(service, configs);
+  for (const [name, service] of Object.entries(model.services)) {
+    digests[name] = digest(service, files[name] ?? []);
     service.labels = { ...service.labels, [DIGEST_LABEL]: digests[name] };
   }
-  delete raw.configs;
-  delete raw.secrets;
-  return { services, files, digests, input: JSON.stringify(raw).replaceAll('$', '$$$$') };
+  return { services, files, digests, input: modelInput(model) };
+}
+
+/**
+ * Takes configs and secrets out of a model, and the fixed names of containers: what the services get as files is returned,
+ * to be copied into their containers. Each has a volume for every folder that files go to.
+ */
+export async function takeOutFiles(model: ResolvedModel): Promise<Record<string, InjectedFile[]>> {
+  const files: Record<string, InjectedFile[]> = {};
+  for (const [name, service] of Object.entries(model.services)) {
+    const configs = await injectedFiles(service.configs, model.configs, false);
+    const secrets = await injectedFiles(service.secrets, model.secrets, true);
+    files[name] = [...configs, ...secrets];
+    addFolders(service, files[name]);
+  }
+  delete model.configs;
+  delete model.secrets;
+  return files;
 }
 
 /** Gives the service a volume for each folder that files go to, and takes out what compose would do itself. */
-function addFolders(service: RawService, files: readonly InjectedFile[]): void {
+function addFolders(service: ResolvedService, files: readonly InjectedFile[]): void {
   delete service.container_name;
   delete service.configs;
   delete service.secrets;
@@ -344,9 +377,10 @@ function addFolders(service: RawService, files: readonly InjectedFile[]): void {
 }
 
 /** Secrets stay out of it: everybody who may list containers can read it. */
-function digest(service: RawService, files: readonly InjectedFile[]): string {
+function digest(service: ResolvedService, files: readonly InjectedFile[]): string {
   const hash = createHash('sha256').update(JSON.stringify(service));
-  for (const { target, content } of files) hash.update(`${target}\0${content.length}\0`).update(content);
+  for (const { target, content } of files.filter(({ secret }) => !secret))
+    hash.update(`${target}\0${content.length}\0`).update(content);
   return hash.digest('hex');
 }
 
@@ -384,4 +418,21 @@ function unreadable(name: string, why: string) {
   return usageError(`The config ${name} of the compose file cannot be read: ${why}`, {
     code: 'compose-invalid',
   });
+}
+
+/** Puts files into a container that was made and not started yet. */
+export async function copyFilesInto(container: string, files: readonly InjectedFile[]): Promise<void> {
+  for (const folder of new Set(files.map(({ target }) => dirname(target)))) {
+    const inside = files.filter(({ target }) => dirname(target) === folder);
+    await run(docker('cp', '-', `${container}:${folder}`), { input: await tarOf(inside) });
+  }
+}
+
+/** Owned by root and readable by all: the service must not change what it was configured with. */
+async function tarOf(files: readonly InjectedFile[]): Promise<Buffer> {
+  const archive = pack();
+  for (const { target, content, mode } of files)
+    archive.entry({ name: basename(target), mode, uid: 0, gid: 0 }, content);
+  archive.finalize();
+  return buffer(archive);
 }

@@ -55,8 +55,8 @@ export async function buildLatest(
     });
     const before = await inspectImage(reference);
     if (before?.id === image.id) return { digest: image.id, version, revision, built: false };
-    log.step(`start it once and ask its ${project.candidate.health}`);
-    await tryCandidate(project, candidate, { version, revision });
+    log.step(`start it once and ask its ${project.environments.prod.health}`);
+    await tryCandidate(project, { image: candidate, expected: { version, revision } });
     await tagImage(candidate, reference);
     return { digest: image.id, version, revision, built: true };
   });
@@ -105,8 +105,8 @@ export async function buildRelease(
     log.step(`build ${reference} from git tag ${tag}`);
     const image = await buildCommit(project, engine, { commit, version, candidate, platforms });
     if (!session.dryRun) await compareRebuild(project, release, image);
-    log.step(`start it once and ask its ${project.candidate.health}`);
-    await tryCandidate(project, candidate, { version, revision: commit });
+    log.step(`start it once and ask its ${project.environments.prod.health}`);
+    await tryCandidate(project, { image: candidate, expected: { version, revision: commit } });
     await tagImage(candidate, reference);
     return { ...result, digest: image.id, built: true };
   });

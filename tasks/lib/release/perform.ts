@@ -137,11 +137,11 @@ async function buildAndTry(
   const build = { commit, version, candidate, platforms, date: plan.date };
   const image = await timed(phases, 'build', () => buildCommit(project, engine, build));
   await verifyImageNameFree(project, tag, image);
-  log.step(`start it once and ask its ${project.candidate.health}`);
+  log.step(`start it once and ask its ${project.environments.prod.health}`);
   const expected = { version, revision: commit };
   const [base] = await Promise.all([
     baseImageRecord(project),
-    timed(phases, 'candidate', () => tryCandidate(project, candidate, expected)),
+    timed(phases, 'candidate', () => tryCandidate(project, { image: candidate, expected })),
   ]);
   return { digest: image.id, platforms: image.platforms, ...base };
 }
