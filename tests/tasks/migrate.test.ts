@@ -84,7 +84,7 @@ test('migrate, work, go back: nothing of the old memory, settings and models is 
       [{ chunk_size: 900, chunk_overlap: 100 }, 3650],
     );
     const prod = await project.health('prod');
-    assert.deepEqual([prod.automaticLearning, prod.logLevel], ['aggressive', 'WARN']);
+    assert.deepEqual([prod.automaticLearning, prod.logLevel], ['moderate', 'WARN']);
     assert.match(await project.read('.env'), new RegExp(`^SYNAPSE_TOKEN=${TOKEN}$`, 'm'));
     const shown = await project.git('show', 'HEAD');
     assert.match(shown, /chore: migrate from rag-mcp/);

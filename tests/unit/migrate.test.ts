@@ -152,6 +152,63 @@ test('every old key is accounted for: carried, renamed, or dropped because of so
   );
 });
 
+test("upstream's own settings: carried by their real names, prod stays moderate, max_tokens is no secret", () => {
+  const known = new Map<string, unknown>([
+    ...KNOWN,
+    ['uploads.max_bytes', 20971520],
+    ['uploads.expiry_minutes', 60],
+    ['automatic_learning.enabled', true],
+  ]);
+  const file = settingsOfJson('rag_config.json', {
+    remote_upload_max_file_size_mb: 50,
+    remote_upload_max_age_seconds: 5400,
+    remote_upload_directory: '/tmp/rag-uploads',
+    logging: { level: 'DEBUG' },
+    automatic_learning: { enabled: false, mode: 'aggressive', track_tasks: true },
+    max_tokens: 2048,
+    chat_n_ctx: 8192,
+    external_chat_api_key: 'sk-1234567',
+    memory_max_facts: 10,
+  });
+  const variables = settingsOfVariables('environment', 'RAG_', {
+    RAG_UPLOAD_MAX_SIZE: '40',
+    RAG_REMOTE_UPLOAD_ENABLED: 'true',
+    RAG_MAX_TOKENS: '1024',
+  });
+  const outcomes = translateSettings(description, known, [...file, ...variables]);
+  const carried = outcomes.filter(({ outcome }) => outcome !== 'dropped');
+  assert.deepEqual(
+    carried.map(({ key, target, value }) => [key, target?.file, target?.path, value]),
+    [
+      ['remote_upload_max_age_seconds', 'base', 'uploads.expiry_minutes', 90],
+      ['logging.level', 'base', 'log.level', 'DEBUG'],
+      ['automatic_learning.enabled', 'base', 'automatic_learning.enabled', false],
+      ['RAG_UPLOAD_MAX_SIZE', 'base', 'uploads.max_bytes', 41943040],
+    ],
+  );
+  const reason = (wanted: string) => outcomes.find(({ key }) => key === wanted)?.reason ?? '';
+  assert.match(reason('automatic_learning.mode'), /dev learns aggressively and prod moderately/);
+  assert.match(reason('remote_upload_max_file_size_mb'), /RAG_UPLOAD_MAX_SIZE of environment beats it/);
+  assert.deepEqual(
+    outcomes.filter(({ isSecret }) => isSecret).map(({ key }) => key),
+    ['external_chat_api_key'],
+  );
+  for (const { key, reason } of outcomes)
+    assert.notEqual(reason, 'there is no such setting here', `${key}: upstream has it, say why it goes`);
+});
+
+test('a name that only looks like a secret is none, and one that is stays hidden', () => {
+  const names = {
+    secret: ['RAG_API_TOKEN', 'hf_token', 'db.password', 'api_key', 'apiKey', 'SECRET', 'ssh_private_key'],
+    plain: ['max_tokens', 'token_limit', 'tokens_per_chunk', 'n_tokens', 'keyword', 'rag_disable_keyword'],
+  };
+  for (const [kind, keys] of Object.entries(names))
+    for (const key of keys) {
+      const [one] = translate(settingsOfJson('f', { [key]: 'x' }));
+      assert.equal(one?.isSecret, kind === 'secret', key);
+    }
+});
+
 test('a secret is never carried into a file, whatever the table says', () => {
   const careless = migrate.parse({ ...description, settings: { api_key: { to: 'log.level' } } });
   const [one] = translateSettings(careless, KNOWN, settingsOfJson('f', { api_key: 'abc' }));

@@ -11,7 +11,6 @@ import {
   containerIds,
   inspectContainers,
   inspectVolume,
-  listNetworks,
   type Mount,
 } from '../docker/objects.ts';
 import { combinedError, TaskError, usageError } from '../errors.ts';
@@ -211,8 +210,7 @@ function unknown(what: string): TaskError {
   });
 }
 
-// Its compose file: where it is, what it says, and commands on it. Variables of ours and of the shell stay out, so
-// that it means the same now and at a rollback.
+// Its compose file: where it is, what it says, and commands on it.
 
 /** What the commands need. */
 export interface ComposeHandle {
@@ -230,11 +228,6 @@ export function legacyCommand(handle: ComposeHandle, ...argv: string[]): Command
     ...argv,
   );
 }
-
-export const legacyOptions = ({ directory }: ComposeHandle) => ({
-  cwd: directory,
-  env: { COMPOSE_FILE: undefined, COMPOSE_PROFILES: undefined, COMPOSE_PROJECT_NAME: undefined },
-});
 
 function composeHandle(files: readonly string[], project?: string, directory?: string): ComposeHandle {
   return { project, composeFiles: files, directory: directory ?? dirname(files[0]!) };
@@ -268,7 +261,7 @@ interface ResolvedCompose {
 
 /** @throws TaskError (unknown shape) with compose's own words if it cannot be read */
 export async function resolveCompose(handle: ComposeHandle): Promise<ResolvedCompose> {
-  const answer = await probe(legacyCommand(handle, 'config', '--format', 'json'), legacyOptions(handle));
+  const answer = await probe(legacyCommand(handle, 'config', '--format', 'json'));
   if (!answer.ok) {
     throw new TaskError(`Cannot read ${handle.composeFiles.join(', ')}: ${answer.stderr.trim()}`, {
       code: 'unknown-shape',
@@ -318,10 +311,3 @@ const composeSchema = z.object({
     }),
   ),
 });
-
-/** The networks' subnets are asked of the engine: the old one may be stopped and gone. */
-export async function neighboursOf({ network, container }: Legacy): Promise<string[]> {
-  const found = (await listNetworks()).find(({ name }) => name === network);
-  const containers = await inspectContainers(found?.containers ?? []);
-  return containers.map(({ name }) => name).filter((name) => name !== container);
-}

@@ -11,6 +11,7 @@ import { engineEndpoint, engineInfo, isLocalEndpoint } from '../docker/engine.ts
 import { askHealth } from '../docker/health.ts';
 import { overlaps } from '../docker/network.ts';
 import {
+  inspectContainers,
   inspectImage,
   inspectVolume,
   listNetworks,
@@ -18,7 +19,7 @@ import {
   type Volume,
 } from '../docker/objects.ts';
 import { combinedError, TaskError, usageError } from '../errors.ts';
-import { amount } from '../format.ts';
+import { formatBytes } from '../format.ts';
 import { workTree } from '../git.ts';
 import {
   dataDirectory,
@@ -32,7 +33,7 @@ import {
 import type { LegacyDescription } from '../project-schema.ts';
 import { workTreeProblems } from '../release/preflight.ts';
 import { isFree, listeningProcess, publishingContainer } from '../switch/checks.ts';
-import { allContainers, type Legacy, neighboursOf } from './detect.ts';
+import { allContainers, type Legacy } from './detect.ts';
 import { exists, untrackedPaths } from './kept.ts';
 import { measureVolume } from './verify.ts';
 
@@ -124,15 +125,15 @@ interface Resolved {
   volumes?: Record<string, { name?: string }>;
 }
 
-const problem = (message: string, code: string, hint: string) => new TaskError(message, { code, hint });
+const problemIf = (isSo: unknown, message: string, code: string, hint: string) =>
+  isSo ? [new TaskError(message, { code, hint })] : [];
 
 async function verifyLocalEngine(): Promise<void> {
   const endpoint = await engineEndpoint();
   if (isLocalEndpoint(endpoint)) return;
-  throw problem(
+  throw new TaskError(
     `Cannot migrate: docker talks to the engine at ${endpoint}, and the old data is moved on this machine`,
-    'remote-engine',
-    'run it on the machine of the old service; docker context use default',
+    { code: 'remote-engine', hint: 'run it on the machine of the old service: docker context use default' },
   );
 }
 
@@ -186,30 +187,35 @@ async function dataProblems(
 ): Promise<TaskError[]> {
   const { from, to, aside } = data;
   const choose = `choose another place for the new data: ${variableName(project, 'DATA_DIR')}=… in .env`;
-  const mayWrite = await access(dirname(from), constants.W_OK).then(
+  const self = process.getuid?.();
+  const mayWrite = access(dirname(from), constants.W_OK).then(
     () => true,
     () => false,
   );
-  const isRoot = process.getuid?.() === 0;
-  const mayMove = isRoot || (isReadable && (await stat(from)).uid === process.getuid?.() && mayWrite);
+  const mayMove = self === 0 || (isReadable && (await stat(from)).uid === self && (await mayWrite));
   const entries = aside ? [] : await readdir(to).catch(() => []);
-  const inTheWay = await Promise.all(
-    compose.map(async ({ deprecated }) => ((await exists(deprecated)) ? [deprecated] : [])),
+  const leftovers = await Promise.all(
+    compose.map(async ({ deprecated: path }) =>
+      problemIf(await exists(path), `${path} is in the way`, 'in-the-way', `mv ${path} ${path}.old`),
+    ),
   );
+  const isMount = aside && (await isMountPoint(from));
   return [
-    aside && (await isMountPoint(from))
-      ? [problem(`${from} is a mount point, it cannot be set aside`, 'data-mount', choose)]
-      : [],
-    mayMove
-      ? []
-      : [problem(`This user may not read and move all of ${from}`, 'data-directory', 'run it with sudo')],
-    entries.length > 0
-      ? [problem(`There is data already at ${to}, where the new data would go`, 'data-exists', choose)]
-      : [],
-    inTheWay
-      .flat()
-      .map((path) => problem(`${path} is in the way`, 'in-the-way', `move it away: mv ${path} ${path}.old`)),
-  ].flat();
+    ...problemIf(isMount, `${from} is a mount point, it cannot be set aside`, 'data-mount', choose),
+    ...problemIf(
+      !mayMove,
+      `This user may not read and move all of ${from}`,
+      'data-directory',
+      'run it with sudo',
+    ),
+    ...problemIf(
+      entries.length > 0,
+      `There is data already at ${to}, where the new data would go`,
+      'data-exists',
+      choose,
+    ),
+    ...leftovers.flat(),
+  ];
 }
 
 async function isMountPoint(path: string): Promise<boolean> {
@@ -236,13 +242,12 @@ async function spaceProblems(project: Project, { data, models }: MigrationPlan):
     const here = rooms.filter((room) => room.filesystem === filesystem);
     const needed = here.reduce((sum, { bytes }) => sum + bytes, 0);
     const free = Math.min(...here.map((room) => room.free));
-    if (free >= needed) return [];
-    const parts = here.map(({ what, place, bytes }) => `${amount(bytes)} for the ${what} at ${place}`);
-    const elsewhere = `${variableName(project, 'BACKUP_DIR')}=… in .env puts backups on another disk`;
-    return problem(
-      `Not enough space: ${amount(free)} free, needed ${parts.join(', ')}`,
+    const parts = here.map(({ what, place, bytes }) => `${formatBytes(bytes)} for the ${what} at ${place}`);
+    return problemIf(
+      free < needed,
+      `Not enough space: ${formatBytes(free)} free, needed ${parts.join(', ')}`,
       'disk-full',
-      `make room; ${elsewhere}`,
+      `make room; ${variableName(project, 'BACKUP_DIR')}=… in .env puts backups on another disk`,
     );
   });
 }
@@ -262,7 +267,8 @@ async function portProblems(project: Project, legacy: Legacy, name: EnvironmentN
   const holder = (await publishingContainer(port)) ?? (await listeningProcess(port));
   const setting = variableName(project, `${name.toUpperCase()}_PORT`);
   return [
-    problem(
+    ...problemIf(
+      true,
       `Port ${port}, which ${name} needs, is taken by ${holder}`,
       'port-taken',
       `stop it, or choose another: ${setting}=… in .env`,
@@ -273,66 +279,58 @@ async function portProblems(project: Project, legacy: Legacy, name: EnvironmentN
 async function subnetProblems(project: Project, legacy: Legacy, resolved: Resolved): Promise<TaskError[]> {
   const networks = await listNetworks();
   const own = Object.values(resolved.networks ?? {});
-  const isOwn = ({ name, labels }: (typeof networks)[number]) =>
-    own.some((one) => one.name === name) ||
-    labels['com.docker.compose.project'] === project.project.name ||
-    name === legacy.network;
-  const others = networks.filter((network) => !isOwn(network));
-  const isTaken = (wanted: string) => (subnet: string) => overlaps(wanted, subnet);
-  const candidates = Array.from({ length: 14 }, (_none, index) => `172.${31 - index}.0.0/16`);
+  const others = networks.filter(
+    ({ name, labels }) =>
+      name !== legacy.network &&
+      labels['com.docker.compose.project'] !== project.project.name &&
+      !own.some((one) => one.name === name),
+  );
   const taken = networks.flatMap(({ subnets }) => subnets);
-  const free = candidates.find((one) => !taken.some(isTaken(one))) ?? '10.222.0.0/16';
+  const candidates = Array.from({ length: 14 }, (_none, index) => `172.${31 - index}.0.0/16`);
+  const free = candidates.find((one) => !taken.some((subnet) => overlaps(one, subnet))) ?? '10.222.0.0/16';
   const wanted = own.flatMap(({ ipam }) => (ipam?.config ?? []).flatMap(({ subnet }) => subnet ?? []));
   return wanted.flatMap((subnet) =>
-    others
-      .filter(({ subnets }) => subnets.some(isTaken(subnet)))
-      .map(({ name, labels, subnets }) => {
-        const owner = labels['com.docker.compose.project'];
-        return problem(
-          `The new network needs ${subnet}, but the network ${name}${owner ? ` of the project ${owner}` : ''} has ${subnets[0]}`,
-          'subnet-taken',
-          `give the new one another subnet: ${variableName(project, 'SUBNET')}=${free} in .env\nor remove the other one, if nothing needs it: docker network rm ${name}`,
-        );
-      }),
+    others.flatMap(({ name, labels, subnets }) => {
+      const owner = labels['com.docker.compose.project'];
+      const whose = `${name}${owner ? ` of the project ${owner}` : ''}`;
+      return problemIf(
+        subnets.some((one) => overlaps(subnet, one)),
+        `The new network needs ${subnet}, but the network ${whose} has ${subnets[0]}`,
+        'subnet-taken',
+        `give the new one another subnet: ${variableName(project, 'SUBNET')}=${free} in .env\nor remove the other one, if nothing needs it: docker network rm ${name}`,
+      );
+    }),
   );
 }
 
 async function otherProblems(project: Project, legacy: Legacy): Promise<TaskError[]> {
-  const [own, neighbours, image] = await Promise.all([
-    projectContainers(project),
-    neighboursOf(legacy),
-    inspectImage(legacy.image),
-  ]);
+  const { network, image, directory, container } = legacy;
+  const own = await projectContainers(project);
   const running = own.filter(({ state }) => state === 'running').map(({ name }) => name);
+  const inNetwork = (await listNetworks()).find(({ name }) => name === network)?.containers ?? [];
+  const neighbours = (await inspectContainers(inNetwork))
+    .map(({ name }) => name)
+    .filter((name) => name !== container);
   return [
-    running.length > 0
-      ? [
-          problem(
-            `The new service runs already: ${running.join(', ')}`,
-            'already-running',
-            'stop it first: npm run switch -- none',
-          ),
-        ]
-      : [],
-    neighbours.length > 0
-      ? [
-          problem(
-            `Other containers use the network ${legacy.network}, which goes with the old service: ${neighbours.join(', ')}`,
-            'network-in-use',
-            `docker network disconnect ${legacy.network} ${neighbours[0]}`,
-          ),
-        ]
-      : [],
-    image
-      ? []
-      : [
-          problem(
-            `The image ${legacy.image} of the old service is not here: it could not be brought back`,
-            'image-missing',
-            `build or pull it first, in ${legacy.directory}`,
-          ),
-        ],
-  ].flat();
+    ...problemIf(
+      running.length > 0,
+      `The new service runs already: ${running.join(', ')}`,
+      'already-running',
+      'stop it first: npm run switch -- none',
+    ),
+    ...problemIf(
+      neighbours.length > 0,
+      `Other containers use the network ${network}, which goes with the old service: ${neighbours.join(', ')}`,
+      'network-in-use',
+      `docker network disconnect ${network} ${neighbours[0]}`,
+    ),
+    ...problemIf(
+      !(await inspectImage(image)),
+      `The image ${image} of the old service is not here: it could not be brought back`,
+      'image-missing',
+      `build or pull it first, in ${directory}`,
+    ),
+  ];
 }
 
 /** Every path of the older setup that may lie in this repository. */

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { inspectImage, inspectVolume } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
 import { readIfPresent, statePath, writeFileAtomic } from '../files.ts';
-import { amount, duration } from '../format.ts';
+import { duration, formatBytes } from '../format.ts';
 import type { LegacyDescription } from '../project-schema.ts';
 import { findEntry, insertAt } from '../release/notes.ts';
 import { describeSteps, type Step } from '../steps.ts';
@@ -229,7 +229,7 @@ export function migrationEntry({ id, legacy, plan, settings, backup }: Migration
     `### Migrated from ${legacy.service} (${id.replace(/^(\d{4})(\d\d)(\d\d).*/, '$1-$2-$3')})`,
     '',
     `- \`${legacy.service}\` on port ${legacy.ports.join(', ')} became dev on ${plan.ports.dev} and prod on ${plan.ports.prod}`,
-    `- Data: ${amount(plan.data.bytes)} at \`${plan.data.to}\`, a compared copy; the old directory waits untouched: \`${plan.data.aside ?? plan.data.from}\``,
+    `- Data: ${formatBytes(plan.data.bytes)} at \`${plan.data.to}\`, a compared copy; the old directory waits untouched: \`${plan.data.aside ?? plan.data.from}\``,
     ...(by === 'none' ? [] : [`- Models: volume \`${to}\` (${how})`]),
     `- Settings: carried ${keys('carried')}; renamed ${keys('renamed')}; dropped ${keys('dropped')}`,
     `- Old compose file: ${plan.compose.map(({ deprecated }) => `\`${deprecated}\``).join(', ')}`,

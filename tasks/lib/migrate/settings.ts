@@ -52,7 +52,11 @@ export type SettingOutcome = z.output<typeof settingOutcomeSchema>;
 /** What the new configuration has: key path → its default, which tells the type. Empty: it has none. */
 type KnownKeys = ReadonlyMap<string, unknown>;
 
-const SECRET_NAME = /token|secret|passw(or)?d|api_?key|credential/i;
+const SECRET_NAME =
+  /(^|[._-])(token|secret|pass|passwd|password|passphrase|credentials?|(api|access|private|secret)_?key)$/;
+
+/** By its last word: `hf_token` and `apiKey` are secrets, `max_tokens` is none. */
+const namesSecret = (key: string) => SECRET_NAME.test(key.replace(/([a-z])([A-Z])/g, '$1_$2').toLowerCase());
 
 const normal = (key: string) => key.toLowerCase().replaceAll('__', '_').replaceAll('.', '_');
 
@@ -84,7 +88,7 @@ function translate(description: LegacyDescription, known: KnownKeys, setting: Ol
   const { origin, key } = setting;
   const bare = setting.isVariable ? key.slice(description.variable_prefix.length) : key;
   const rule = ruleFor(description.settings, bare) ?? sameKey(known, bare);
-  const isSecret = SECRET_NAME.test(key) || SECRET_NAME.test(rule?.variable ?? '');
+  const isSecret = namesSecret(key) || namesSecret(rule?.variable ?? '');
   const plain: SettingOutcome = { origin, key, isSecret, outcome: 'dropped' };
   if (!rule)
     return dropped(plain, isSecret ? 'there is no such secret here' : 'there is no such setting here');
@@ -124,7 +128,7 @@ function convert(old: unknown, rule: SettingRule, like: unknown): unknown {
   );
   if (mapped) return mapped[1];
   if (typeof like === 'number' && old !== null && text !== '' && !Number.isNaN(Number(old)))
-    return Number(old) * (rule.scale ?? 1);
+    return Number((Number(old) * (rule.scale ?? 1)).toPrecision(12));
   if (typeof like === 'boolean' && text !== undefined)
     return (
       { true: true, '1': true, yes: true, false: false, '0': false, no: false }[text.toLowerCase()] ?? text

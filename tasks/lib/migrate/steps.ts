@@ -18,7 +18,7 @@ import {
 import { dotenvPath, updateDotenv } from '../dotenv.ts';
 import { errorSummary, TaskError } from '../errors.ts';
 import { readIfPresent, statePath, writeFileAtomic } from '../files.ts';
-import { amount } from '../format.ts';
+import { formatBytes } from '../format.ts';
 import { log } from '../log.ts';
 import {
   type EnvironmentName,
@@ -31,13 +31,13 @@ import {
 } from '../project.ts';
 import type { LegacyDescription } from '../project-schema.ts';
 import { newestRelease } from '../release/record.ts';
-import { pause } from '../session.ts';
+import { waitUntil } from '../session.ts';
 import { applySetup, planSetup } from '../setup/setup.ts';
 import type { Journey, Step } from '../steps.ts';
 import { repairSwitch } from '../switch/run.ts';
 import { fetchRelease } from '../switch/target.ts';
 import { runOtherTask } from '../task.ts';
-import { allContainers, type ComposeHandle, detectLegacy, legacyCommand, legacyOptions } from './detect.ts';
+import { allContainers, type ComposeHandle, detectLegacy, legacyCommand } from './detect.ts';
 import {
   commitFiles,
   excludeFile,
@@ -103,7 +103,12 @@ function migrationSteps(root: string, { legacy, plan }: Migration): Step<Migrati
       stop,
       startOld,
     ),
-    step('copy', `copy ${amount(data.bytes)} of data from ${data.from}, and compare`, copyData, removeCopy),
+    step(
+      'copy',
+      `copy ${formatBytes(data.bytes)} of data from ${data.from}, and compare`,
+      copyData,
+      removeCopy,
+    ),
     step('place', describePlacing(plan), placeData, displaceData),
     step('backup', 'back up the data, proven; count every row, hash every file', backUp),
     step('compose', describeComposeFiles(plan), setComposeAside, bringComposeBack),
@@ -214,7 +219,7 @@ async function stop(_project: Project, data: Migration): Promise<void> {
   data.stoppedAt = new Date().toISOString();
   const compose = await oldCompose(data);
   // Never with volumes: they hold what is carried over.
-  await run(legacyCommand(compose, 'down'), legacyOptions(compose));
+  await run(legacyCommand(compose, 'down'));
   const left = await oldContainers(data);
   if (left.length > 0)
     throw new TaskError(`The old service did not stop: ${left.map(({ name }) => name).join(', ')}`);
@@ -225,22 +230,24 @@ async function startOld(_project: Project, data: Migration): Promise<void> {
   if (legacy.state === 'absent') return;
   const compose = await oldCompose(data);
   const how = legacy.state === 'running' ? '--detach' : '--no-start';
-  await run(legacyCommand(compose, 'up', how, '--no-build', '--pull', 'never'), legacyOptions(compose));
+  await run(legacyCommand(compose, 'up', how, '--no-build', '--pull', 'never'));
   if (legacy.state !== 'running') return;
-  const deadline = Date.now() + ANSWER_SECONDS * 1000;
-  for (;;) {
-    const [container] = await oldContainers(data);
-    const isRunning = container?.state === 'running';
-    if (isRunning && (!plan.answered || (await askHealth(plan.oldUrl)).status === 200)) return;
-    if (Date.now() > deadline || (container && !isRunning)) {
-      const logs = container ? await lastLogLines(container.id) : 'it has no container';
-      throw new TaskError(`The old service does not answer at ${plan.oldUrl}:\n${logs}`, {
-        code: 'old-unhealthy',
-        hint: 'its data and files are as they were; see its log',
-      });
-    }
-    await pause(200);
-  }
+  const answers = await waitUntil(
+    async () => {
+      const [container] = await oldContainers(data);
+      if (container && container.state !== 'running') return false;
+      const isWell = !plan.answered || (await askHealth(plan.oldUrl)).status === 200;
+      return (container && isWell) || undefined;
+    },
+    { withinMs: ANSWER_SECONDS * 1000, everyMs: 200 },
+  );
+  if (answers) return;
+  const [container] = await oldContainers(data);
+  const logs = container ? await lastLogLines(container.id) : 'it has no container';
+  throw new TaskError(`The old service does not answer at ${plan.oldUrl}:\n${logs}`, {
+    code: 'old-unhealthy',
+    hint: 'its data and files are as they were; see its log',
+  });
 }
 
 // The data: the old directory is set aside as it is, to the last byte, and the new service works on a copy that was
@@ -332,7 +339,7 @@ function describeModels({ models }: Migration['plan']): string {
   const also = users.length > 0 ? `; ${users.join(', ')} goes on using it` : '';
   if (by === 'none') return `models: none, ${reason}`;
   if (by === 'reuse') return `use the models volume ${to} as it is: ${reason}${also}`;
-  const size = bytes === null ? '' : ` (${amount(bytes)})`;
+  const size = bytes === null ? '' : ` (${formatBytes(bytes)})`;
   return `copy the models volume ${from}${size} to ${to}, compare by size and hash: ${reason}${also}`;
 }
 

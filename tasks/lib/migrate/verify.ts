@@ -1,12 +1,13 @@
 // Is everything there that was there? Every table of every database, every other file, and old facts through a running
 // environment. What lies in the data and in volumes is read by a program in a container of the base image.
-import { request } from 'node:http';
+
 import { join } from 'node:path';
 import { z } from 'zod';
 import { read, run } from '../command.ts';
 import { docker } from '../docker/engine.ts';
 import { containerIds, inspectImage } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
+import { request } from '../http.ts';
 import { type EnvironmentName, type Project, TASKS_FOLDER, variable } from '../project.ts';
 import type { LegacyDescription } from '../project-schema.ts';
 
@@ -110,7 +111,12 @@ export async function verifyReadable(
     const body = readable.body.replace(/%(\w+)%/g, (_all, column) =>
       JSON.stringify(row[column] ?? '').slice(1, -1),
     );
-    const answer = await post(`http://127.0.0.1:${port}${readable.path}`, headers, body);
+    const url = `http://127.0.0.1:${port}${readable.path}`;
+    const { text, status, error } = await request(
+      { url },
+      { method: 'POST', headers, body, timeoutMs: 10_000 },
+    );
+    const answer = text || String(error ?? status);
     if (answer.includes(row[readable.expect] ?? '')) continue;
     throw new TaskError(
       `Old data is not readable through ${name}: asked for ${body.trim()}\nit answered ${answer.slice(0, 500)}`,
@@ -118,21 +124,6 @@ export async function verifyReadable(
     );
   }
   return rows.length;
-}
-
-function post(url: string, headers: Record<string, string>, body: string): Promise<string> {
-  return new Promise((resolve) => {
-    const outgoing = request(url, { method: 'POST', headers, agent: false, timeout: 10_000 }, (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (chunk: string) => {
-        text += chunk;
-      });
-      response.on('end', () => resolve(text)).on('error', (error) => resolve(String(error)));
-    });
-    outgoing.on('timeout', () => outgoing.destroy(new Error('no answer within 10 s')));
-    outgoing.on('error', (error) => resolve(String(error)));
-    outgoing.end(body);
-  });
 }
 
 // The program's commands: what is in the data, a few rows of it, a volume's size, a volume's copy.
