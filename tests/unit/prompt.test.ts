@@ -1,0 +1,65 @@
+// Questions on a real terminal (util-linux's `script` makes one). What would be lost: live data, by an Enter too many.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+/** Runs a task that asks; types `early` before the question, and each of `keys` once the screen shows its text. */
+function ask(question: string, early: string, ...keys: [shown: RegExp, typed: string][]) {
+  const script = `import { runTask } from './tasks/lib/task.ts';
+    import { choose, confirm, confirmByName } from './tasks/lib/prompt.ts';
+    await runTask({ name: 'sail', summary: 'x', flags: {}, run: async () => {
+      console.error('not asked yet');
+      await new Promise((done) => setTimeout(done, 600));
+      console.error('asking');
+      ${question}
+      return { text: 'SAILED' };
+    } }, []);`;
+  const command = `stty cols 100 rows 30; '${process.execPath}' --import tsx/esm --input-type=module --eval "$SCRIPT"`;
+  const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
+    cwd: ROOT,
+    env: { ...process.env, SCRIPT: script, NO_COLOR: '1', TERM: 'xterm' },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const pending: [shown: RegExp, typed: string][] = [[/not asked yet/, early], ...keys];
+  let screen = '';
+  let seen = 0;
+  child.stdout.on('data', (chunk: Buffer) => {
+    screen += chunk;
+    const match = pending[0]?.[0].exec(screen.slice(seen));
+    if (!match) return;
+    seen += match.index + match[0].length;
+    child.stdin.write(pending.shift()![1]);
+  });
+  return new Promise<{ code: number | null; screen: string }>((resolve) =>
+    child.on('close', (code) => {
+      resolve({ code, screen });
+    }),
+  );
+}
+
+const CONFIRM = `await confirm('Cast off?');`;
+const BY_NAME = `await confirmByName('Scuttle her?', ['Beagle', 'latest']);`;
+const CASES: [name: string, question: string, early: string, typed: string, code: number, sailed: boolean][] =
+  [
+    ['a yes', CONFIRM, '', 'y', 0, true],
+    ['a no', CONFIRM, '', 'n', 1, false],
+    ['Ctrl-C', CONFIRM, '', '\u0003', 130, false],
+    ['a yes typed before the question, then a no', CONFIRM, 'y', 'n', 1, false],
+    ['the name in words', BY_NAME, '', 'Beagle\r', 0, true],
+    ['Enter alone where it cannot be taken back', BY_NAME, '', '\r', 1, false],
+    ['y where the name is needed', BY_NAME, '', 'y\r', 1, false],
+    ['the name typed before the question, then Enter', BY_NAME, 'Beagle', '\r', 1, false],
+  ];
+
+test('only a meant answer is a yes', { concurrency: 2 }, async (t) => {
+  const cases = CASES.map(([name, question, early, typed, code, sailed]) =>
+    t.test(name, async () => {
+      const answer = await ask(question, early, [/Cast off\?|Enter to stop\.[\s\S]*│/, typed]);
+      assert.deepEqual([answer.code, answer.screen.includes('SAILED')], [code, sailed], answer.screen);
+    }),
+  );
+  await Promise.all(cases);
+});
