@@ -2,7 +2,7 @@
 // curl in the image. It runs for as long as the container does, so it loads next to nothing: not even the schema
 // of the configuration.
 import { get } from 'node:http';
-import { type Address, readAddress } from './config/address.ts';
+import { readAddress } from './config/sources.ts';
 
 const TIMEOUT_MS = 4000;
 
@@ -17,7 +17,7 @@ export function checkHealth(env: Record<string, string | undefined>): void {
   }
 }
 
-function ask({ host, port }: Address): void {
+function ask({ host, port }: { host: string; port: number }): void {
   const address = { '0.0.0.0': '127.0.0.1', '::': '::1' }[host] ?? host;
   const request = get({ host: address, port, path: '/health', timeout: TIMEOUT_MS }, (response) => {
     response.pipe(process.stdout);

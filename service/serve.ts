@@ -1,7 +1,6 @@
 // The process around the service: configuration from the environment, signals, exit codes.
 // Exit 2 means the configuration is wrong, 1 that the service could not start or broke.
-import { effectiveValues, type LoadedConfig, loadConfig } from './config/config.ts';
-import { ConfigError } from './config/problem.ts';
+import { ConfigError, effectiveValues, type LoadedConfig, loadConfig } from './config/config.ts';
 import { DATA_FORMAT, identify } from './identity.ts';
 import { createLog, type Log } from './log.ts';
 import { startService } from './service.ts';

@@ -2,18 +2,14 @@
 // It knows nothing of the process (signals, exit codes), so tests start as many as they like.
 import { join } from 'node:path';
 import type { Config } from './config/schema.ts';
-import { describeHealth } from './http/health.ts';
-import { mcpRoute } from './http/mcp.ts';
-import { sendJson } from './http/reply.ts';
-import { type Routes, startHttp } from './http/server.ts';
-import { receiveUpload } from './http/upload.ts';
-import type { Identity } from './identity.ts';
+import { type Routes, sendJson, startHttp } from './http.ts';
+import { DATA_FORMAT, type Identity, SERVICE_NAME } from './identity.ts';
 import { createLearning } from './learning.ts';
 import type { Log } from './log.ts';
-import type { CallContext } from './mcp/call.ts';
-import { buildServer } from './mcp/server.ts';
-import { closeStores, openStores, type Stores } from './stores/stores.ts';
-import { openUploads, type Uploads } from './uploads.ts';
+import { buildServer, mcpRoute } from './mcp/server.ts';
+import type { CallContext } from './mcp/tool.ts';
+import { type Backlog, catchUp, checkStores, closeStores, openStores, type Stores } from './stores/stores.ts';
+import { openUploads, receiveUpload, type Uploads } from './uploads.ts';
 
 export interface ServiceOptions {
   config: Config;
@@ -24,6 +20,8 @@ export interface ServiceOptions {
 
 export interface Service {
   port: number;
+  /** Resolves when data of an older program is in the index; never rejects. */
+  caughtUp: Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -33,10 +31,13 @@ export async function startService({ config, identity, log, token }: ServiceOpti
   const data = openDataDirectory(config, log);
   try {
     const access = { allowedHosts: config.server.allowed_hosts, token };
-    const http = await startHttp(createRoutes(config, identity, data, log), access, log, config.server);
+    const requestTimeoutMs = config.server.request_timeout_seconds * 1000;
+    const routes = createRoutes(config, identity, data, log);
+    const http = await startHttp(routes, access, log, { ...config.server, requestTimeoutMs });
     const endHousekeeping = startHousekeeping(config, data, log);
     return {
       port: http.port,
+      caughtUp: data.catchUp(),
       stop: async () => {
         endHousekeeping();
         await http.stop();
@@ -52,25 +53,51 @@ export async function startService({ config, identity, log, token }: ServiceOpti
 export interface DataDirectory {
   stores: Stores;
   uploads: Uploads;
+  /** Indexes what an older program left; to be called once. */
+  catchUp(): Promise<void>;
+  /** What is left of that work, while it runs. */
+  backlog(): Backlog | undefined;
+  /** Deletes chunks that no document needs any more, in the background. */
+  tidy(): void;
   close(): void;
 }
 
 export function openDataDirectory(config: Config, log: Log): DataDirectory {
-  const stores = openStores(config, log);
+  const { directory } = config.data;
+  const stores = openStores(config);
   const { max_bytes, expiry_minutes } = config.uploads;
-  const uploads = openUploads(join(config.data.directory, 'uploads'), max_bytes, expiry_minutes);
-  return { stores, uploads, close: () => closeStores(stores) };
+  const uploads = openUploads(join(directory, 'uploads'), max_bytes, expiry_minutes);
+  let backlog: Backlog | undefined;
+  let closed = false;
+  /** Work that is cut off by a stop goes on at the next start. */
+  const inBackground = (what: string, work: Promise<void>) =>
+    work.catch((error: unknown) => {
+      if (!closed) log.error(`${what} failed, trying again later`, { error: String(error) });
+    });
+  return {
+    stores,
+    uploads,
+    catchUp: () =>
+      inBackground(
+        'indexing',
+        catchUp(stores, directory, log, (left) => {
+          backlog = left;
+        }),
+      ),
+    backlog: () => backlog,
+    tidy: () => void inBackground('deleting old chunks', stores.semantic.removeUnlisted()),
+    close: () => {
+      closed = true;
+      closeStores(stores);
+    },
+  };
 }
 
-/** What a tool call needs, apart from the list of tools. */
-export function callContext(
-  config: Config,
-  { stores, uploads }: DataDirectory,
-  log: Log,
-): Omit<CallContext, 'tools'> {
+/** What a tool call needs. */
+export function callContext(config: Config, { stores, uploads, tidy }: DataDirectory, log: Log): CallContext {
   const recordCall = config.metrics.enabled ? stores.metrics.record : undefined;
-  const learn = createLearning(config.automatic_learning.mode, stores.episodic.addEpisode);
-  return { stores, uploads, log, recordCall, learn };
+  const learn = createLearning(config.automatic_learning, stores.episodic.addEpisode);
+  return { stores, uploads, tidy, log, recordCall, learn };
 }
 
 function createRoutes(config: Config, identity: Identity, data: DataDirectory, log: Log): Routes {
@@ -81,7 +108,7 @@ function createRoutes(config: Config, identity: Identity, data: DataDirectory, l
       open: true,
       methods: {
         GET: (_, response) => {
-          const health = describeHealth(config, identity, data.stores);
+          const health = describeHealth(config, identity, data);
           if (health.status !== 'ok') log.warn('a store cannot be written', { stores: health.stores });
           sendJson(response, health.status === 'ok' ? 200 : 503, health);
         },
@@ -100,13 +127,33 @@ function createRoutes(config: Config, identity: Identity, data: DataDirectory, l
   };
 }
 
-/** Deletes expired uploads and old metrics, now and every minute. Returns how to end it. */
-function startHousekeeping(config: Config, { stores, uploads }: DataDirectory, log: Log): () => void {
+/** What GET /health answers: who runs, how it is configured, and whether every store can be written now. */
+function describeHealth(config: Config, identity: Identity, { stores, backlog }: DataDirectory) {
+  const states = checkStores(stores);
+  const healthy = Object.values(states).every((state) => state.writable);
+  const left = backlog();
+  return {
+    status: healthy ? ('ok' as const) : ('unhealthy' as const),
+    service: SERVICE_NAME,
+    env: config.environment,
+    ...identity,
+    logLevel: config.log.level,
+    automaticLearning: config.automatic_learning.mode,
+    automaticLearningEnabled: config.automatic_learning.enabled,
+    dataFormat: DATA_FORMAT,
+    stores: states,
+    ...(left === undefined ? {} : { backlog: left }),
+  };
+}
+
+/** Deletes expired uploads, old metrics and abandoned chunks, now and every minute. Returns how to end it. */
+function startHousekeeping(config: Config, { stores, uploads, tidy }: DataDirectory, log: Log): () => void {
   const run = () => {
     try {
       const expired = uploads.sweep();
       const pruned = config.metrics.enabled ? stores.metrics.prune(config.metrics.retention_days) : 0;
       if (expired + pruned > 0) log.debug('housekeeping', { expired_uploads: expired, pruned_calls: pruned });
+      tidy();
     } catch (error) {
       log.warn('housekeeping failed', { error: String(error) });
     }

@@ -1,17 +1,25 @@
-// The upload directory: files wait here between /v1/upload and ingestion, under names that nobody can
+// Uploads: files wait in a directory of their own between POST /v1/upload and ingestion, under names that nobody can
 // guess, for a limited time. The only place that turns a path given by a client into a file.
 import { randomUUID } from 'node:crypto';
 import {
   chmodSync,
+  createWriteStream,
   lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   realpathSync,
+  renameSync,
   rmSync,
   statSync,
 } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
 import { basename, dirname, join, resolve } from 'node:path';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import busboy from 'busboy';
+import { HttpError } from './http.ts';
+import { WrongCall } from './mcp/tool.ts';
 
 const PARTIAL = '.part';
 const UUID_LENGTH = 36;
@@ -22,7 +30,7 @@ export interface Uploads {
   /** A new path for a file of that name; the file is complete once it has lost its `.part`. */
   newPath(filename: string): { file: string; partial: string };
   expiresAt(now?: number): string;
-  /** Text and original name of an upload. Throws for anything that is not one. */
+  /** Text and original name of an upload. @throws for anything that is not one */
   read(path: string): { content: string; filename: string };
   remove(path: string): void;
   /** Deletes what is older than the expiry; returns how many. */
@@ -43,15 +51,17 @@ export function openUploads(directory: string, maxBytes: number, expiryMinutes: 
     },
     expiresAt: (now = Date.now()) => new Date(now + expiryMs).toISOString(),
     read: (path) => {
-      const file = verifyUpload(root, path);
-      return {
-        content: decodeText(readFileSync(file), path),
-        filename: basename(file).slice(UUID_LENGTH + 1),
-      };
+      const bytes = readFileSync(verifyUpload(root, path));
+      return { content: decodeText(bytes, uploadName(path)), filename: uploadName(path) };
     },
     remove: (path) => rmSync(verifyUpload(root, path), { force: true }),
     sweep: (now = Date.now()) => sweep(root, now - expiryMs),
   };
+}
+
+/** The name that an uploaded file had. */
+export function uploadName(path: string): string {
+  return basename(path).slice(UUID_LENGTH + 1);
 }
 
 /** Keeps letters, digits, dot, dash and underscore, and at most 100 characters. */
@@ -63,12 +73,14 @@ function safeName(filename: string): string {
 /** The real path of a finished upload: directly inside the directory, a regular file, not a link. */
 function verifyUpload(root: string, path: string): string {
   const file = resolve(path);
-  const inside = realDirectory(file) === root && !file.endsWith(PARTIAL);
-  if (!inside)
-    throw new Error(`${path} is outside the upload directory; give the file_path that /v1/upload returned`);
+  if (realDirectory(file) !== root || file.endsWith(PARTIAL))
+    throw new WrongCall(
+      `${path} is outside the upload directory; give the file_path that /v1/upload returned`,
+    );
   const found = lstatSync(file, { throwIfNoEntry: false });
-  if (!found) throw new Error(`${path} is not there: it expired, or was ingested before; upload it again`);
-  if (!found.isFile()) throw new Error(`${path} is not a regular file`);
+  if (!found)
+    throw new WrongCall(`${path} is not there: it expired, or was ingested before; upload it again`);
+  if (!found.isFile()) throw new WrongCall(`${path} is not a regular file`);
   return join(root, basename(file));
 }
 
@@ -81,7 +93,7 @@ function realDirectory(file: string): string | undefined {
 }
 
 /** UTF-8 text, without its byte order mark. */
-export function decodeText(bytes: Uint8Array, name: string): string {
+function decodeText(bytes: Uint8Array, name: string): string {
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
     if (!text.includes('\0')) return text;
@@ -102,4 +114,65 @@ function sweep(root: string, oldest: number): number {
     removed += 1;
   }
   return removed;
+}
+
+export interface Uploaded {
+  /** For sy.mem.ingest. */
+  file_path: string;
+  filename: string;
+  size_bytes: number;
+  expires_at: string;
+}
+
+/**
+ * POST /v1/upload: one multipart field `file`, streamed to the directory and renamed when it is complete, so that a cut
+ * connection or a too large file leaves nothing that could be ingested.
+ * @throws {HttpError} 400 without a file, 413 when it is too large, 415 when it is not multipart, 507 on a full disk
+ */
+export async function receiveUpload(request: IncomingMessage, uploads: Uploads): Promise<Uploaded> {
+  let stored: Promise<Uploaded> | undefined;
+  const parser = startParser(request, uploads.maxBytes);
+  parser.on('file', (field, stream, { filename }) => {
+    if (field !== 'file' || stored) return void stream.resume();
+    stored = store(stream, filename || 'upload', uploads);
+    // What could not be stored is not worth receiving; the reason is awaited below.
+    stored.catch((error: Error) => parser.destroy(error));
+  });
+  try {
+    await pipeline(request, parser);
+  } catch (cause) {
+    await stored;
+    throw new HttpError(400, `The upload is not complete: ${(cause as Error).message}`);
+  }
+  if (!stored)
+    throw new HttpError(400, 'There is no file in the upload', 'send it as the multipart field "file"');
+  return stored;
+}
+
+function startParser(request: IncomingMessage, maxBytes: number): busboy.Busboy {
+  // busboy calls a file of exactly the limit truncated.
+  const limits = { fileSize: maxBytes + 1, files: 2, fields: 20, fieldSize: 64 * 1024, parts: 22 };
+  try {
+    return busboy({ headers: request.headers, limits, defParamCharset: 'utf8' });
+  } catch (cause) {
+    const message = `Not a multipart upload: ${(cause as Error).message}`;
+    throw new HttpError(415, message, 'send multipart/form-data');
+  }
+}
+
+async function store(stream: Readable & { truncated?: boolean }, filename: string, uploads: Uploads) {
+  const { file, partial } = uploads.newPath(filename);
+  const out = createWriteStream(partial, { flags: 'wx', mode: 0o600 });
+  try {
+    await pipeline(stream, out);
+    if (stream.truncated) throw new HttpError(413, `The file is larger than ${uploads.maxBytes} bytes`);
+    if (out.bytesWritten === 0) throw new HttpError(400, 'The file is empty');
+    renameSync(partial, file);
+  } catch (error) {
+    rmSync(partial, { force: true });
+    const full = ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException).code ?? '');
+    if (full) throw new HttpError(507, 'The disk is full', 'free space where the data directory lies');
+    throw error;
+  }
+  return { file_path: file, filename, size_bytes: out.bytesWritten, expires_at: uploads.expiresAt() };
 }

@@ -1,86 +1,88 @@
 // Every key of the service's configuration: its type, its bounds, its default and what it is for.
 // Apart from the loader because editors (JSON Schema), the README's table and the loader all read it.
-
 import * as z from 'zod';
-import { DEFAULT_ADDRESS } from './address.ts';
+import { DEFAULT_ADDRESS } from './sources.ts';
 
 export const LOG_LEVELS = ['DEBUG', 'INFO', 'WARN', 'ERROR'] as const;
 export const LEARNING_MODES = ['aggressive', 'moderate'] as const;
 
 const MIB = 1024 * 1024;
 
-const server = z
-  .strictObject({
-    host: z
-      .string()
-      .min(1)
-      .default(DEFAULT_ADDRESS.host)
-      .describe('Address to listen on; inside a container keep it.'),
-    port: z
-      .int()
-      .min(1)
-      .max(65535)
-      .default(DEFAULT_ADDRESS.port)
-      .describe('Port to listen on inside the container.'),
-    allowed_hosts: z
-      .array(z.string().min(1))
-      .default([])
-      .describe(
-        'Host names that clients may use besides localhost, 127.0.0.1 and [::1], such as "pi.local" or ' +
-          '"192.168.1.20" (any port) or "pi.local:8002"; protects against DNS rebinding. "*" allows all.',
-      ),
-    max_body_bytes: z
-      .int()
-      .min(1024)
-      .max(256 * MIB)
-      .default(4 * MIB)
-      .describe('Largest MCP request in bytes; larger documents go through /v1/upload.'),
-  })
-  .prefault({})
-  .describe('The HTTP server.');
+function whole([min, max]: [number, number], fallback: number, description: string) {
+  return z.int().min(min).max(max).default(fallback).describe(description);
+}
+
+function text(fallback: string, description: string) {
+  return z.string().min(1).default(fallback).describe(description);
+}
+
+function flag(fallback: boolean, description: string) {
+  return z.boolean().default(fallback).describe(description);
+}
+
+const server = z.strictObject({
+  host: text(DEFAULT_ADDRESS.host, 'Address to listen on; inside a container keep it.'),
+  port: whole([1, 65535], DEFAULT_ADDRESS.port, 'Port to listen on inside the container.'),
+  allowed_hosts: z
+    .array(z.string().min(1))
+    .default([])
+    .describe(
+      'Host names that clients may use besides localhost, 127.0.0.1 and [::1], such as "pi.local" or ' +
+        '"192.168.1.20" (any port) or "pi.local:8002"; protects against DNS rebinding. "*" allows all.',
+    ),
+  max_body_bytes: whole(
+    [1024, 256 * MIB],
+    4 * MIB,
+    'Largest MCP request in bytes; larger documents go through /v1/upload.',
+  ),
+  request_timeout_seconds: whole([1, 3600], 120, 'Seconds that a client may take to send one request.'),
+});
+
+const learningMode = z
+  .enum(LEARNING_MODES)
+  .default('moderate')
+  .describe('moderate: failures and recoveries; aggressive: also changes of what was known.');
+
+const automatic_learning = z.strictObject({
+  enabled: flag(true, 'Record episodes at all.'),
+  mode: learningMode,
+});
 
 const semantic = z
   .strictObject({
-    chunk_size: z.int().min(100).max(20_000).default(1200).describe('Characters in one chunk of a document.'),
-    chunk_overlap: z
-      .int()
-      .min(0)
-      .max(10_000)
-      .default(200)
-      .describe('Characters that a chunk repeats from the one before it; less than chunk_size.'),
+    chunk_size: whole([100, 20_000], 1200, 'Characters in one chunk of a document.'),
+    chunk_overlap: whole(
+      [0, 10_000],
+      200,
+      'Characters that a chunk repeats from the one before it; less than chunk_size.',
+    ),
   })
   .refine((value) => value.chunk_overlap < value.chunk_size, {
     path: ['chunk_overlap'],
     message: 'expected less than semantic.chunk_size',
-  })
-  .prefault({})
-  .describe('How documents are cut for the semantic index.');
+  });
 
-const uploads = z
-  .strictObject({
-    max_bytes: z
-      .int()
-      .min(1)
-      .max(1024 * MIB)
-      .default(20 * MIB)
-      .describe('Largest file that /v1/upload accepts, in bytes.'),
-    expiry_minutes: z
-      .number()
-      .positive()
-      .max(7 * 24 * 60)
-      .default(60)
-      .describe('Minutes after which an upload that nobody ingested is deleted.'),
-  })
-  .prefault({})
-  .describe('Files that wait for ingestion.');
+const uploads = z.strictObject({
+  max_bytes: whole([1, 1024 * MIB], 20 * MIB, 'Largest file that /v1/upload accepts, in bytes.'),
+  expiry_minutes: z
+    .number()
+    .positive()
+    .max(7 * 24 * 60)
+    .default(60)
+    .describe('Minutes after which an upload that nobody ingested is deleted.'),
+});
 
-const metrics = z
-  .strictObject({
-    enabled: z.boolean().default(true).describe('Record the duration and outcome of every tool call.'),
-    retention_days: z.int().min(1).max(3650).default(30).describe('Days after which records are deleted.'),
-  })
-  .prefault({})
-  .describe('Call statistics in metrics.db.');
+const metrics = z.strictObject({
+  enabled: flag(true, 'Record the duration and outcome of every tool call.'),
+  retention_days: whole([1, 3650], 30, 'Days after which records are deleted.'),
+});
+
+const logLevel = z
+  .enum(LOG_LEVELS)
+  .default('INFO')
+  .describe('Least severe level that is logged. Also LOG_LEVEL.');
+
+const busyTimeout = 'Milliseconds to wait while the other environment writes the same database.';
 
 export const ConfigSchema = z.strictObject({
   environment: z
@@ -88,47 +90,22 @@ export const ConfigSchema = z.strictObject({
     .regex(/^[a-z][a-z0-9-]{0,30}$/, 'expected a short lower-case name such as dev or prod')
     .default('dev')
     .describe('Name of the environment, as /health reports it. Also SYNAPSE_ENV.'),
-  server,
-  log: z
-    .strictObject({
-      level: z
-        .enum(LOG_LEVELS)
-        .default('INFO')
-        .describe('Least severe level that is logged. Also LOG_LEVEL.'),
-    })
-    .prefault({})
-    .describe('JSON log lines on standard output.'),
+  server: server.prefault({}).describe('The HTTP server.'),
+  log: z.strictObject({ level: logLevel }).prefault({}).describe('JSON log lines on standard output.'),
   data: z
-    .strictObject({
-      directory: z.string().min(1).default('/app/data').describe('Directory of all stores and uploads.'),
-    })
+    .strictObject({ directory: text('/app/data', 'Directory of all stores and uploads.') })
     .prefault({})
     .describe('Where memory is kept.'),
   sqlite: z
-    .strictObject({
-      busy_timeout_ms: z
-        .int()
-        .min(100)
-        .max(60_000)
-        .default(10_000)
-        .describe('Milliseconds to wait while the other environment writes the same database.'),
-    })
+    .strictObject({ busy_timeout_ms: whole([100, 60_000], 10_000, busyTimeout) })
     .prefault({})
     .describe('The databases, which both environments open at the same time.'),
-  automatic_learning: z
-    .strictObject({
-      mode: z
-        .enum(LEARNING_MODES)
-        .default('moderate')
-        .describe(
-          'aggressive: an episode for every tool call worth remembering; moderate: failures, recoveries.',
-        ),
-    })
+  automatic_learning: automatic_learning
     .prefault({})
     .describe('Episodes that the service records by itself.'),
-  semantic,
-  uploads,
-  metrics,
+  semantic: semantic.prefault({}).describe('How documents are cut for the semantic index.'),
+  uploads: uploads.prefault({}).describe('Files that wait for ingestion.'),
+  metrics: metrics.prefault({}).describe('Call statistics in metrics.db.'),
 });
 
 export type Config = z.output<typeof ConfigSchema>;

@@ -1,6 +1,9 @@
-// The MCP server over the stores, without a transport: HTTP gives it one for each request, tests link it
-// to a client in memory.
+// The MCP server over the stores. The listed schemas keep to what every model's provider understands: no patterns, no
+// large bounds, a type for every value; the rest is checked when a tool is called.
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Server } from '@modelcontextprotocol/sdk/server/index.js';
+import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
+import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
 import {
   CallToolRequestSchema,
   ListToolsRequestSchema,
@@ -9,24 +12,36 @@ import {
 import type { jsonSchemaValidator } from '@modelcontextprotocol/sdk/validation/types.js';
 import * as z from 'zod';
 import { SERVICE_NAME } from '../identity.ts';
-import { type CallContext, callTool } from './call.ts';
-import type { Tool } from './tool.ts';
-import { readingTools } from './tools-read.ts';
-import { writingTools } from './tools-write.ts';
+import { type CallContext, callTool, type Tool } from './tool.ts';
+import { tools } from './tools.ts';
 
 const INSTRUCTIONS =
   'Long-term memory for projects. Begin with sy.ctx.get, record what is certain with sy.mem.fact.add and what was ' +
-  'learnt with sy.mem.ep.add. Where memories disagree: symbolic before episodic before semantic.';
-
-export const tools: readonly Tool[] = [...readingTools, ...writingTools];
+  'learnt with sy.mem.ep.add. Where memories disagree: symbolic before episodic before semantic. Search is by words: ' +
+  'ask with the words that the text is likely to contain.';
 
 /** Converted once: a stateless server is built for every request. */
-const listing: McpTool[] = tools.map(({ name, description, input, readOnly }) => ({
+const listing = tools.map(({ name, description, input, effect }) => ({
   name,
   description,
-  inputSchema: z.toJSONSchema(input, { io: 'input', target: 'draft-7' }) as McpTool['inputSchema'],
-  annotations: { readOnlyHint: readOnly, destructiveHint: false, openWorldHint: false },
+  inputSchema: listedSchema(input),
+  annotations: {
+    readOnlyHint: effect === 'reads',
+    destructiveHint: effect === 'deletes',
+    openWorldHint: false,
+  },
 }));
+
+function listedSchema(input: Tool['input']): McpTool['inputSchema'] {
+  const { $schema: _, ...schema } = z.toJSONSchema(input, {
+    io: 'input',
+    override: ({ jsonSchema }) => {
+      // Of an object with any keys, zod says more than some providers take.
+      for (const key of ['additionalProperties', 'propertyNames'] as const) delete jsonSchema[key];
+    },
+  });
+  return schema as McpTool['inputSchema'];
+}
 
 /** The SDK would otherwise compile a validator for every server, which is for asking the user questions. */
 const noElicitation: jsonSchemaValidator = {
@@ -37,14 +52,29 @@ const noElicitation: jsonSchemaValidator = {
   }),
 };
 
-export function buildServer(version: string, context: Omit<CallContext, 'tools'>): Server {
+export function buildServer(version: string, context: CallContext): Server {
   const server = new Server(
     { name: SERVICE_NAME, version },
     { capabilities: { tools: {} }, instructions: INSTRUCTIONS, jsonSchemaValidator: noElicitation },
   );
   server.setRequestHandler(ListToolsRequestSchema, () => ({ tools: listing }));
   server.setRequestHandler(CallToolRequestSchema, ({ params }) =>
-    callTool(params.name, params.arguments ?? {}, { ...context, tools }),
+    callTool(tools, params.name, params.arguments ?? {}, context),
   );
   return server;
+}
+
+/**
+ * POST /mcp: the official Streamable HTTP transport, stateless: a server and a transport for each request, so that
+ * either environment, or a restarted one, can answer the next request of any client. Answers are plain JSON.
+ */
+export function mcpRoute(build: () => Server, maxRequestBodySize: number) {
+  return async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const server = build();
+    const transport = new StreamableHTTPServerTransport({ enableJsonResponse: true, maxRequestBodySize });
+    response.once('close', () => void server.close());
+    // The SDK's own class does not meet its interface under exactOptionalPropertyTypes.
+    await server.connect(transport as Transport);
+    await transport.handleRequest(request, response);
+  };
 }

@@ -11,24 +11,24 @@ export interface ChunkSize {
 }
 
 /** Chunks of at most `chunk_size` characters; each repeats up to `chunk_overlap` of the one before it. */
-export function chunkText(text: string, { chunk_size, chunk_overlap }: ChunkSize): string[] {
-  const chunks: string[] = [];
-  let start = 0;
-  while (start < text.length) {
-    const end = start + chunk_size >= text.length ? text.length : cutBefore(text, start, start + chunk_size);
+export function* chunksOf(text: string, { chunk_size, chunk_overlap }: ChunkSize): Generator<string> {
+  for (let start = 0; start < text.length; ) {
+    const last = start + chunk_size >= text.length;
+    const end = last ? text.length : cutBefore(text, start, start + chunk_size);
     const chunk = text.slice(start, end).trim();
-    if (chunk !== '') chunks.push(chunk);
-    if (end === text.length) break;
-    start = wholeCharacter(text, Math.max(end - chunk_overlap, start + 1));
+    if (chunk !== '') yield chunk;
+    if (last) return;
+    // A large overlap must not cut thousands of chunks that hardly differ.
+    start = wholeCharacter(text, Math.max(end - chunk_overlap, start + Math.ceil(chunk_size / 3)));
   }
-  return chunks;
 }
 
 function cutBefore(text: string, start: number, end: number): number {
   const earliest = start + Math.ceil(((end - start) * 2) / 3);
+  const window = text.slice(earliest, end);
   for (const cut of CUTS) {
-    const found = text.lastIndexOf(cut, end - cut.length);
-    if (found >= earliest) return found + cut.length;
+    const found = window.lastIndexOf(cut);
+    if (found >= 0) return earliest + found + cut.length;
   }
   return wholeCharacter(text, end);
 }

@@ -1,16 +1,20 @@
-// Importing the chunks.json that programs before index.db kept: once, in short transactions that leave room
-// for the other environment, with the file left untouched. A bad file is reported and tried again at the
-// next start; it never stops the service.
-import { readFileSync } from 'node:fs';
+// Importing the chunks.json that programs before index.db kept: once, in pieces that leave room for requests and for
+// the other environment, with the file left untouched. A bad file is reported and tried again at the next
+// start; it never stops the service.
+import { createReadStream, existsSync, statSync } from 'node:fs';
+import { JSONParser } from '@streamparser/json';
 import * as z from 'zod';
 import type { Log } from '../log.ts';
 import { insertStatements, type SemanticStore } from './semantic.ts';
-import { write } from './sqlite.ts';
+import { write, writeInSlices } from './sqlite.ts';
 
 const NAME = 'chunks.json';
 
-/** Chunks in one transaction. */
-const BATCH = 500;
+export interface ImportProgress {
+  chunks: number;
+  read_bytes: number;
+  total_bytes: number;
+}
 
 const id = z.union([z.string().min(1), z.number().transform(String)]);
 
@@ -26,61 +30,72 @@ const OldChunk = z.object({
 type OldChunk = z.output<typeof OldChunk>;
 
 /** Imports the file if it is there and was not imported before. Embeddings stay in the file. */
-export function importChunksJson(store: SemanticStore, file: string, log: Log): void {
-  const { sql } = store.database;
-  if (sql.prepare('SELECT 1 FROM imports WHERE name = ?').get(NAME)) return;
+export async function importChunksJson(
+  { database, index }: SemanticStore,
+  file: string,
+  log: Log,
+  report: (progress: ImportProgress) => void,
+): Promise<void> {
+  const { sql } = database;
+  if (!existsSync(file) || sql.prepare('SELECT 1 FROM imports WHERE name = ?').get(NAME)) return;
   const mark = sql.prepare(
     'INSERT OR IGNORE INTO imports (name, chunks, skipped, imported_at) VALUES (?, ?, ?, ?)',
   );
+  const insert = insertStatements(database);
+  let [chunks, skipped, read_bytes] = [0, 0, 0];
   try {
-    const items = readItems(file);
-    if (items === undefined) return;
-    const chunks = items.map((item) => OldChunk.safeParse(item)).flatMap(({ data }) => (data ? [data] : []));
-    insertAll(store, chunks);
-    const skipped = items.length - chunks.length;
-    write(store.database, () => mark.run(NAME, chunks.length, skipped, new Date().toISOString()));
-    log[skipped > 0 ? 'warn' : 'info']('older chunks imported', { file, chunks: chunks.length, skipped });
+    const total_bytes = statSync(file).size;
+    const items: unknown[] = [];
+    const parser = listParser((item) => items.push(item));
+    for await (const piece of createReadStream(file)) {
+      report({ chunks, read_bytes, total_bytes });
+      read_bytes += piece.length;
+      parser.write(piece);
+      if (items.length === 0) continue;
+      // Chunks that are there already are left alone, so that it may be cut off and run again.
+      await writeInSlices(database, () => {
+        const { data } = OldChunk.safeParse(items.shift());
+        const row = data && insertOldChunk(insert, data);
+        if (row?.changes) index.update(row.lastInsertRowid);
+        chunks += data ? 1 : 0;
+        skipped += data ? 0 : 1;
+        return items.length > 0;
+      });
+    }
+    if (!parser.isEnded) throw new Error('the file ends in the middle of the list');
+    write(database, () => mark.run(NAME, chunks, skipped, new Date().toISOString()));
+    log[skipped > 0 ? 'warn' : 'info']('older chunks imported', { file, chunks, skipped });
   } catch (error) {
     log.error('older chunks not imported, trying again at the next start', { file, error: String(error) });
   }
 }
 
-/** Chunks that are there already are left alone, so that it may be cut off and run again. */
-function insertAll(store: SemanticStore, chunks: OldChunk[]): void {
-  const insert = insertStatements(store.database);
-  for (let start = 0; start < chunks.length; start += BATCH) {
-    write(store.database, () => {
-      for (const chunk of chunks.slice(start, start + BATCH)) insertOldChunk(insert, chunk);
-    });
-  }
+/** Piece by piece: some of these files do not fit into memory. */
+function listParser(add: (item: unknown) => void): JSONParser {
+  const parser = new JSONParser({ paths: ['$.*'], keepStack: false });
+  parser.onValue = ({ value, key }) => {
+    if (typeof key !== 'number') throw new Error('expected a list of chunks');
+    add(value);
+  };
+  return parser;
 }
 
-function readItems(file: string): unknown[] | undefined {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
-  return z.array(z.unknown()).parse(JSON.parse(text));
-}
-
-function insertOldChunk(insert: ReturnType<typeof insertStatements>, old: OldChunk): void {
+function insertOldChunk(insert: ReturnType<typeof insertStatements>, old: OldChunk) {
   const metadata = old.metadata ?? {};
   const named = (...keys: string[]) =>
     keys.map((key) => metadata[key]).find((value) => typeof value === 'string');
-  const project_id = String(named('project_id', 'scope', 'project') ?? 'default');
+  // Without a project it belongs to every project.
+  const project_id = String(named('project_id', 'scope', 'project') ?? '');
   const shared = { project_id, metadata: JSON.stringify(metadata), created_at: isoTime(old.created_at) };
   insert.document.run({
     ...shared,
     id: old.document_id,
-    source_type: String(named('source_type') ?? 'file'),
+    source_type: String(named('source_type', 'type') ?? 'file'),
     filename: String(named('filename', 'file_name', 'source', 'file_path', 'title') ?? old.document_id),
     sha256: null,
   });
   const { chunk_id: id, document_id, chunk_index, content } = old;
-  insert.chunk.run({ ...shared, id, document_id, chunk_index, content });
+  return insert.chunk.run({ ...shared, id, document_id, chunk_index, content });
 }
 
 /** Older programs wrote ISO text or seconds since 1970. */

@@ -1,13 +1,22 @@
 // Episodic memory: what was tried and learnt, written by agents and by automatic learning. The episode
 // table is data format 1; the lesson type, which it has no column for, lies in a table beside it.
 import { randomUUID } from 'node:crypto';
-import { addMatchFunction } from './match.ts';
-import { type Database, openDatabase, write } from './sqlite.ts';
+import type { DatabaseSync } from 'node:sqlite';
+import { createSearchIndex, openSearchIndex, type SearchIndex } from './search-index.ts';
+import {
+  AUDIT_LOG,
+  addMissingColumns,
+  auditLog,
+  countByProject,
+  type Database,
+  openDatabase,
+  write,
+} from './sqlite.ts';
 
 const TABLES = `
   CREATE TABLE IF NOT EXISTS episodic_memory (
     id TEXT PRIMARY KEY,
-    project_id TEXT NOT NULL,
+    project_id TEXT,
     situation TEXT NOT NULL,
     action TEXT NOT NULL,
     outcome TEXT NOT NULL,
@@ -15,12 +24,17 @@ const TABLES = `
     confidence REAL NOT NULL,
     created_at TEXT NOT NULL
   );
-  CREATE INDEX IF NOT EXISTS episodic_memory_project ON episodic_memory (project_id, created_at);
   CREATE TABLE IF NOT EXISTS episode_lesson_types (
     episode_id TEXT PRIMARY KEY,
     lesson_type TEXT NOT NULL
   );
 `;
+
+const COLUMNS = `id, situation, action, outcome, lesson, coalesce(lesson_type, 'general') AS lesson_type,
+  confidence, created_at`;
+/** An episode without a project belongs to every project. */
+const OF_PROJECT = `(project_id = ? OR project_id = '' OR project_id IS NULL)`;
+const LESSON_TYPE = 'LEFT JOIN episode_lesson_types ON episode_id = id';
 
 export interface NewEpisode {
   project_id: string;
@@ -34,19 +48,33 @@ export interface NewEpisode {
 }
 
 export function openEpisodic(file: string, busyTimeoutMs: number) {
-  const database = openDatabase(file, (sql) => sql.exec(TABLES), { busyTimeoutMs });
-  addMatchFunction(database.sql);
+  const database = openDatabase(file, createSchema, { busyTimeoutMs });
+  const index = openSearchIndex(database, 'episodic_memory', (row) => ({
+    project: row.project_id,
+    text: [row.situation, row.action, row.outcome, row.lesson].join(' '),
+  }));
   return {
     database,
-    addEpisode: addEpisode(database),
-    findEpisodes: findEpisodes(database),
-    ...overview(database),
+    index,
+    addEpisode: addEpisode(database, index),
+    deleteEpisode: deleteEpisode(database, index),
+    findEpisodes: findEpisodes(database, index),
+    countByProject: countByProject(database, 'episodic_memory', 'project_id', 'created_at'),
   };
 }
 
 export type EpisodicStore = ReturnType<typeof openEpisodic>;
 
-function addEpisode(database: Database) {
+function createSchema(sql: DatabaseSync): void {
+  sql.exec(TABLES);
+  sql.exec(AUDIT_LOG);
+  // The first versions of the Python server knew no projects.
+  addMissingColumns(sql, 'episodic_memory', { project_id: 'TEXT' });
+  sql.exec(`CREATE INDEX IF NOT EXISTS episodic_memory_project ON episodic_memory (project_id, created_at)`);
+  createSearchIndex(sql, 'episodic_memory');
+}
+
+function addEpisode(database: Database, index: SearchIndex) {
   const episode = database.sql.prepare(`
     INSERT INTO episodic_memory (id, project_id, situation, action, outcome, lesson, confidence, created_at)
     VALUES ($id, $project_id, $situation, $action, $outcome, $lesson, $confidence, $now)`);
@@ -56,31 +84,37 @@ function addEpisode(database: Database) {
   return ({ lesson_type, ...columns }: NewEpisode): { id: string } => {
     const id = randomUUID();
     write(database, () => {
-      episode.run({ ...columns, id, now: new Date().toISOString() });
+      const { lastInsertRowid } = episode.run({ ...columns, id, now: new Date().toISOString() });
       type.run(id, lesson_type);
+      index.update(lastInsertRowid);
     });
     return { id };
   };
 }
 
-function findEpisodes({ sql }: Database) {
-  const columns = `id, situation, action, outcome, lesson, coalesce(lesson_type, 'general') AS lesson_type,
-    confidence, created_at`;
-  const source = 'episodic_memory LEFT JOIN episode_lesson_types ON episode_id = id';
-  const recent = sql.prepare(`
-    SELECT ${columns} FROM ${source} WHERE project_id = ? ORDER BY created_at DESC, episodic_memory.rowid DESC LIMIT ?`);
-  const matching = sql.prepare(`
-    SELECT ${columns}, hits(concat_ws(' ', situation, action, outcome, lesson), $query) AS matched_words
-    FROM ${source} WHERE project_id = $project AND matched_words > 0
-    ORDER BY matched_words DESC, confidence DESC, created_at DESC LIMIT $limit`);
-  /** Best matches first; without a query the newest. */
-  return (project: string, query: string | undefined, limit: number) =>
-    query === undefined ? recent.all(project, limit) : matching.all({ project, query, limit });
+function deleteEpisode(database: Database, index: SearchIndex) {
+  const statement = database.sql.prepare(
+    `DELETE FROM episodic_memory WHERE ${OF_PROJECT} AND id = ? RETURNING *, rowid AS row`,
+  );
+  const type = database.sql.prepare('DELETE FROM episode_lesson_types WHERE episode_id = ?');
+  const audit = auditLog(database);
+  return (project: string, id: string) =>
+    write(database, () =>
+      statement.all(project, id).map(({ row, ...episode }) => {
+        type.run(id);
+        index.update(row!);
+        audit(id, 'DELETE', episode, undefined);
+        return { id, situation: episode.situation };
+      }),
+    );
 }
 
-function overview({ sql }: Database) {
-  const statement = sql.prepare(
-    'SELECT project_id, count(*) AS count, max(created_at) AS last FROM episodic_memory GROUP BY project_id',
-  );
-  return { countByProject: () => statement.all() as { project_id: string; count: number; last: string }[] };
+function findEpisodes({ sql }: Database, index: SearchIndex) {
+  const recent = sql.prepare(`
+    SELECT ${COLUMNS} FROM episodic_memory ${LESSON_TYPE} WHERE ${OF_PROJECT}
+    ORDER BY created_at DESC, episodic_memory.rowid DESC LIMIT ?`);
+  const search = index.search(COLUMNS, { join: LESSON_TYPE, order: ', confidence DESC, created_at DESC' });
+  /** Best matches first; without a query the newest. */
+  return (project: string, query: string | undefined, limit: number) =>
+    query === undefined ? recent.all(project, limit) : search(project, query, limit);
 }

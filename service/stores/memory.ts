@@ -2,8 +2,8 @@
 // change. The most authoritative of the stores. Its tables are data format 1, shared with older programs.
 import { randomUUID } from 'node:crypto';
 import type { DatabaseSync } from 'node:sqlite';
-import { addMatchFunction } from './match.ts';
-import { type Database, openDatabase, write } from './sqlite.ts';
+import { createSearchIndex, openSearchIndex, type SearchIndex } from './search-index.ts';
+import { addMissingColumns, countByProject, type Database, openDatabase, write } from './sqlite.ts';
 
 const TABLES = `
   CREATE TABLE IF NOT EXISTS memory_facts (
@@ -30,13 +30,7 @@ const TABLES = `
   CREATE INDEX IF NOT EXISTS memory_audit_log_fact ON memory_audit_log (fact_id);
 `;
 
-const AUDITED = {
-  INSERT: `NEW.id, 'INSERT', NULL, NEW.value, NEW.source`,
-  UPDATE: `NEW.id, 'UPDATE', OLD.value, NEW.value, NEW.source`,
-  DELETE: `OLD.id, 'DELETE', OLD.value, NULL, OLD.source`,
-};
-
-const NOW = `strftime('%Y-%m-%dT%H:%M:%fZ', 'now')`;
+const COLUMNS = 'id, category, key, value, confidence, source, created_at, updated_at';
 
 export interface NewFact {
   scope: string;
@@ -51,76 +45,105 @@ export interface NewFact {
 
 export function openMemory(file: string, busyTimeoutMs: number) {
   const database = openDatabase(file, createSchema, { busyTimeoutMs });
-  addMatchFunction(database.sql);
-  return { database, addFact: addFact(database), findFacts: findFacts(database), ...overview(database) };
+  const index = openSearchIndex(database, 'memory_facts', ({ scope, category, key, value }) => ({
+    project: scope,
+    // As JSON.stringify writes it: Python escapes letters that are not ASCII.
+    text: [key, category === 'general' ? '' : category, JSON.stringify(parseValue(value))].join(' '),
+  }));
+  return {
+    database,
+    index,
+    addFact: addFact(database, index),
+    deleteFact: deleteFact(database, index),
+    findFacts: findFacts(database, index),
+    countByProject: countByProject(database, 'memory_facts', 'scope', 'updated_at'),
+  };
 }
 
 export type MemoryStore = ReturnType<typeof openMemory>;
 
 function createSchema(sql: DatabaseSync): void {
   sql.exec(TABLES);
-  const existing = sql
-    .prepare(`SELECT sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'memory_facts'`)
-    .all()
-    .map((row) => String(row.sql))
-    .filter((text) => text.includes('memory_audit_log'));
-  for (const [operation, values] of Object.entries(AUDITED)) {
+  addMissingColumns(sql, 'memory_facts', { category: 'TEXT', source: 'TEXT' });
+  createSearchIndex(sql, 'memory_facts');
+  const log = sql
+    .prepare(`SELECT name, "notnull" AS required FROM pragma_table_info('memory_audit_log')`)
+    .all();
+  const noValue = log.some((column) => column.name === 'new_value' && column.required) ? `''` : 'NULL';
+  for (const [operation, values] of Object.entries({
+    INSERT: `NEW.id, 'INSERT', NULL, NEW.value, NEW.source`,
+    UPDATE: `NEW.id, 'UPDATE', OLD.value, NEW.value, NEW.source`,
+    DELETE: `OLD.id, 'DELETE', OLD.value, ${noValue}, OLD.source`,
+  })) {
+    const existing = sql
+      .prepare(`SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'memory_facts'`)
+      .all()
+      .filter(({ sql: text }) => String(text).includes('memory_audit_log'))
+      .filter(({ sql: text }) => new RegExp(`\\b(AFTER|BEFORE)\\s+${operation}\\b`, 'i').test(String(text)));
+    // The Python server's writes NULL where its own table refuses it, so that nothing could be deleted.
+    const broken = operation === 'DELETE' && noValue !== 'NULL';
+    if (broken) for (const { name } of existing) sql.exec(`DROP TRIGGER "${name}"`);
     // An older program's trigger under another name already does it; two would log twice.
-    if (existing.some((text) => new RegExp(`\\b(AFTER|BEFORE)\\s+${operation}\\b`, 'i').test(text))) continue;
+    else if (existing.length > 0) continue;
     sql.exec(`
       CREATE TRIGGER memory_facts_audit_${operation.toLowerCase()} AFTER ${operation} ON memory_facts BEGIN
         INSERT INTO memory_audit_log (fact_id, operation, old_value, new_value, changed_by, changed_at)
-        VALUES (${values}, ${NOW});
+        VALUES (${values}, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'));
       END`);
   }
 }
 
-function addFact({ sql, ...rest }: Database) {
-  const find = sql.prepare('SELECT id FROM memory_facts WHERE scope = ? AND key = ?');
+function addFact(database: Database, index: SearchIndex) {
+  const { sql } = database;
+  const find = sql.prepare('SELECT value FROM memory_facts WHERE scope = ? AND key = ?');
   const upsert = sql.prepare(`
     INSERT INTO memory_facts (id, scope, category, key, value, confidence, source, created_at, updated_at)
     VALUES ($id, $scope, coalesce($category, 'general'), $key, $value, $confidence, $source, $now, $now)
     ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value, confidence = excluded.confidence,
       category = coalesce($category, category), source = excluded.source, updated_at = excluded.updated_at
-    RETURNING id`);
-  /** Adds the fact, or updates the one with its (scope, key). */
-  return ({ category, value, ...fact }: NewFact): { id: string; updated: boolean } =>
-    write({ sql, ...rest }, () => {
-      const updated = find.get(fact.scope, fact.key) !== undefined;
+    RETURNING id, rowid`);
+  /** Adds the fact, or updates the one with its (scope, key). `changed`: it had another value. */
+  return ({ category, value, ...fact }: NewFact) =>
+    write(database, () => {
+      const earlier = find.get(fact.scope, fact.key);
       const now = new Date().toISOString();
       const text = JSON.stringify(value);
-      const row = upsert.get({ ...fact, id: randomUUID(), value: text, category: category ?? null, now });
-      return { id: String(row?.id), updated };
+      const row = upsert.get({ ...fact, id: randomUUID(), value: text, category: category ?? null, now })!;
+      index.update(row.rowid!);
+      const updated = earlier !== undefined;
+      return { id: String(row.id), updated, changed: updated && earlier.value !== text };
     });
 }
 
-function findFacts({ sql }: Database) {
-  const columns = 'id, category, key, value, confidence, source, created_at, updated_at';
+function deleteFact(database: Database, index: SearchIndex) {
+  const statement = database.sql.prepare(
+    'DELETE FROM memory_facts WHERE scope = ? AND id = ? RETURNING id, key, rowid',
+  );
+  return (scope: string, id: string) =>
+    write(database, () =>
+      statement.all(scope, id).map(({ rowid, ...fact }) => {
+        index.update(rowid!);
+        return fact;
+      }),
+    );
+}
+
+function findFacts({ sql }: Database, index: SearchIndex) {
   const recent = sql.prepare(`
-    SELECT ${columns} FROM memory_facts WHERE scope = ? ORDER BY confidence DESC, updated_at DESC LIMIT ?`);
-  const matching = sql.prepare(`
-    SELECT ${columns}, hits(concat_ws(' ', key, category, value), $query) AS matched_words
-    FROM memory_facts WHERE scope = $scope AND matched_words > 0
-    ORDER BY matched_words DESC, confidence DESC, updated_at DESC LIMIT $limit`);
+    SELECT ${COLUMNS} FROM memory_facts WHERE scope = ? ORDER BY confidence DESC, updated_at DESC LIMIT ?`);
+  const search = index.search(COLUMNS, { order: ', confidence DESC, updated_at DESC' });
   /** Best matches first; without a query the most certain and most recent. */
   return (scope: string, query: string | undefined, limit: number) => {
-    const rows = query === undefined ? recent.all(scope, limit) : matching.all({ scope, query, limit });
-    return rows.map(({ value, ...row }) => ({ ...row, value: parseValue(String(value)) }));
+    const rows = query === undefined ? recent.all(scope, limit) : search(scope, query, limit);
+    return rows.map(({ value, ...row }) => ({ ...row, value: parseValue(value) }));
   };
 }
 
 /** Facts of older programs may hold plain text where JSON belongs. */
-function parseValue(text: string): unknown {
+function parseValue(text: unknown): unknown {
   try {
-    return JSON.parse(text);
+    return JSON.parse(String(text));
   } catch {
     return text;
   }
-}
-
-function overview({ sql }: Database) {
-  const statement = sql.prepare(
-    'SELECT scope AS project_id, count(*) AS count, max(updated_at) AS last FROM memory_facts GROUP BY scope',
-  );
-  return { countByProject: () => statement.all() as { project_id: string; count: number; last: string }[] };
 }

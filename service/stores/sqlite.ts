@@ -1,10 +1,11 @@
 /// <reference path="../../node_modules/types-node-24/sqlite.d.ts" />
 // Opening a database that another container may be opening, creating and writing at the same moment, and
-// the one way to write to it. Everything about SQLite's locks is here; the stores contain only SQL.
+// the ways to write to it. Everything about SQLite's locks is here; the stores contain only SQL.
 import { randomUUID } from 'node:crypto';
 import { rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { setTimeout } from 'node:timers/promises';
 
 export interface Database {
   readonly sql: DatabaseSync;
@@ -12,12 +13,17 @@ export interface Database {
   /** Identity of the file when it was opened: a restore that swaps it must not go unnoticed. */
   readonly inode: number;
   readonly busyTimeoutMs: number;
+  /** Since when the health probe has found the write lock taken, in milliseconds since 1970. */
+  busySince?: number | undefined;
 }
 
 export type Durability = 'FULL' | 'NORMAL';
 
-/** How long the health probe of one store waits for a lock: all four must fit the time-out of a check. */
-const PROBE_TIMEOUT_MS = 500;
+/** How long a part of a large write keeps other requests waiting. */
+const SLICE_MS = 20;
+
+/** SQLITE_PERM, READONLY, CANTOPEN, AUTH: what a wrong owner of the data directory looks like. */
+const ACCESS_CODES = [3, 8, 14, 23];
 
 /**
  * Opens or creates a database in WAL mode (a file in rollback-journal mode is converted) and runs
@@ -31,7 +37,8 @@ export function openDatabase(
 ): Database {
   let sql: DatabaseSync | undefined;
   try {
-    sql = new DatabaseSync(file, { timeout: busyTimeoutMs });
+    // The Python server's audit log refers to its facts and would lose the history of a deleted one.
+    sql = new DatabaseSync(file, { timeout: busyTimeoutMs, enableForeignKeyConstraints: false });
     useWal(sql, busyTimeoutMs);
     sql.exec(`PRAGMA synchronous = ${durability}`);
     const database = { sql, file, inode: statSync(file).ino, busyTimeoutMs };
@@ -39,12 +46,20 @@ export function openDatabase(
     return database;
   } catch (error) {
     sql?.close();
-    throw new Error(`Cannot open ${file}: ${(error as Error).message}${whoAmI()}`, { cause: error });
+    const owner = `user id ${process.getuid?.()} must own the data directory`;
+    const hint = ACCESS_CODES.includes(resultCode(error)) ? `\nhint: ${owner}` : '';
+    throw new Error(`Cannot open ${file}: ${(error as Error).message}${hint}`, { cause: error });
   }
 }
 
-function whoAmI(): string {
-  return ` (as user id ${process.getuid?.()}, which must own the data directory)`;
+/** SQLite's result code without its extension; 0 for other errors. */
+function resultCode(error: unknown): number {
+  return ((error as { errcode?: number }).errcode ?? 0) & 0xff;
+}
+
+/** SQLITE_BUSY or SQLITE_LOCKED. */
+function isBusy(error: unknown): boolean {
+  return [5, 6].includes(resultCode(error));
 }
 
 /** Changing the journal mode needs the file alone and does not wait by itself, hence the loop. */
@@ -61,40 +76,112 @@ function useWal(sql: DatabaseSync, timeoutMs: number): void {
   }
 }
 
-/** SQLITE_BUSY or SQLITE_LOCKED, extended codes included. */
-function isBusy(error: unknown): boolean {
-  const code = (error as { errcode?: number }).errcode ?? 0;
-  return (code & 0xff) === 5 || (code & 0xff) === 6;
+/** Adds the columns that a table of an older program lacks. */
+export function addMissingColumns(sql: DatabaseSync, table: string, columns: Record<string, string>): void {
+  const present = sql.prepare(`SELECT name FROM pragma_table_info('${table}')`).all();
+  for (const [name, type] of Object.entries(columns)) {
+    if (!present.some((column) => column.name === name))
+      sql.exec(`ALTER TABLE ${table} ADD COLUMN ${name} ${type}`);
+  }
 }
 
 /** Runs `work` in one transaction that takes the write lock first, so that it never fails half-way. */
-export function write<T>(database: Database, work: () => T): T {
-  database.sql.exec('BEGIN IMMEDIATE');
+export function write<T>({ sql }: Database, work: () => T): T {
+  sql.exec('BEGIN IMMEDIATE');
   try {
     const result = work();
-    database.sql.exec('COMMIT');
+    sql.exec('COMMIT');
     return result;
   } catch (error) {
-    if (database.sql.isTransaction) database.sql.exec('ROLLBACK');
+    if (sql.isTransaction) sql.exec('ROLLBACK');
     throw error;
   }
 }
 
 /**
- * Why the database cannot be written now, or undefined when it can. Cheap: takes the write lock, changes
- * a page in memory only, and writes one small file beside the database (full disk, read-only mount).
+ * Runs `step` until it returns false, in many short transactions between which other requests and the other
+ * environment get their turn. A power cut may lose them: the write that makes their result count comes last.
  */
-export function whyNotWritable(database: Database): string | undefined {
+export async function writeInSlices(database: Database, step: () => boolean): Promise<void> {
+  const { sql, busyTimeoutMs } = database;
+  let deadline = Date.now() + busyTimeoutMs;
+  for (let more = true; more; ) {
+    if (!sql.isOpen) throw new Error('the service is stopping');
+    // It waits for a lock between its slices, not in them: nobody would be served meanwhile.
+    sql.exec('PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 0');
+    let begun = false;
+    try {
+      const end = performance.now() + SLICE_MS;
+      write(database, () => {
+        begun = true;
+        do more = step();
+        while (more && performance.now() < end);
+      });
+      deadline = Date.now() + busyTimeoutMs;
+    } catch (error) {
+      if (begun || !isBusy(error) || Date.now() > deadline) throw error;
+    } finally {
+      sql.exec(`PRAGMA synchronous = FULL; PRAGMA busy_timeout = ${busyTimeoutMs}`);
+    }
+    await setTimeout(1);
+  }
+}
+
+/** For stores whose changes no trigger notes; see auditLog. */
+export const AUDIT_LOG = `
+  CREATE TABLE IF NOT EXISTS audit_log (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    record_id TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    old_value TEXT,
+    new_value TEXT,
+    changed_at TEXT NOT NULL
+  )`;
+
+/** Notes, in the transaction that makes a change, what was there before: as the triggers of the facts do. */
+export function auditLog({ sql }: Database) {
+  const insert = sql.prepare(
+    'INSERT INTO audit_log (record_id, operation, old_value, new_value, changed_at) VALUES (?, ?, ?, ?, ?)',
+  );
+  return (id: string, operation: 'UPDATE' | 'DELETE', before: object, after: object | undefined): void => {
+    const now = new Date().toISOString();
+    insert.run(id, operation, JSON.stringify(before), after ? JSON.stringify(after) : null, now);
+  };
+}
+
+export interface ProjectCount {
+  project_id: string;
+  count: number;
+  last: string;
+}
+
+/** How many rows each project has, and when the last one changed. */
+export function countByProject({ sql }: Database, table: string, project: string, time: string) {
+  const statement = sql.prepare(`
+    SELECT ${project} AS project_id, count(*) AS count, coalesce(max(${time}), '') AS last
+    FROM ${table} WHERE ${project} <> '' GROUP BY 1`);
+  return () => statement.all() as unknown as ProjectCount[];
+}
+
+/**
+ * Why the database cannot be written now, or undefined when it can. Waits for nothing: takes the write lock,
+ * changes a page in memory only, and writes one small file beside the database (full disk, read-only mount).
+ * A lock that is taken counts only once a writer would have given up waiting for it.
+ */
+export function whyNotWritable(database: Database, now = Date.now()): string | undefined {
   const { sql, file, inode, busyTimeoutMs } = database;
   try {
     if (statSync(file).ino !== inode) return 'the file was replaced under the running service; restart it';
-    sql.exec(`PRAGMA busy_timeout = ${Math.min(busyTimeoutMs, PROBE_TIMEOUT_MS)}`);
+    probeDirectory(dirname(file));
+    sql.exec('PRAGMA busy_timeout = 0');
     sql.exec('BEGIN IMMEDIATE');
     sql.exec('PRAGMA user_version = 0; ROLLBACK');
-    probeDirectory(dirname(file));
+    database.busySince = undefined;
     return undefined;
   } catch (error) {
-    return (error as Error).message;
+    if (!isBusy(error)) return (error as Error).message;
+    database.busySince ??= now;
+    return now - database.busySince < busyTimeoutMs ? undefined : (error as Error).message;
   } finally {
     if (sql.isTransaction) sql.exec('ROLLBACK');
     sql.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);

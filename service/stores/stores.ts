@@ -4,13 +4,13 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
 import type { Log } from '../log.ts';
-import { importChunksJson } from './chunks-json.ts';
+import { type ImportProgress, importChunksJson } from './chunks-json.ts';
 import { type EpisodicStore, openEpisodic } from './episodic.ts';
 import { verifyDataFormat } from './format.ts';
 import { type MemoryStore, openMemory } from './memory.ts';
 import { type MetricsStore, openMetrics } from './metrics.ts';
 import { openSemantic, type SemanticStore } from './semantic.ts';
-import { whyNotWritable } from './sqlite.ts';
+import { type Database, whyNotWritable } from './sqlite.ts';
 
 export interface Stores {
   memory: MemoryStore;
@@ -19,20 +19,18 @@ export interface Stores {
   metrics: MetricsStore;
 }
 
-export function openStores(config: Config, log: Log): Stores {
+export function openStores(config: Config): Stores {
   const { directory } = config.data;
   const timeout = config.sqlite.busy_timeout_ms;
   const index = join(directory, 'semantic_index');
   makeDirectory(index);
   verifyDataFormat(directory);
-  const stores = {
+  return {
     memory: openMemory(join(directory, 'memory.db'), timeout),
     episodic: openEpisodic(join(directory, 'episodic.db'), timeout),
     semantic: openSemantic(join(index, 'index.db'), timeout, config.semantic),
     metrics: openMetrics(join(directory, 'metrics.db'), timeout, config.environment),
   };
-  importChunksJson(stores.semantic, join(index, 'chunks.json'), log);
-  return stores;
 }
 
 function makeDirectory(directory: string): void {
@@ -46,9 +44,25 @@ function makeDirectory(directory: string): void {
   }
 }
 
+/** What is still to be done on a data directory of an older program. */
+export type Backlog = { importing: ImportProgress } | { unindexed: number };
+
+/** Brings data of an older program into the index, in slices, while the service already answers. */
+export async function catchUp(
+  { memory, episodic, semantic }: Stores,
+  directory: string,
+  log: Log,
+  report: (backlog: Backlog | undefined) => void,
+): Promise<void> {
+  const file = join(directory, 'semantic_index', 'chunks.json');
+  await importChunksJson(semantic, file, log, (importing) => report({ importing }));
+  for (const index of [memory.index, episodic.index, semantic.index])
+    await index.catchUp((unindexed) => report({ unindexed }));
+  report(undefined);
+}
+
 export function closeStores(stores: Stores): void {
-  for (const store of Object.values(stores) as { database: { sql: { close(): void } } }[])
-    store.database.sql.close();
+  for (const { database } of Object.values(stores) as { database: Database }[]) database.sql.close();
 }
 
 export type StoreHealth = { writable: true } | { writable: false; reason: string };

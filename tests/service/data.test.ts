@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import { DATA_FORMAT } from '../../service/identity.ts';
+import type { Log } from '../../service/log.ts';
 import { openDataDirectory } from '../../service/service.ts';
 import { linkedClient, recordingLog, temporaryDirectory, testConfig } from './support.ts';
 
@@ -55,6 +56,12 @@ function journalMode(file: string): unknown {
   const mode = sql.prepare('PRAGMA journal_mode').get()?.journal_mode;
   sql.close();
   return mode;
+}
+
+async function catchUpOnce(data: string, log: Log): Promise<void> {
+  const opened = openDataDirectory(testConfig(data), log);
+  await opened.catchUp();
+  opened.close();
 }
 
 test('facts, episodes and chunks of an old data directory are all found', async (t) => {
@@ -111,6 +118,7 @@ test('chunks.json is imported once, whatever happens later, and stays byte for b
   for (let start = 0; start < 3; start++) {
     const { log } = recordingLog();
     const opened = openDataDirectory(testConfig(data), log);
+    await opened.catchUp();
     const { sql } = opened.stores.semantic.database;
     if (start === 0) sql.exec(`DELETE FROM chunks WHERE id = 'c0'`);
     assert.equal(sql.prepare('SELECT count(*) AS n FROM chunks').get()?.n, 1);
@@ -123,10 +131,11 @@ test('a broken chunks.json is reported, does not stop the service, and is import
   const data = temporaryDirectory(t);
   oldDataDirectory(data, '[{"chunk_id": ');
   const { lines, log } = recordingLog();
-  openDataDirectory(testConfig(data), log).close();
+  await catchUpOnce(data, log);
   assert(lines.some((line) => line.level === 'ERROR' && String(line.message).includes('not imported')));
   writeFileSync(join(data, 'semantic_index', 'chunks.json'), JSON.stringify(CHUNKS));
   const opened = openDataDirectory(testConfig(data), log);
+  await opened.catchUp();
   assert.equal(opened.stores.semantic.findChunks('p', 'owls', 10).length, 2);
   opened.close();
 });
@@ -140,7 +149,7 @@ test('chunks that are not chunks are skipped and counted, the others imported', 
     { ...CHUNKS[0], chunk_id: 'c3', metadata: null },
   ]);
   const { lines, log } = recordingLog();
-  openDataDirectory(testConfig(data), log).close();
+  await catchUpOnce(data, log);
   const report = lines.find((line) => line.message === 'older chunks imported');
   assert.deepEqual([report?.level, report?.chunks, report?.skipped], ['WARN', 3, 2]);
 });
@@ -180,4 +189,94 @@ test('a damaged format.json is refused rather than guessed', (t) => {
   writeFileSync(join(data, 'format.json'), 'two');
   const { log } = recordingLog();
   assert.throws(() => openDataDirectory(testConfig(data), log), /format\.json should read/);
+});
+
+/** As the Python server creates them: nullable projects, an audit log that its own delete trigger cannot write to. */
+function pythonDataDirectory(data: string, episodeColumns: string): void {
+  const memory = new DatabaseSync(join(data, 'memory.db'));
+  memory.exec(`
+    CREATE TABLE memory_facts (id TEXT PRIMARY KEY, scope TEXT NOT NULL, category TEXT NOT NULL, key TEXT NOT NULL,
+      value TEXT NOT NULL, confidence REAL NOT NULL CHECK(confidence >= 0.0 AND confidence <= 1.0), source TEXT NOT NULL,
+      created_at DATETIME DEFAULT CURRENT_TIMESTAMP, updated_at DATETIME DEFAULT CURRENT_TIMESTAMP,
+      CONSTRAINT unique_scope_key UNIQUE (scope, key));
+    CREATE TABLE memory_audit_log (id INTEGER PRIMARY KEY AUTOINCREMENT, fact_id TEXT NOT NULL, operation TEXT NOT NULL,
+      old_value TEXT, new_value TEXT NOT NULL, changed_by TEXT NOT NULL, changed_at DATETIME DEFAULT CURRENT_TIMESTAMP,
+      FOREIGN KEY (fact_id) REFERENCES memory_facts(id) ON DELETE CASCADE);
+    CREATE TRIGGER audit_insert AFTER INSERT ON memory_facts FOR EACH ROW BEGIN
+      INSERT INTO memory_audit_log (fact_id, operation, old_value, new_value, changed_by, changed_at)
+      VALUES (NEW.id, 'INSERT', NULL, NEW.value, NEW.source, CURRENT_TIMESTAMP); END;
+    CREATE TRIGGER audit_delete AFTER DELETE ON memory_facts FOR EACH ROW BEGIN
+      INSERT INTO memory_audit_log (fact_id, operation, old_value, new_value, changed_by, changed_at)
+      VALUES (OLD.id, 'DELETE', OLD.value, NULL, OLD.source, CURRENT_TIMESTAMP); END;
+    INSERT INTO memory_facts VALUES ('f1', 'user', 'preference', 'größe', '"gr\\u00f6\\u00dfer"', 0.7, 'user', '2024', '2024');
+  `);
+  memory.close();
+  const episodic = new DatabaseSync(join(data, 'episodic.db'));
+  episodic.exec(`
+    CREATE TABLE episodic_memory (id TEXT PRIMARY KEY, ${episodeColumns} situation TEXT NOT NULL, action TEXT NOT NULL,
+      outcome TEXT NOT NULL, lesson TEXT NOT NULL, confidence REAL NOT NULL, created_at DATETIME DEFAULT CURRENT_TIMESTAMP);
+    INSERT INTO episodic_memory (id, situation, action, outcome, lesson, confidence)
+      VALUES ('e1', 'Large repository', 'grep', 'success', 'Search names before reading files', 0.9);
+  `);
+  episodic.close();
+  mkdirSync(join(data, 'semantic_index'));
+  const chunk = {
+    chunk_id: 'c1',
+    document_id: 'doc_1',
+    content: 'Herons fish at dawn.',
+    embedding: [],
+    chunk_index: 0,
+  };
+  const metadata = { type: 'code', source: 'birds/heron.py' };
+  writeFileSync(
+    join(data, 'semantic_index', 'chunks.json'),
+    JSON.stringify([{ ...chunk, metadata, created_at: CREATED }], null, 2),
+  );
+}
+
+for (const [name, columns] of [
+  ['with a nullable project', 'project_id TEXT,'],
+  ['from before there were projects', ''],
+] as const) {
+  test(`the Python server's data directory ${name} is listed, found and written`, async (t) => {
+    const data = temporaryDirectory(t);
+    pythonDataDirectory(data, columns);
+    const { call, stores } = await linkedClient(t, {}, data);
+    const { projects } = await call('sy.proj.list');
+    assert.deepEqual(
+      projects.map((row: Record<string, string>) => [row.project_id, row.scope_type]),
+      [['user', 'user']],
+    );
+    for (const project_id of ['user', 'another']) {
+      const found = await call('sy.mem.search', { project_id, query: 'dawn, or names before reading' });
+      const shown = found.results.map((row: Record<string, string>) => row.lesson ?? row.content);
+      assert.deepEqual(shown, ['Search names before reading files', 'Herons fish at dawn.'], project_id);
+      const { sources } = await call('sy.src.list', { project_id, source_type: 'code' });
+      assert.equal(sources[0]?.filename, 'birds/heron.py');
+    }
+    assert.equal((await call('sy.mem.search', { project_id: 'user', query: 'größer' })).total, 1);
+    await call('sy.mem.ep.add', { project_id: 'user', title: 'New', content: 'Written by this version' });
+    await call('sy.mem.delete', { project_id: 'user', id: 'f1' });
+    const log = stores.memory.database.sql.prepare('SELECT operation, old_value FROM memory_audit_log').all();
+    assert.deepEqual(
+      log.map((row) => row.operation),
+      ['INSERT', 'DELETE'],
+    );
+  });
+}
+
+test('what another program writes is found by the next search, and what it deletes no more', async (t) => {
+  const { call, data } = await linkedClient(t);
+  const other = new DatabaseSync(join(data, 'memory.db'));
+  const now = `'2024', '2024'`;
+  other.exec(
+    `INSERT INTO memory_facts VALUES ('x', 'p', 'general', 'owl', '"hunts at night"', 1, 'other', ${now})`,
+  );
+  const find = async (query: string) => (await call('sy.mem.search', { project_id: 'p', query })).total;
+  assert.equal(await find('night'), 1);
+  other.exec(`UPDATE memory_facts SET value = '"sleeps by day"'`);
+  assert.deepEqual([await find('night'), await find('day')], [0, 1]);
+  other.exec('DELETE FROM memory_facts');
+  assert.equal(await find('day'), 0);
+  other.close();
 });

@@ -7,8 +7,8 @@ import { writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { DEFAULT_ADDRESS, readAddress } from '../../service/config/address.ts';
 import { loadConfig } from '../../service/config/config.ts';
+import { DEFAULT_ADDRESS, readAddress } from '../../service/config/sources.ts';
 import { SERVICE } from './programs.ts';
 import { temporaryDirectory } from './support.ts';
 

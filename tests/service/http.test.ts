@@ -50,7 +50,8 @@ function fileForm(
 
 test('/health says who runs and how, with every store', async (t) => {
   const env = { SYNAPSE_ENV: 'prod', LOG_LEVEL: 'WARN', SYNAPSE_AUTOMATIC_LEARNING__MODE: 'aggressive' };
-  const { url } = await runningService(t, { env });
+  const { url, caughtUp } = await runningService(t, { env });
+  await caughtUp;
   const response = await fetch(`${url}/health`);
   const { startedAt, ...health } = (await response.json()) as Record<string, unknown>;
   assert.equal(response.status, 200);
@@ -63,6 +64,7 @@ test('/health says who runs and how, with every store', async (t) => {
     revision: 'abc123',
     logLevel: 'WARN',
     automaticLearning: 'aggressive',
+    automaticLearningEnabled: true,
     dataFormat: 1,
     stores: Object.fromEntries(
       ['memory', 'episodic', 'semantic', 'metrics'].map((name) => [name, { writable: true }]),
@@ -82,17 +84,17 @@ test('/health is 503 when a store was replaced under the service, whose writes w
   assert(lines.some((line) => line.level === 'WARN'));
 });
 
-test('/health is 503 while a store is locked, answers in time, and recovers', async (t) => {
-  const { url, data } = await runningService(t);
+test('/health is 503 once a store is locked for longer than a writer waits, answers at once, and recovers', async (t) => {
+  const { url, data } = await runningService(t, { env: { SYNAPSE_SQLITE__BUSY_TIMEOUT_MS: '300' } });
+  const status = async () => (await fetch(`${url}/health`)).status;
   const other = new DatabaseSync(join(data, 'memory.db'));
   other.exec('BEGIN IMMEDIATE');
-  const asked = performance.now();
-  const locked = await fetch(`${url}/health`);
-  assert.equal(locked.status, 503);
-  assert(performance.now() - asked < 2000);
+  assert.equal(await status(), 200, 'a lock is no illness: the other environment writes');
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  assert.equal(await status(), 503);
   other.exec('ROLLBACK');
   other.close();
-  assert.equal((await fetch(`${url}/health`)).status, 200);
+  assert.equal(await status(), 200);
 });
 
 test('/health changes nothing in the stores, however often it is asked', async (t) => {

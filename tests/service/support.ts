@@ -53,6 +53,7 @@ export async function linkedClient(
   const config = testConfig(data, env);
   const { lines, log } = recordingLog();
   const opened = openDataDirectory(config, log);
+  await opened.catchUp();
   const server = buildServer('v0.0.0-test', callContext(config, opened, log));
   const [clientSide, serverSide] = InMemoryTransport.createLinkedPair();
   const client = new Client({ name: 'test', version: '1.0.0' });

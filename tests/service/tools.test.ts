@@ -1,4 +1,4 @@
-// The seven tools through a linked client: names, parameters and defaults that agents' prompts use, and
+// The tools through a linked client: names, parameters and defaults that agents' prompts use, and
 // the rule of each. A change that breaks one of these breaks prompts that people already have.
 import assert from 'node:assert/strict';
 import { existsSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { linkedClient } from './support.ts';
 
 const PARAMETERS = {
   'sy.proj.list': { scope_type: null },
-  'sy.src.list': { project_id: 'required', source_type: null },
+  'sy.src.list': { project_id: 'required', source_type: null, limit: 100, offset: 0 },
   'sy.ctx.get': { project_id: 'required', context_type: 'all', query: null, max_results: 10 },
   'sy.mem.search': { project_id: 'required', query: 'required', memory_type: 'all', top_k: 10 },
   'sy.mem.ingest': {
@@ -33,9 +33,10 @@ const PARAMETERS = {
     lesson_type: 'general',
     quality: 0.8,
   },
+  'sy.mem.delete': { project_id: 'required', id: null, source: null },
 };
 
-test('the seven tools have exactly the names, parameters and defaults of the contract', async (t) => {
+test('the tools have exactly the names, parameters and defaults of the contract', async (t) => {
   const { client } = await linkedClient(t);
   const { tools } = await client.listTools();
   const found = tools.map(({ name, inputSchema }) => {
@@ -46,6 +47,61 @@ test('the seven tools have exactly the names, parameters and defaults of the con
     return [name, Object.fromEntries(parameters)];
   });
   assert.deepEqual(Object.fromEntries(found), PARAMETERS);
+});
+
+type Schema = Record<string, unknown>;
+
+/** What models' providers, their SDKs and grammar compilers understand alike. */
+const KNOWN_KEYS = [
+  ...['type', 'anyOf', 'properties', 'required', 'items', 'enum', 'description', 'default'],
+  ...['minimum', 'maximum', 'minLength', 'maxLength', 'pattern'],
+];
+const KNOWN_TYPES = ['string', 'number', 'integer', 'boolean', 'object', 'array', 'null'];
+
+function schemaProblems(schema: Schema, path: string): string[] {
+  const problems = Object.keys(schema)
+    .filter((key) => !KNOWN_KEYS.includes(key))
+    .map((key) => `${path}: ${key}`);
+  const parts = schema.anyOf as Schema[] | undefined;
+  if (parts ? 'type' in schema : !KNOWN_TYPES.includes(String(schema.type))) problems.push(`${path}: type`);
+  if (schema.type === 'array' && !schema.items) problems.push(`${path}: an array without items`);
+  for (const bound of ['minLength', 'maxLength', 'minimum', 'maximum'])
+    if (Math.abs(Number(schema[bound] ?? 0)) > 1_000_000) problems.push(`${path}: ${bound} ${schema[bound]}`);
+  if (Number(schema.maxLength ?? 0) > 1000) problems.push(`${path}: maxLength ${schema.maxLength}`);
+  // As Python compiles it: without JavaScript's flag.
+  if (schema.pattern) assert.doesNotThrow(() => new RegExp(String(schema.pattern)), path);
+  if (/\\p\{/i.test(String(schema.pattern))) problems.push(`${path}: pattern ${schema.pattern}`);
+  const below: [string, Schema][] = [
+    ...Object.entries((schema.properties ?? {}) as Record<string, Schema>),
+    ...(parts ?? []).map((part, index): [string, Schema] => [`anyOf.${index}`, part]),
+    ...(schema.items ? [['items', schema.items] as [string, Schema]] : []),
+  ];
+  return [...problems, ...below.flatMap(([name, part]) => schemaProblems(part, `${path}.${name}`))];
+}
+
+test('the listed schemas keep to what every provider understands, or a model could use no tool at all', async (t) => {
+  const { client } = await linkedClient(t);
+  const { tools } = await client.listTools();
+  assert.deepEqual(
+    tools.flatMap(({ name, inputSchema }) => schemaProblems(inputSchema, name)),
+    [],
+  );
+});
+
+test('what the schemas do not list is refused when a tool is called', async (t) => {
+  const { refused } = await linkedClient(t);
+  const fact = { project_id: 'p', fact_key: 'k', fact_value: 1 };
+  for (const project_id of ['a\nb', '\u0000', 'x'.repeat(201), '   '])
+    assert.match(await refused('sy.mem.fact.add', { ...fact, project_id }), /project_id/);
+  const large = 'x'.repeat(70_000);
+  assert.match(
+    await refused('sy.mem.fact.add', { ...fact, fact_value: { large } }),
+    /ingest larger texts as documents/,
+  );
+  assert.match(await refused('sy.mem.fact.add', { ...fact, fact_key: large }), /fact_key/);
+  assert.match(await refused('sy.mem.ep.add', { project_id: 'p', title: 't', content: large }), /content/);
+  const document = { project_id: 'p', filename: 'f', content: 'c', metadata: { large } };
+  assert.match(await refused('sy.mem.ingest', document), /metadata/);
 });
 
 for (const value of ['text', 42, 0.5, true, null, [1, 'two'], { nested: { deep: [] } }, 'ünïcode 🦉', '']) {

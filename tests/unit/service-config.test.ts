@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { effectiveValues, loadConfig } from '../../service/config/config.ts';
-import { ConfigError, type Problem } from '../../service/config/problem.ts';
+import { ConfigError, effectiveValues, loadConfig, type Problem } from '../../service/config/config.ts';
+
 import { variableName } from '../../service/config/sources.ts';
 import { DATA_FORMAT } from '../../service/identity.ts';
 
@@ -89,6 +89,31 @@ test('SYNAPSE_ENV and LOG_LEVEL are short names, and the long name of the same k
   assert.equal(origins['log.level'], 'environment variable LOG_LEVEL');
   const both = loadConfig({ configPath: at('synapse.json'), env: { ...short, SYNAPSE_LOG__LEVEL: 'ERROR' } });
   assert.equal(both.config.log.level, 'ERROR');
+});
+
+test('the configuration files of the Python server are accepted: logging.level is log.level', () => {
+  const seed = { logging: { level: 'DEBUG' }, automatic_learning: { enabled: false, mode: 'aggressive' } };
+  const at = configFolder({ 'synapse.json': { log: { level: 'WARN' } }, 'synapse_dev.json': seed });
+  const { config, origins } = loadConfig({ configPath: at('synapse_dev.json') });
+  assert.equal(config.log.level, 'DEBUG');
+  assert.equal(origins['log.level'], at('synapse_dev.json'));
+  assert.deepEqual(config.automatic_learning, { enabled: false, mode: 'aggressive' });
+  const env = { SYNAPSE_LOGGING__LEVEL: 'error', SYNAPSE_AUTOMATIC_LEARNING__ENABLED: 'true' };
+  const changed = loadConfig({ configPath: at('synapse_dev.json'), env }).config;
+  assert.deepEqual([changed.log.level, changed.automatic_learning.enabled], ['ERROR', true]);
+});
+
+test('an alias is checked like the key that it stands for, and refused beside it', () => {
+  const at = configFolder({ 'synapse.json': { logging: { level: 'LOUD', levl: 1 } } });
+  assert.deepEqual(
+    problemsOf(at('synapse.json')).map(({ path, message }) => [path, message.split(';')[0]]),
+    [
+      ['log.level', 'expected one of "DEBUG"|"INFO"|"WARN"|"ERROR"'],
+      ['logging.levl', 'unknown key'],
+    ],
+  );
+  const both = configFolder({ 'synapse.json': { log: { level: 'INFO' }, logging: { level: 'DEBUG' } } });
+  assert.equal(problemsOf(both('synapse.json'))[0]?.message, 'given twice, also as log.level');
 });
 
 test('an empty variable counts as not set, and the variables of the image are no keys', () => {

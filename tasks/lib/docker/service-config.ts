@@ -1,8 +1,13 @@
 // The service's own configuration, checked with the very loader that runs inside the container, so that a
 // mistake is found here and not by a container that dies.
 import { relative, resolve } from 'node:path';
-import { type EffectiveValue, effectiveValues, loadConfig } from '../../../service/config/config.ts';
-import { ConfigError } from '../../../service/config/problem.ts';
+import {
+  ConfigError,
+  type EffectiveValue,
+  effectiveValues,
+  loadConfig,
+} from '../../../service/config/config.ts';
+
 import { EXIT, TaskError, usageError } from '../errors.ts';
 import { ENVIRONMENTS, type EnvironmentName, PROJECT_FILE, type Project, variable } from '../project.ts';
 import { type ComposeService, composeServices } from './compose.ts';
