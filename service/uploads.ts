@@ -19,7 +19,7 @@ import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import busboy from 'busboy';
 import { HttpError } from './http.ts';
-import { WrongCall } from './mcp/tool.ts';
+import { WrongCall } from './learning.ts';
 
 const PARTIAL = '.part';
 const UUID_LENGTH = 36;

@@ -2,7 +2,7 @@
 // A failure of the bookkeeping is logged and never fails the call itself.
 import { type CallToolResult, ErrorCode, McpError } from '@modelcontextprotocol/sdk/types.js';
 import * as z from 'zod';
-import type { Observation } from '../learning.ts';
+import { type Observation, WrongCall } from '../learning.ts';
 import type { Log } from '../log.ts';
 import type { ToolCall } from '../stores/metrics.ts';
 import type { Stores } from '../stores/stores.ts';
@@ -44,9 +44,6 @@ export function defineTool<Input extends z.ZodObject, Result extends object>(
 ): Tool {
   return tool as unknown as Tool;
 }
-
-/** A call that cannot be carried out as it was made: a mistake of the caller, and no lesson for anyone. */
-export class WrongCall extends Error {}
 
 interface Finished {
   outcome: ToolCall['outcome'];

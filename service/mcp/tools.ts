@@ -2,10 +2,11 @@
 // several memories always come in their order of authority: symbolic, episodic, semantic. What is added or deleted is
 // acknowledged only after its transaction is on disk.
 import * as z from 'zod';
+import { WrongCall } from '../learning.ts';
 import type { ProjectCount } from '../stores/sqlite.ts';
 import type { Stores } from '../stores/stores.ts';
 import { uploadName } from '../uploads.ts';
-import { defineTool, isProjectId, type Tool, type ToolContext, WrongCall } from './tool.ts';
+import { defineTool, isProjectId, type Tool, type ToolContext } from './tool.ts';
 
 /** Characters of JSON: larger values are documents. */
 const MAX_FACT = 65_536;
