@@ -10,7 +10,6 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
-import { whileProbing } from '../tasks/lib/switch/probe.ts';
 import { bringUpEngine } from '../tests/engine.ts';
 import { synapseProject, type TestProject } from '../tests/tasks/project.ts';
 import { median } from './figures.ts';

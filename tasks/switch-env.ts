@@ -9,7 +9,9 @@ import {
   composeSwitch,
   confirm,
   describeEnvironment,
+  describeInterrupted,
   describeObservation,
+  interruptedSwitch,
   loadProject,
   log,
   logReport,
@@ -19,8 +21,8 @@ import {
   observeSwarm,
   type Project,
   previousRelease,
-  repairIfUnfinished,
-  repairSwitch,
+  resumeSwarm,
+  resumeSwitch,
   runTask,
   swarmSwitch,
   usageError,
@@ -70,16 +72,14 @@ await runTask({
       swarm: isSwarm(flags.engine),
     };
     let project = await loadProject();
-    if (positionals[0] === undefined || positionals[0] === 'status') {
-      if (await repairIfUnfinished(project)) project = await loadProject();
-    }
     const target = (positionals[0] as Target | undefined) ?? (await chooseTarget(project));
     if (target === 'status') return options.swarm ? observeSwarm(project) : status(project);
     if (options.version && target !== 'prod' && target !== 'both') {
       throw usageError(`switch-env: --version is for prod, not for ${target}`);
     }
     const work = async () => {
-      if (await repairSwitch(project)) project = await loadProject();
+      if (options.swarm) await resumeSwarm(project);
+      else if (await resumeSwitch(project)) project = await loadProject();
       return switchTo(project, target, options);
     };
     return withLock(project.root, 'switch-env', () => withReach(work));
@@ -112,9 +112,14 @@ async function chooseTarget(project: Project): Promise<Target> {
   );
 }
 
+/** Only reads: an interrupted switch is reported, and resumed by the next switch. */
 async function status(project: Project) {
-  const observed = await observe(project);
-  return { data: observationData(project, observed), text: describeObservation(project, observed) };
+  const [observed, interrupted] = await Promise.all([observe(project), interruptedSwitch(project)]);
+  const text = describeObservation(project, observed);
+  return {
+    data: { ...observationData(project, observed), interrupted: interrupted ?? null },
+    text: interrupted ? `${text}\n${describeInterrupted(interrupted)}` : text,
+  };
 }
 
 async function prodTagFor(project: Project, active: ActiveEnvironment, version: string | undefined) {
@@ -136,7 +141,6 @@ async function switchTo(project: Project, active: ActiveEnvironment, options: Op
   }
 
   log.info(['Switch', ...plan.steps.map((step) => `  ${step}`)].join('\n'));
-  for (const warning of plan.warnings) log.warn(warning);
   await confirm(`Switch to ${active}?`);
 
   const report = await plan.run(options.waitSeconds);

@@ -87,6 +87,12 @@ export {
   observationData,
   observe,
 } from './switch/observe.ts';
-export { composeSwitch, logReport, repairIfUnfinished, repairSwitch } from './switch/run.ts';
-export { observeSwarm, swarmSwitch } from './switch/swarm.ts';
+export {
+  composeSwitch,
+  describeInterrupted,
+  interruptedSwitch,
+  logReport,
+  resumeSwitch,
+} from './switch/run.ts';
+export { observeSwarm, resumeSwarm, swarmSwitch } from './switch/swarm.ts';
 export { CONTEXT_FLAG, resultOfOtherTask, runOtherTask, runTask } from './task.ts';

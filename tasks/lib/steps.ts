@@ -35,6 +35,8 @@ export interface Journey<Data> {
   /** A pure function of what was planned, so that another process can go on where one died. */
   steps: (data: Data) => readonly Step<Data>[];
   history: (data: Data) => HistoryDetails;
+  /** False where what undoing would bring back is gone: an interrupted run is finished then. */
+  canUndo?: (data: Data) => Promise<boolean>;
 }
 
 const journalSchema = z.strictObject({
@@ -151,17 +153,26 @@ export async function resumeSteps<Data>(journey: Journey<Data>) {
   const steps = journey.steps(journal.data);
   const current = steps.find(({ name }) => name === journal.current);
   if (current?.commits && !journal.undoing) journal.committed = await happened(current, journal.data);
-  const outcome = journal.committed ? ('finished' as const) : ('undone' as const);
+  const goesForward = journal.committed || !(await canUndo(journey, journal));
+  const outcome = goesForward ? ('finished' as const) : ('undone' as const);
   const what = `${journey.task} was interrupted at "${current?.title ?? journal.done.at(-1) ?? 'its start'}"`;
   if (log.withhold(`resume: ${what}; it is ${outcome} first`)) return undefined;
   log.warn(`${what} (${journal.at}): resuming, it is ${outcome} first`);
-  if (outcome === 'finished') await carryOut(journey, journal);
-  else {
+  if (outcome === 'finished') {
+    if (!journal.committed) log.warn('what ran before it is gone, so it cannot be undone');
+    journal.undoing = false;
+    await carryOut(journey, journal);
+  } else {
     await uninterrupted(() => undoAll(journey, journal));
     const error = new Error(`interrupted at ${journal.current ?? 'its start'}, undone by the next run`);
     await end(journey, journal, journal.undoing ? 'done' : 'interrupted', error);
   }
   return { outcome, data: journal.data };
+}
+
+/** An engine that does not answer says nothing: undoing will tell. */
+async function canUndo<Data>({ canUndo }: Journey<Data>, { data }: Journal<Data>): Promise<boolean> {
+  return canUndo === undefined || canUndo(data).catch(() => true);
 }
 
 async function happened<Data>(step: Step<Data>, data: Data): Promise<boolean> {
@@ -210,6 +221,8 @@ async function fail<Data>(journey: Journey<Data>, journal: Journal<Data>, error:
     await writeHistory(journey, journal, outcome, error);
     return;
   }
+  // Nothing to bring back: the next run starts from what is there.
+  if (!(await canUndo(journey, journal))) return end(journey, journal, outcome, error);
   try {
     await undoAll(journey, journal);
   } catch (undoing) {

@@ -16,7 +16,6 @@ import {
   waitForHealth,
 } from '../../tasks/lib/docker/health.ts';
 import type { ProjectConfig } from '../../tasks/lib/project-schema.ts';
-import { whileProbing } from '../../tasks/lib/switch/probe.ts';
 
 const KEYS = { env: 'env', version: 'version', revision: 'revision', config: {} };
 const EXPECTED = { env: 'prod', version: '1.2.0', revision: 'abc' };

@@ -3,16 +3,16 @@
 
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { type ComposeModel, type ComposeService, parseDuration } from '../../tasks/lib/docker/compose.ts';
+import type { ComposeModel, ComposeService } from '../../tasks/lib/docker/compose.ts';
 import { isLocalEndpoint } from '../../tasks/lib/docker/engine.ts';
 import type { Container, Image } from '../../tasks/lib/docker/objects.ts';
 import { loginCommand, sshTarget } from '../../tasks/lib/docker/remote.ts';
 import type { EnvironmentName, Project } from '../../tasks/lib/project.ts';
-import { type DataDirectory, dataProblems, worstCase } from '../../tasks/lib/switch/checks.ts';
+import { type DataDirectory, dataProblems } from '../../tasks/lib/switch/checks.ts';
 import type { EnvironmentState, Observation } from '../../tasks/lib/switch/observe.ts';
 import { planStart, planSwitch } from '../../tasks/lib/switch/plan.ts';
-import { type Answered, gapsOf, neitherAnswered, total } from '../../tasks/lib/switch/probe.ts';
-import { stackFile } from '../../tasks/lib/switch/swarm.ts';
+import { type Answered, gapsOf, total } from '../../tasks/lib/switch/probe.ts';
+import { stackFile } from '../../tasks/lib/switch/stack.ts';
 
 function container(changes: Partial<Container> = {}): Container {
   return {

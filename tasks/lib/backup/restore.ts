@@ -21,10 +21,8 @@ import { dataDirectory, type EnvironmentName, loadProject, type Project } from '
 import { verifyReleasedImage } from '../release/record.ts';
 import { session, uninterrupted } from '../session.ts';
 import { survey } from '../switch/observe.ts';
-import { planSwitch } from '../switch/plan.ts';
-import { proveHealthy, startFailure } from '../switch/replace.ts';
-import { repairSwitch, runSwitch } from '../switch/run.ts';
-import { checkTarget } from '../switch/target.ts';
+import { proveHealthy, startFailure } from '../switch/prove.ts';
+import { composeSwitch, resumeSwitch } from '../switch/run.ts';
 import { type ArchivePlace, archiveDirectory, isPath } from './archives.ts';
 import { createArchive, thawLeftovers } from './create.ts';
 import {
@@ -130,7 +128,7 @@ async function resumeRestore(project: Project): Promise<'finished' | 'undone' | 
   log.warn(`a restore of ${record.archive} died at "${step}" (${entry.at})`);
   if (session.dryRun) return undefined;
   await stopLeftover(record);
-  if (record.prodTag !== null) await repairSwitch(project);
+  if (record.prodTag !== null) await resumeSwitch(project);
   const todo = remedy(step);
   try {
     if (todo === 'start') await startRestored(await loadProject(project.root), record);
@@ -334,12 +332,7 @@ async function startSame(project: Project, running: readonly Running[]): Promise
 async function startOther(project: Project, running: readonly Running[], prodTag: string): Promise<void> {
   const names = running.map(({ environment }) => environment);
   const active = names.length === 2 ? 'both' : (names[0] ?? 'none');
-  const [scene, check] = await Promise.all([survey(project, prodTag), checkTarget(project, active, prodTag)]);
-  const [problem] = check.problems;
-  if (problem) throw problem;
-  const steps = planSwitch(scene.observed, check.target);
-  const { target, images } = check;
-  await runSwitch(project, { scene, target, images, steps, waitSeconds: undefined });
+  await (await composeSwitch(project, active, prodTag)).run();
 }
 
 /** Starts and proves what ran before the restore. @throws TaskError */

@@ -6,7 +6,7 @@ import { basename, dirname, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { pack } from 'tar-stream';
 import { z } from 'zod';
-import { type Command, probe, run } from '../command.ts';
+import { type Command, probe, read, run } from '../command.ts';
 import { dotenvFiles } from '../dotenv.ts';
 import { TaskError, usageError } from '../errors.ts';
 import {
@@ -81,6 +81,13 @@ export async function resolvedConfig(project: Project, tag: string | undefined):
   return answer.stdout;
 }
 
+/** Service → the hash that compose gives its container when somebody runs it by hand on the same files. */
+export async function composeHashes(project: Project, tag: string | undefined): Promise<Record<string, string>> {
+  const options = { env: composeEnvironment(project, tag) };
+  const answer = await read(composeCommand(project, 'config', '--hash', '*'), options);
+  return Object.fromEntries(answer.split('\n').map((line) => line.split(' ') as [string, string]));
+}
+
 /** The services as compose understands them. @throws TaskError (exit 2) */
 export async function composeServices(project: Project, tag: string | undefined) {
   return parseServices(project, await resolvedConfig(project, tag));
@@ -118,25 +125,6 @@ export function verifyServices(project: Project, services: Record<string, Compos
   }
 }
 
-// Durations as compose writes them (`1m30s`, `500ms`): Go's form, which JavaScript has no reader for. Pure.
-
-const UNITS: Record<string, number> = {
-  h: 3_600_000,
-  m: 60_000,
-  s: 1000,
-  ms: 1,
-  us: 0.001,
-  µs: 0.001,
-  ns: 1e-6,
-};
-
-/** Milliseconds, or undefined for nothing and for what is not a duration. */
-export function parseDuration(text: string | undefined): number | undefined {
-  if (!text || !/^(?:[\d.]+(?:h|ms|m|s|us|µs|ns))+$/.test(text)) return undefined;
-  const parts = [...text.matchAll(/([\d.]+)(h|ms|m|s|us|µs|ns)/g)];
-  return parts.reduce((sum, [, count, unit]) => sum + Number(count) * UNITS[unit!]!, 0);
-}
-
 // The services of a compose file as data of ours: the few things that a switch plans and checks with.
 
 export interface PublishedPort {
@@ -160,20 +148,12 @@ export interface ComposeService {
   binds: { source: string; target: string }[];
   /** Bytes; 0: not said. */
   memory: { limit: number; reservation: number };
-  /** Milliseconds; undefined: the image decides. */
-  health: {
-    interval: number | undefined;
-    timeout: number | undefined;
-    startInterval: number | undefined;
-    startPeriod: number | undefined;
-  };
-  /** Milliseconds that it may take to stop. */
-  stopGrace: number;
+  /** Service → the condition on which compose would start this one. */
+  dependsOn: Record<string, string>;
 }
 
 async function serviceSchema() {
   const bytes = z.coerce.number().default(0);
-  const duration = z.string().optional().transform(parseDuration);
   const resources = z.object({ memory: bytes }).prefault({});
   return z.object({
     image: z.string().default(''),
@@ -181,7 +161,7 @@ async function serviceSchema() {
     build: z.unknown().optional(),
     user: z.string().optional(),
     restart: z.string().default('no'),
-    stop_grace_period: z.string().default('10s').transform(parseDuration),
+    depends_on: z.record(z.string(), z.object({ condition: z.string() })).default({}),
     environment: z.record(z.string(), z.string().nullable()).nullish(),
     ports: z
       .array(
@@ -197,10 +177,6 @@ async function serviceSchema() {
       .default([]),
     deploy: z
       .object({ resources: z.object({ limits: resources, reservations: resources }).partial().prefault({}) })
-      .prefault({}),
-    healthcheck: z
-      .object({ interval: duration, timeout: duration, start_interval: duration, start_period: duration })
-      .partial()
       .prefault({}),
   });
 }
@@ -223,7 +199,6 @@ export async function parseServices(
         published === undefined ? [] : [{ published, target, address }],
       );
       const { limits, reservations } = found.deploy.resources;
-      const { interval, timeout, start_interval, start_period } = found.healthcheck;
       return [
         name,
         {
@@ -237,8 +212,9 @@ export async function parseServices(
           restart: found.restart,
           binds: found.volumes.filter(({ type }) => type === 'bind'),
           memory: { limit: limits?.memory ?? 0, reservation: reservations?.memory ?? 0 },
-          health: { interval, timeout, startInterval: start_interval, startPeriod: start_period },
-          stopGrace: found.stop_grace_period ?? 10_000,
+          dependsOn: Object.fromEntries(
+            Object.entries(found.depends_on).map(([service, { condition }]) => [service, condition]),
+          ),
         },
       ];
     }),
@@ -259,7 +235,7 @@ function withoutNulls(environment: Record<string, string | null>): Record<string
 // client's disk): a running container keeps what it was started with. Each service carries a digest of its part
 // of the model and of those files, so that a change is seen without asking compose. And containers get their
 // name by us after they were made: compose can then make the next one while the present one still runs (see
-// switch/successor.ts).
+// switch/replace.ts).
 
 /** A file that is put into a container before it starts. */
 export interface InjectedFile {
@@ -284,6 +260,8 @@ export interface ComposeModel {
 /** Where injected files lie; their anonymous volumes are ours and go with the container. */
 export const FILES_LABEL = 'release-flow.files';
 export const DIGEST_LABEL = 'release-flow.digest';
+/** Compose's own, of the service as its files say it. */
+export const CONFIG_HASH_LABEL = 'com.docker.compose.config-hash';
 
 interface Source {
   file?: string;
@@ -339,6 +317,8 @@ export async function composeModel(project: Project, tag: string | undefined): P
   const files = await takeOutFiles(model);
   const digests: ComposeModel['digests'] = {};
   for (const [name, service] of Object.entries(model.services)) {
+    // Only the next container of an environment is made beside the present one, under another name at first.
+    if (!environmentOfService(project, name)) service.container_name = services[name]!.container;
     digests[name] = digest(service, files[name] ?? []);
     service.labels = { ...service.labels, [DIGEST_LABEL]: digests[name] };
   }

@@ -83,6 +83,8 @@ export interface Container {
   restartPolicy: string;
   /** Ports of the engine's machine that it publishes while it runs. */
   publishedPorts: number[];
+  /** Ids of the networks that it needs to start; none before its first start. */
+  networks: string[];
   /** Where volumes without a name are mounted: they belong to this container alone. */
   anonymousVolumes: string[];
   mounts: Mount[];
@@ -144,6 +146,9 @@ async function containerSchema() {
         .record(z.string(), z.array(z.object({ HostPort: z.coerce.number() })).nullable())
         .nullish(),
     }),
+    NetworkSettings: z
+      .object({ Networks: z.record(z.string(), z.object({ NetworkID: z.string().default('') })).nullish() })
+      .nullish(),
     Mounts: z
       .array(
         z.object({
@@ -189,6 +194,9 @@ export async function parseContainers(inspected: unknown): Promise<Container[]> 
     publishedPorts: Object.values(container.HostConfig.PortBindings ?? {}).flatMap((bindings) =>
       (bindings ?? []).map(({ HostPort }) => HostPort),
     ),
+    networks: Object.values(container.NetworkSettings?.Networks ?? {})
+      .map(({ NetworkID }) => NetworkID)
+      .filter(Boolean),
     anonymousVolumes: container.Mounts.filter(
       ({ Type, Name }) => Type === 'volume' && /^[0-9a-f]{64}$/.test(Name),
     ).map(({ Destination }) => Destination),

@@ -10,33 +10,29 @@ import { docker, isLocalEndpoint, parseJson } from '../docker/engine.ts';
 import type { Image } from '../docker/objects.ts';
 import { verifyServiceConfig } from '../docker/service-config.ts';
 import { combinedError, TaskError } from '../errors.ts';
-import { readHistory } from '../history.ts';
 import { dataDirectory, type EnvironmentName, type Project, variableName } from '../project.ts';
-import { containersOfEnvironment, type Scene } from './observe.ts';
-import type { SwitchStep } from './plan.ts';
+import { containersOfEnvironment, type EngineSnapshot } from './observe.ts';
+import type { StartData } from './plan.ts';
 import { environmentImage, type TargetCheck } from './target.ts';
 
-type StartStep = Extract<SwitchStep, { kind: 'start' }>;
-
-/** @throws TaskError with every problem that stands in the way of the plan */
+/** @throws TaskError with every problem of the plan */
 export async function verifySwitch(
   project: Project,
-  scene: Scene,
+  snapshot: EngineSnapshot,
   check: TargetCheck,
-  steps: readonly SwitchStep[],
+  starts: readonly StartData[],
 ): Promise<void> {
-  const starts = steps.filter((step) => step.kind === 'start');
   const found = await Promise.all([
-    roomProblems(project, scene, starts),
-    ...starts.map((step) => environmentProblems(project, scene, check, step)),
+    roomProblems(project, snapshot, starts),
+    ...starts.map((step) => environmentProblems(project, snapshot, check, step)),
   ]);
   const problems = [...check.problems, ...found.flat()];
   if (problems.length === 0) return;
   throw combinedError(`Cannot switch to ${check.target.active}; nothing was changed:`, problems);
 }
 
-async function configProblems(project: Project, scene: Scene, name: EnvironmentName) {
-  return verifyServiceConfig(project, scene.model.services, [name]).then(
+async function configProblems(project: Project, snapshot: EngineSnapshot, name: EnvironmentName) {
+  return verifyServiceConfig(project, snapshot.model.services, [name]).then(
     () => [],
     (error) => [asProblem(error)],
   );
@@ -47,22 +43,32 @@ function asProblem(error: unknown): TaskError {
   throw error;
 }
 
-function environmentProblems(project: Project, scene: Scene, check: TargetCheck, step: StartStep) {
-  const service = scene.services[step.environment];
+function environmentProblems(
+  project: Project,
+  snapshot: EngineSnapshot,
+  check: TargetCheck,
+  step: StartData,
+) {
+  const service = snapshot.services[step.environment];
   return Promise.all([
-    configProblems(project, scene, step.environment),
-    portProblems(project, scene, step.environment, service),
-    directoryProblems(project, scene, check, step.environment),
-    volumeProblems(scene, step),
+    configProblems(project, snapshot, step.environment),
+    portProblems(project, snapshot, step.environment, service),
+    directoryProblems(project, snapshot, check, step.environment),
+    volumeProblems(snapshot, step),
   ]).then((lists) => lists.flat());
 }
 
 /** A port must be free, or published by this very environment, which gives it up for its successor. */
-async function portProblems(project: Project, scene: Scene, name: EnvironmentName, service: ComposeService) {
-  const own = containersOfEnvironment(project, scene.containers, name).filter(
+async function portProblems(
+  project: Project,
+  snapshot: EngineSnapshot,
+  name: EnvironmentName,
+  service: ComposeService,
+) {
+  const own = containersOfEnvironment(project, snapshot.containers, name).filter(
     ({ state }) => state === 'running',
   );
-  const isLocal = isLocalEndpoint(scene.endpoint);
+  const isLocal = isLocalEndpoint(snapshot.endpoint);
   const swarmTasks = `${project.project.name}_${project.environments[name].service}.`;
   const problems = service.publishes.map(async (port): Promise<TaskError[]> => {
     if (own.some(({ publishedPorts }) => publishedPorts.includes(port.published))) return [];
@@ -81,12 +87,17 @@ async function portProblems(project: Project, scene: Scene, name: EnvironmentNam
   return (await Promise.all(problems)).flat();
 }
 
-async function directoryProblems(project: Project, scene: Scene, check: TargetCheck, name: EnvironmentName) {
+async function directoryProblems(
+  project: Project,
+  snapshot: EngineSnapshot,
+  check: TargetCheck,
+  name: EnvironmentName,
+) {
   const path = dataDirectory(project);
-  const service = scene.services[name];
+  const service = snapshot.services[name];
   if (!service.binds.some(({ source }) => source === path)) return [];
-  const image = check.images[name];
-  const isLocal = isLocalEndpoint(scene.endpoint);
+  const image = check.target.images[name];
+  const isLocal = isLocalEndpoint(snapshot.endpoint);
   // Without an image there is nothing to look through; that is a problem of its own, or fetched first.
   if (!isLocal && !image) return [];
   const reference = environmentImage(project, name, check.target.prodTag);
@@ -99,8 +110,8 @@ async function directoryProblems(project: Project, scene: Scene, check: TargetCh
 }
 
 /** What lies in a volume without a name would stay with the replaced container, and go with it. */
-function volumeProblems(scene: Scene, step: StartStep): TaskError[] {
-  const container = scene.observed.environments[step.environment].container;
+function volumeProblems(snapshot: EngineSnapshot, step: StartData): TaskError[] {
+  const container = snapshot.observed.environments[step.environment].container;
   if (step.how !== 'replace' || !container) return [];
   const ours = container.labels[FILES_LABEL]?.split(',') ?? [];
   return container.anonymousVolumes
@@ -120,13 +131,13 @@ function volumeProblems(scene: Scene, step: StartStep): TaskError[] {
 /** Memory and disk of this machine; another one's cannot be asked through its engine. */
 async function roomProblems(
   project: Project,
-  scene: Scene,
-  starts: readonly StartStep[],
+  snapshot: EngineSnapshot,
+  starts: readonly StartData[],
 ): Promise<TaskError[]> {
-  if (starts.length === 0 || !isLocalEndpoint(scene.endpoint) || process.platform !== 'linux') return [];
+  if (starts.length === 0 || !isLocalEndpoint(snapshot.endpoint) || process.platform !== 'linux') return [];
   const beside = starts.filter(({ how }) => how !== 'replace');
   const needed = beside.reduce(
-    (sum, { environment }) => sum + scene.services[environment].memory.reservation,
+    (sum, { environment }) => sum + snapshot.services[environment].memory.reservation,
     0,
   );
   const problems: TaskError[] = [];
@@ -296,54 +307,4 @@ export function dataProblems(
 
 function megabytes(bytes: number): string {
   return `${Math.round(bytes / 2 ** 20)} MB`;
-}
-
-// How long a switch may take at worst, from what the health check allows and how the last boot went: told
-// beforehand, since 30 seconds are what a switch is allowed.
-
-const SWITCH_SECONDS = 30;
-
-/** The engine's own defaults, where neither compose file nor image say otherwise. */
-const DEFAULT = { interval: 30_000, timeout: 30_000, startInterval: 5_000 };
-
-/**
- * Seconds until a service counts as healthy at worst: its boot, then the wait for the next check, and that
- * check's full patience; plus the grace in which the container before it may stop. Pure.
- */
-export function worstCase(
-  service: ComposeService,
-  bootSeconds: number | undefined,
-  replaces: boolean,
-): number {
-  const { interval, timeout, startInterval, startPeriod } = service.health;
-  const rhythm = startPeriod ? (startInterval ?? DEFAULT.startInterval) : (interval ?? DEFAULT.interval);
-  const boot = (bootSeconds ?? 0) * 1000;
-  const stop = replaces ? service.stopGrace : 0;
-  return (boot + rhythm + (timeout ?? DEFAULT.timeout) + stop) / 1000;
-}
-
-/** Seconds that the environment's last start took until it was healthy. */
-async function lastBoot(project: Project, name: EnvironmentName): Promise<number | undefined> {
-  const entry = (await readHistory(project.root)).findLast(
-    ({ task, phases }) => task === 'switch' && phases?.[`healthy ${name}`] !== undefined,
-  );
-  return entry?.phases?.[`healthy ${name}`];
-}
-
-/** The sentences of warning that a plan deserves. */
-export async function slowStarts(
-  project: Project,
-  services: Record<EnvironmentName, ComposeService>,
-  steps: readonly SwitchStep[],
-): Promise<string[]> {
-  const warnings = steps.map(async (step) => {
-    if (step.kind !== 'start') return [];
-    const { environment: name, how } = step;
-    const seconds = worstCase(services[name], await lastBoot(project, name), how === 'replace');
-    if (seconds <= SWITCH_SECONDS) return [];
-    return [
-      `${name} may take ${seconds.toFixed(0)} s at worst, by its health check and its last start (allowed: ${SWITCH_SECONDS} s); a shorter start_interval or timeout in the compose file helps`,
-    ];
-  });
-  return (await Promise.all(warnings)).flat();
 }

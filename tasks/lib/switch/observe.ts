@@ -1,19 +1,28 @@
 // What runs, seen as the two environments: the observation that plans and status pages are made from.
 
 import {
+  CONFIG_HASH_LABEL,
   type ComposeModel,
   type ComposeService,
+  composeHashes,
   composeModel,
   DIGEST_LABEL,
   environmentOfService,
   verifyServices,
 } from '../docker/compose.ts';
-import { isLocalEndpoint } from '../docker/engine.ts';
-import { askHealth, type HealthAnswer } from '../docker/health.ts';
+import { askEngine, isLocalEndpoint } from '../docker/engine.ts';
+import { askHealth, type HttpAddress, type HealthAnswer } from '../docker/health.ts';
 import { type Container, projectContainers } from '../docker/objects.ts';
 import { type Reach, withReach } from '../docker/remote.ts';
-import type { HttpAddress } from '../http.ts';
-import { ENVIRONMENTS, type EnvironmentName, type Project, portOf, variable } from '../project.ts';
+import { usageError } from '../errors.ts';
+import {
+  ENVIRONMENTS,
+  type EnvironmentName,
+  type Project,
+  portOf,
+  variable,
+  variableName,
+} from '../project.ts';
 
 export type ActiveEnvironment = EnvironmentName | 'both' | 'none';
 
@@ -30,6 +39,8 @@ export interface EnvironmentState {
   health: HealthAnswer | undefined;
   /** The compose configuration, or a file that goes into the container, changed since it was made. */
   outdated: boolean;
+  /** Why its stopped container cannot be started again: what it needs is gone. */
+  cannotStart?: string | undefined;
 }
 
 export interface Observation {
@@ -39,8 +50,8 @@ export interface Observation {
   environments: Record<EnvironmentName, EnvironmentState>;
 }
 
-/** What a switch needs to know beyond what a status page shows. */
-export interface Scene {
+/** The engine at one moment: what a switch needs to know beyond what a status page shows. */
+export interface EngineSnapshot {
   observed: Observation;
   model: ComposeModel;
   services: Record<EnvironmentName, ComposeService>;
@@ -48,12 +59,27 @@ export interface Scene {
   addresses: Record<EnvironmentName, HttpAddress>;
   /** Every container of the compose project. */
   containers: Container[];
+  /** Service → the hash that compose itself would give its container; asked only where a container has no digest. */
+  byHand: Record<string, string>;
   endpoint: string;
 }
 
 export function activeEnvironment(project: Project): ActiveEnvironment {
-  const value = variable(project, 'ACTIVE_ENV');
-  return value === 'dev' || value === 'prod' || value === 'both' ? value : 'none';
+  const value = variable(project, 'ACTIVE_ENV') ?? 'none';
+  if (isActiveEnvironment(value)) return value;
+  throw usageError(
+    `.env: ${variableName(project, 'ACTIVE_ENV')} is "${value}", expected ${ACTIVE.join(', ')}`,
+    {
+      code: 'config-invalid',
+      hint: 'npm run switch -- dev|prod|both|none   writes it',
+    },
+  );
+}
+
+const ACTIVE: readonly string[] = [...ENVIRONMENTS, 'both', 'none'];
+
+function isActiveEnvironment(value: string): value is ActiveEnvironment {
+  return ACTIVE.includes(value);
 }
 
 /** The host part of what a person types into a browser. */
@@ -61,15 +87,24 @@ function hostOf(endpoint: string): string {
   return isLocalEndpoint(endpoint) ? '127.0.0.1' : new URL(endpoint).hostname;
 }
 
-/** The container that stands for a service: the one with its name, else the first of compose's. */
+/** The container that stands for a service: one that runs, if possible under its name; else the one with the name. */
 function containerOf(containers: readonly Container[], service: string, name: string): Container | undefined {
-  const own = containers.filter(
-    (one) => one.service === service && one.labels['com.docker.compose.oneoff'] !== 'True',
-  );
-  return own.find((one) => one.name === name) ?? own[0];
+  const own = containers.filter((one) => one.service === service && !isOneOff(one));
+  const rank = (one: Container) => (one.state === 'running' ? 2 : 0) + (one.name === name ? 1 : 0);
+  return own.sort((a, b) => rank(b) - rank(a))[0];
 }
 
-async function healthAddress(project: Project, name: EnvironmentName, reach: Reach): Promise<HttpAddress> {
+/** Made by `docker compose run`. */
+export function isOneOff({ labels }: Container): boolean {
+  return labels['com.docker.compose.oneoff'] === 'True';
+}
+
+/** Where to ask an environment for its health. */
+export async function healthAddress(
+  project: Project,
+  name: EnvironmentName,
+  reach: Reach,
+): Promise<HttpAddress> {
   const address = await reach(portOf(project, name));
   return { ...address, url: address.url + project.environments[name].health };
 }
@@ -78,16 +113,42 @@ async function healthAddress(project: Project, name: EnvironmentName, reach: Rea
 async function look(
   project: Project,
   name: EnvironmentName,
-  { model, containers, addresses, endpoint }: Pick<Scene, 'model' | 'containers' | 'addresses' | 'endpoint'>,
+  {
+    model,
+    containers,
+    addresses,
+    endpoint,
+    byHand,
+  }: Pick<EngineSnapshot, 'model' | 'containers' | 'addresses' | 'endpoint' | 'byHand'>,
 ): Promise<EnvironmentState> {
   const { service } = project.environments[name];
   const containerName = model.services[service]!.container;
   const container = containerOf(containers, service, containerName);
   const health = container?.state === 'running' ? await askHealth(addresses[name]) : undefined;
-  const outdated = container !== undefined && container.labels[DIGEST_LABEL] !== model.digests[service];
+  const outdated = container !== undefined && !isUpToDate(container, model.digests[service], byHand[service]);
   const port = portOf(project, name);
   const url = `http://${hostOf(endpoint)}:${port}`;
-  return { name, service, containerName, port, url, container, health, outdated };
+  const cannotStart = container?.state === 'exited' ? await missingNeed(container) : undefined;
+  return { name, service, containerName, port, url, container, health, outdated, cannotStart };
+}
+
+/** What a stopped container needs and does not find any more, e.g. after `docker network prune`. */
+export async function missingNeed({ networks }: Container): Promise<string | undefined> {
+  const found = await Promise.all(networks.map((id) => askEngine(`/networks/${id}`)));
+  return found.includes(undefined) ? 'a network of its container is gone' : undefined;
+}
+
+/** Made from the present configuration: by a task, or by compose itself when somebody ran it by hand. */
+export function isUpToDate({ labels }: Container, digest: string | undefined, hash: string | undefined) {
+  const own = labels[DIGEST_LABEL];
+  return own === undefined ? hash !== undefined && labels[CONFIG_HASH_LABEL] === hash : own === digest;
+}
+
+/** Compose is asked only where it made one of the containers. */
+function hashesByHand(project: Project, prodTag: string | undefined, containers: readonly Container[]) {
+  return containers.some(({ labels }) => labels[DIGEST_LABEL] === undefined)
+    ? composeHashes(project, prodTag)
+    : {};
 }
 
 /**
@@ -99,7 +160,7 @@ export function survey(
   project: Project,
   prodTag: string | undefined,
   containersOf: (project: Project) => Promise<Container[]> = projectContainers,
-): Promise<Scene> {
+): Promise<EngineSnapshot> {
   return withReach(async (reach, endpoint) => {
     const [model, containers, devAddress, prodAddress] = await Promise.all([
       composeModel(project, prodTag),
@@ -108,7 +169,8 @@ export function survey(
       healthAddress(project, 'prod', reach),
     ]);
     verifyServices(project, model.services);
-    const seen = { model, containers, endpoint, addresses: { dev: devAddress, prod: prodAddress } };
+    const byHand = await hashesByHand(project, prodTag, containers);
+    const seen = { model, containers, byHand, endpoint, addresses: { dev: devAddress, prod: prodAddress } };
     const [dev, prod] = await Promise.all([look(project, 'dev', seen), look(project, 'prod', seen)]);
     return {
       ...seen,
@@ -125,13 +187,13 @@ export function survey(
   });
 }
 
-/** The same scene after a switch, without asking compose again. */
-export async function surveyAgain(
+/** What runs after a switch, without asking compose again. */
+export async function observeAgain(
   project: Project,
-  scene: Scene,
+  snapshot: EngineSnapshot,
   now: Pick<Observation, 'active' | 'prodTag'>,
 ): Promise<Observation> {
-  const seen = { ...scene, containers: await projectContainers(project) };
+  const seen = { ...snapshot, containers: await projectContainers(project) };
   const [dev, prod] = await Promise.all([look(project, 'dev', seen), look(project, 'prod', seen)]);
   return { active: now.active, prodTag: now.prodTag, environments: { dev, prod } };
 }
@@ -168,8 +230,8 @@ export function describeEnvironment(project: Project, state: EnvironmentState): 
   const { container, health } = state;
   if (container?.state !== 'running') return container?.state ?? 'not there';
   const version = health?.body[project.health.version ?? ''];
-  const mood = isHealthy(state) ? 'healthy' : `not healthy (${health?.error ?? health?.status})`;
-  return `${mood}  ${container.image}${version ? ` (${version})` : ''}`;
+  const verdict = isHealthy(state) ? 'healthy' : `not healthy (${health?.error ?? health?.status})`;
+  return `${verdict}  ${container.image}${version ? ` (${version})` : ''}`;
 }
 
 function isActive(observed: Observation, name: EnvironmentName): boolean {

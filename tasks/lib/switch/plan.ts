@@ -1,11 +1,19 @@
-// From what is to what should be: the steps of a switch, worked out before anything is touched. Pure.
+// From what is to what should be: a switch as data, worked out before anything is touched. Pure. The data is all that
+// the steps need (replace.ts, run.ts), so that another process can resume from it.
+import { z } from 'zod';
+import { DIGEST_LABEL } from '../docker/compose.ts';
+import type { Container, Image } from '../docker/objects.ts';
 import { ENVIRONMENTS, type EnvironmentName } from '../project.ts';
+import type { Dependency } from './dependencies.ts';
 import {
   type ActiveEnvironment,
+  type EngineSnapshot,
   type EnvironmentState,
   environmentsOf,
-  type Observation,
 } from './observe.ts';
+
+/** The images as the engine has them; prod's comes later when it has to be fetched first. */
+export type TargetImages = Partial<Record<EnvironmentName, Image>>;
 
 export interface SwitchTarget {
   active: ActiveEnvironment;
@@ -13,30 +21,85 @@ export interface SwitchTarget {
   prodTag: string | undefined;
   /** `Image.id` of the image that each environment shall run. */
   imageIds: Partial<Record<EnvironmentName, string>>;
+  images: TargetImages;
   /** How prod's image, which is not here, is had. */
   fetch?: 'pull' | 'build' | undefined;
 }
 
-export type SwitchStep =
-  | { kind: 'fetch'; tag: string; by: 'pull' | 'build' }
-  | { kind: 'start'; environment: EnvironmentName; how: StartKind; reason: string }
-  | { kind: 'stop'; environment: EnvironmentName }
-  | { kind: 'remember'; active: ActiveEnvironment; prodTag: string | undefined };
+const environment = z.enum(ENVIRONMENTS);
 
-/** `create`: there is no container · `replace`: by a new one · `resume`: the present one is right, but stopped. */
-type StartKind = 'create' | 'replace' | 'resume';
+const choice = z.object({
+  active: z.enum([...ENVIRONMENTS, 'both', 'none']),
+  prodTag: z.string().nullable(),
+});
+
+const container = z.object({
+  id: z.string(),
+  name: z.string(),
+  /** It ran, or was about to. */
+  up: z.boolean(),
+  /** It answered well: worth waiting for when it is brought back. */
+  answered: z.boolean(),
+  restartPolicy: z.string(),
+});
+
+const start = z.object({
+  environment,
+  /** `create`: there is no container · `replace`: by a new one · `resume`: the present one is right, but stopped. */
+  how: z.enum(['create', 'replace', 'resume']),
+  reason: z.string(),
+  containerName: z.string(),
+  restartPolicy: z.string(),
+  /** The container that it had. */
+  old: container.nullable(),
+  /** The new one: its name until its id is known. */
+  next: z.string().nullable(),
+});
+
+export const switchSchema = z.object({
+  from: choice,
+  to: choice,
+  fetch: z.enum(['pull', 'build']).nullable(),
+  /** What each environment that starts shall run; the labels say what /health must report. */
+  images: z.partialRecord(
+    environment,
+    z.object({ id: z.string(), labels: z.record(z.string(), z.string()) }),
+  ),
+  dependencies: z.array(
+    z.object({
+      service: z.string(),
+      neededBy: z.string(),
+      /** Compose's conditions: service_started, service_healthy, service_completed_successfully. */
+      conditions: z.array(z.string()),
+      /** Containers of it that ran before. */
+      up: z.array(z.string()),
+    }),
+  ),
+  starts: z.array(start),
+  stops: z.array(z.object({ environment, old: container })),
+  /** Every container that the project had; any other was made by this switch. */
+  containers: z.array(z.string()),
+  /** Seconds that an environment may take to become healthy; null: as release.toml says. */
+  waitSeconds: z.number().nullable(),
+});
+
+export type SwitchData = z.output<typeof switchSchema>;
+export type StartData = z.output<typeof start>;
+export type ContainerBefore = z.output<typeof container>;
 
 /** How an environment has to be started and why; undefined when it runs as it should. */
 export function planStart(
-  state: EnvironmentState,
+  { container, health, outdated, containerName, cannotStart }: EnvironmentState,
   imageId: string | undefined,
-): { how: StartKind; reason: string } | undefined {
-  const { container, health } = state;
+): { how: StartData['how']; reason: string } | undefined {
   if (!container) return { how: 'create', reason: 'it has no container' };
   const replace = (reason: string) => ({ how: 'replace' as const, reason });
   if (imageId !== undefined && container.imageId !== imageId) return replace('it runs another image');
-  if (state.outdated) return replace('its configuration changed');
-  if (container.name !== state.containerName) return replace(`its container is called ${container.name}`);
+  if (outdated && container.labels[DIGEST_LABEL] === undefined)
+    return replace('somebody ran docker compose with another configuration');
+  if (outdated) return replace('its configuration changed');
+  if (container.name !== containerName) return replace(`its container is called ${container.name}`);
+  if (container.state === 'exited' && cannotStart) return replace(cannotStart);
   if (container.state === 'exited') return { how: 'resume', reason: 'it is stopped' };
   if (container.state !== 'running') return replace(`its container is ${container.state}`);
   if (health?.status !== 200)
@@ -45,41 +108,57 @@ export function planStart(
   return undefined;
 }
 
-/** The steps in order: what is wanted starts first, what is not stops after that, .env changes last. */
-export function planSwitch(observed: Observation, target: SwitchTarget): SwitchStep[] {
-  const wanted = environmentsOf(target.active);
-  const starts = wanted.flatMap((environment) => {
-    const start = planStart(observed.environments[environment], target.imageIds[environment]);
-    return start ? [{ kind: 'start' as const, environment, ...start }] : [];
-  });
-  const stops = ENVIRONMENTS.filter((name) => !wanted.includes(name) && mayRun(observed.environments[name]));
-  const remembers = observed.active !== target.active || observed.prodTag !== target.prodTag;
-  return [
-    ...(target.fetch && target.prodTag
-      ? [{ kind: 'fetch' as const, tag: target.prodTag, by: target.fetch }]
-      : []),
-    ...starts,
-    ...stops.map((environment) => ({ kind: 'stop' as const, environment })),
-    ...(remembers ? [{ kind: 'remember' as const, active: target.active, prodTag: target.prodTag }] : []),
-  ];
+function before(state: EnvironmentState, { id, name, restartPolicy }: Container): ContainerBefore {
+  return { id, name, restartPolicy, up: isUp(state), answered: state.health?.status === 200 };
 }
 
-function mayRun({ container }: EnvironmentState): boolean {
+function isUp({ container }: EnvironmentState): boolean {
   return ['running', 'restarting', 'paused'].includes(container?.state ?? '');
 }
 
-/** One line a step, for the plan that is shown. */
-export function describeStep(step: SwitchStep): string {
-  switch (step.kind) {
-    case 'fetch':
-      return `${step.by === 'pull' ? 'pull' : 'build from its git tag'} the image of ${step.tag}, which is not here`;
-    case 'start':
-      return step.how === 'replace'
-        ? `replace ${step.environment}: ${step.reason}; the present container is kept until the new one is healthy`
-        : `start ${step.environment}: ${step.reason}`;
-    case 'stop':
-      return `stop ${step.environment}`;
-    case 'remember':
-      return `write .env: active environment ${step.active}${step.prodTag ? `, prod runs ${step.prodTag}` : ''}`;
-  }
+/** What shall not run, but does, or would again after a restart of the engine. */
+function mustStop(state: EnvironmentState): boolean {
+  return isUp(state) || !['no', undefined].includes(state.container?.restartPolicy);
+}
+
+/** The whole switch: what is wanted starts first, what is not stops after that, .env changes last. */
+export function planSwitch(
+  { observed, services, containers }: Pick<EngineSnapshot, 'observed' | 'services' | 'containers'>,
+  target: SwitchTarget,
+  dependencies: readonly Dependency[] = [],
+): SwitchData {
+  const wanted = environmentsOf(target.active);
+  const starts = wanted.flatMap((name): StartData[] => {
+    const state = observed.environments[name];
+    const how = planStart(state, target.imageIds[name]);
+    if (!how) return [];
+    const old = state.container ? before(state, state.container) : null;
+    const { containerName } = state;
+    return [
+      { environment: name, ...how, containerName, restartPolicy: services[name].restart, old, next: null },
+    ];
+  });
+  const stops = ENVIRONMENTS.filter((name) => !wanted.includes(name)).flatMap((name) => {
+    const state = observed.environments[name];
+    return state.container && mustStop(state)
+      ? [{ environment: name, old: before(state, state.container) }]
+      : [];
+  });
+  return {
+    from: { active: observed.active, prodTag: observed.prodTag ?? null },
+    to: { active: target.active, prodTag: target.prodTag ?? null },
+    fetch: (target.prodTag && target.fetch) || null,
+    images: target.images,
+    dependencies: [...dependencies],
+    starts,
+    stops,
+    containers: containers.map(({ id }) => id),
+    waitSeconds: null,
+  };
+}
+
+/** Is there anything to do? */
+export function isNeeded({ from, to, fetch, dependencies, starts, stops }: SwitchData): boolean {
+  const choiceChanges = from.active !== to.active || from.prodTag !== to.prodTag;
+  return Boolean(fetch || choiceChanges || dependencies.length || starts.length || stops.length);
 }

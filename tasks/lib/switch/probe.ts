@@ -1,10 +1,8 @@
-// Asks the environments all the time while a switch goes on, and tells afterwards how long nobody answered:
+// Asks the environments all the time while a switch goes on, and tells how long nobody answered:
 // what a client would have seen, measured and not estimated.
-
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { askHealth } from '../docker/health.ts';
-import type { HttpAddress } from '../http.ts';
+import { askHealth, type HttpAddress } from '../docker/health.ts';
 
 /** One question: when it was asked and when it was over, in milliseconds, and whether anybody answered. */
 export interface Answered {
@@ -16,7 +14,7 @@ export interface Answered {
 type Interval = [from: number, to: number];
 
 const EVERY_MS = 50;
-const PATIENCE_MS = 1000;
+const REQUEST_TIMEOUT_MS = 1000;
 
 /** When a port did not answer although it did before and after: from the first refusal to the next answer. Pure. */
 export function gapsOf(samples: readonly Answered[]): Interval[] {
@@ -39,7 +37,7 @@ function outages(samples: readonly Answered[]): Interval[] {
 }
 
 /** When none of the ports answered, between the first answer and the last one of any. Pure. */
-export function neitherAnswered(series: readonly (readonly Answered[])[]): Interval[] {
+export function allDownOf(series: readonly (readonly Answered[])[]): Interval[] {
   const answers = series.flat().filter(({ answered }) => answered);
   if (answers.length === 0) return [];
   const begin = Math.min(...answers.map(({ over }) => over));
@@ -70,42 +68,43 @@ function toldAt({ asked, over, answered }: Answered): number {
  * Asks every few milliseconds until told to stop, whether the last question is over or not: one that hangs,
  * which happens at a port whose container is just starting, must not hide that the next would be answered.
  */
-async function probe(address: HttpAddress, stop: AbortSignal): Promise<Answered[]> {
-  const samples: Answered[] = [];
+async function probe(address: HttpAddress, stop: AbortSignal, samples: Answered[]): Promise<void> {
   const ask = async () => {
     const asked = performance.now();
-    const { status } = await askHealth(address, PATIENCE_MS, stop);
+    const { status } = await askHealth(address, REQUEST_TIMEOUT_MS, stop);
     if (!stop.aborted) samples.push({ asked, over: performance.now(), answered: status !== 0 });
   };
   while (!stop.aborted) {
     void ask();
     await sleep(EVERY_MS);
   }
-  return samples.sort((a, b) => toldAt(a) - toldAt(b));
 }
 
-/**
- * Runs `work` while asking. Whatever the outcome, `gaps` gets the milliseconds without an answer: by name, and
- * as `any` those in which nobody answered at all.
- */
-export async function whileProbing<T>(
-  addresses: Record<string, HttpAddress>,
-  gaps: Record<string, number>,
-  work: () => Promise<T>,
-): Promise<T> {
+export interface Probing {
+  /** Milliseconds of downtime until now: by name, and as `any` those in which nobody answered at all. */
+  gaps: () => Record<string, number>;
+  stop: () => Promise<void>;
+}
+
+/** Asks every address until it is stopped. */
+export function startProbing(addresses: Record<string, HttpAddress>): Probing {
   const stop = new AbortController();
   // As many listeners as there are questions under way.
   setMaxListeners(0, stop.signal);
-  const names = Object.keys(addresses);
-  const probing = names.map((name) => probe(addresses[name]!, stop.signal));
-  try {
-    return await work();
-  } finally {
-    stop.abort();
-    const series = await Promise.all(probing);
-    names.forEach((name, index) => {
-      if (series[index]!.some(({ answered }) => answered)) gaps[name] = total(gapsOf(series[index]!));
-    });
-    gaps.any = total(neitherAnswered(series));
-  }
+  const series = Object.keys(addresses).map((name): [string, Answered[]] => [name, []]);
+  const probing = series.map(([name, samples]) => probe(addresses[name]!, stop.signal, samples));
+  return {
+    gaps: () => {
+      const sorted = series.map(
+        ([name, samples]) => [name, samples.toSorted((a, b) => toldAt(a) - toldAt(b))] as const,
+      );
+      const answering = sorted.filter(([, samples]) => samples.some(({ answered }) => answered));
+      const own = answering.map(([name, samples]) => [name, total(gapsOf(samples))]);
+      return { ...Object.fromEntries(own), any: total(allDownOf(sorted.map(([, samples]) => samples))) };
+    },
+    stop: async () => {
+      stop.abort();
+      await Promise.all(probing);
+    },
+  };
 }

@@ -1,292 +1,279 @@
 // One container of an environment and its successor. Compose replaces a container by removing it first; here
-// the next one is made beside it, by compose itself (as if scaling up), and takes over its name. Until it has
-// proven healthy the old one lies aside, stopped, and can be started again as it was.
-
+// the next one is made beside it, by compose itself (as if scaling up), and takes over its name and port. Until it has
+// proven healthy the old one is kept, stopped, and can be started again as it was.
 import { dirname } from 'node:path';
 import { pack } from 'tar-stream';
 import { type Command, run } from '../command.ts';
 import { type ComposeModel, type InjectedFile, modelCommand } from '../docker/compose.ts';
-import { docker, withEngine } from '../docker/engine.ts';
-import { type ExpectedHealth, waitForHealth } from '../docker/health.ts';
-import { type Container, type Image, lastLogLines, parseContainers } from '../docker/objects.ts';
-import { allOrThrow, TaskError } from '../errors.ts';
-import { timed } from '../history.ts';
-import type { HttpAddress } from '../http.ts';
+import { docker } from '../docker/engine.ts';
+import { askHealth } from '../docker/health.ts';
+import { type Container, inspectContainers, projectContainers } from '../docker/objects.ts';
+import { withReach } from '../docker/remote.ts';
+import { allOrThrow } from '../errors.ts';
 import { log } from '../log.ts';
 import type { EnvironmentName, Project } from '../project.ts';
-import { pause, session, throwIfInterrupted, uninterrupted } from '../session.ts';
-import { containersOfEnvironment } from './observe.ts';
-import type { SwitchStep } from './plan.ts';
-import type { Switching } from './record.ts';
+import { pause, throwIfInterrupted, uninterrupted } from '../session.ts';
+import type { Step } from '../steps.ts';
+import { containersOfEnvironment, healthAddress, isOneOff } from './observe.ts';
+import type { ContainerBefore, StartData, SwitchData } from './plan.ts';
+import { proveHealthy, withStartFailure } from './prove.ts';
 
 /** A single act on the engine is never cut in half: a signal takes effect after it. */
-function act(command: Command, options: Parameters<typeof run>[1] = {}): Promise<string> {
+function runUninterrupted(command: Command, options: Parameters<typeof run>[1] = {}): Promise<string> {
   throwIfInterrupted();
   return uninterrupted(() => run(command, options));
 }
 
 /** The name of a container that was replaced and is kept for now. */
-function nameAside(containerName: string): string {
+function retiredName(containerName: string): string {
   return `${containerName}.before`;
 }
 
-/** How compose calls a service's next container: by the number after the highest one in use. */
-function nextName(project: Project, service: string, present: readonly Container[]): string {
-  const numbers = present.map(({ labels }) => Number(labels['com.docker.compose.container-number'] ?? 0));
-  return `${project.project.name}-${service}-${Math.max(0, ...numbers) + 1}`;
+async function rename(id: string, name: string): Promise<void> {
+  await runUninterrupted(docker('rename', id, name));
 }
 
-/** Makes a service's next container, not started, beside the ones that it has: `count` with the new one. */
-async function createContainer(project: Project, model: ComposeModel, service: string, count: number) {
-  const scale = `${service}=${count}`;
-  const up = ['up', '--no-start', '--no-deps', '--no-build', '--no-recreate', '--scale', scale, service];
-  await act(modelCommand(project, ...up), { input: model.input });
-}
-
-/** Puts files into a container that was made and not started yet. */
-async function injectFiles(container: string, files: readonly InjectedFile[]): Promise<void> {
-  for (const folder of new Set(files.map(({ target }) => dirname(target)))) {
-    const inside = files.filter(({ target }) => dirname(target) === folder);
-    await act(docker('cp', '-', `${container}:${folder}`), { input: await tarOf(inside) });
-  }
-}
-
-/** Owned by root and readable by all: the service must not change what it was configured with. */
-async function tarOf(files: readonly InjectedFile[]): Promise<Buffer> {
-  const archive = pack();
-  for (const { target, content, mode } of files) {
-    archive.entry({ name: target.slice(dirname(target).length + 1), mode, uid: 0, gid: 0 }, content);
-  }
-  archive.finalize();
-  const chunks: Buffer[] = [];
-  for await (const chunk of archive) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks);
-}
-
-export async function renameContainer(id: string, name: string): Promise<void> {
-  await act(docker('rename', id, name));
-}
-
-/**
- * What the engine does with a container when it or the machine stops. A successor has none until it is
- * proven: after a power cut in between, the old one alone comes up again.
- */
-export async function setRestartPolicy(id: string, policy: string): Promise<void> {
-  await act(docker('update', '--restart', policy, id));
+/** What the engine does with a container when it or the machine starts again. */
+async function setRestartPolicy(id: string, policy: string): Promise<void> {
+  await runUninterrupted(docker('update', '--restart', policy, id));
 }
 
 export async function startContainer(id: string): Promise<void> {
-  await act(docker('start', id));
+  await runUninterrupted(docker('start', id));
 }
 
 /** Stops within the grace period that compose gave the container, or `seconds`. */
 export async function stopContainer(id: string, seconds?: number): Promise<void> {
-  await act(docker('stop', ...(seconds === undefined ? [] : ['--time', String(seconds)]), id));
+  await runUninterrupted(docker('stop', ...(seconds === undefined ? [] : ['--time', String(seconds)]), id));
 }
 
 /** Removes a container with the volumes that belong to it alone. */
 export async function removeContainer(id: string): Promise<void> {
-  await act(docker('rm', '--force', '--volumes', id));
+  await runUninterrupted(docker('rm', '--force', '--volumes', id));
 }
 
-// The two steps of a switch that touch containers: start an environment (its successor taking over the name
-// and the port of the present container), and stop one.
-
-type StartStep = Extract<SwitchStep, { kind: 'start' }>;
-
-/** Starts an environment and waits until it is healthy and the right one. @throws TaskError with log lines */
-export async function startStep(switching: Switching, step: StartStep): Promise<void> {
-  const name = step.environment;
-  const present = switching.scene.observed.environments[name].container;
-  let id = '';
-  try {
-    if (step.how === 'resume') id = await resume(switching, name, present!);
-    else id = await startSuccessor(switching, name, present);
-    if (!session.dryRun) await prove(switching, name, id);
-    if (step.how !== 'resume') await completeSuccessor(switching, name, id, present);
-  } catch (error) {
-    throw await startFailure(name, id, error);
-  }
+async function find(id: string): Promise<Container | undefined> {
+  return (await inspectContainers([id]))[0];
 }
 
-async function resume(switching: Switching, name: EnvironmentName, { id }: Container): Promise<string> {
-  const { journal, record, phases } = switching;
-  await journal.record(`start-${name}`, record);
-  await timed(phases, `start ${name}`, () => startContainer(id));
-  return id;
+/** The steps that start one environment: by its own container again, or by a new one. */
+export function startSteps(
+  project: Project,
+  model: () => Promise<ComposeModel>,
+  start: StartData,
+): Step<SwitchData>[] {
+  const { environment: name, how } = start;
+  const own = (data: SwitchData) => data.starts.find(({ environment }) => environment === name)!;
+  const prove: Step<SwitchData> = {
+    name: `prove-${name}`,
+    title: `wait until ${name} is healthy and the right one`,
+    apply: (data) => withStartFailure(name, own(data).next, () => prove_(project, data, own(data))),
+  };
+  const takeOver: Step<SwitchData> = {
+    name: `take-over-${name}`,
+    title: `restart policy of ${name}: ${start.restartPolicy}`,
+    apply: (data) => takeOverPolicy(own(data)),
+  };
+  return how === 'resume'
+    ? [resumeStep(start), prove, takeOver]
+    : [...successorSteps(project, model, start), prove, takeOver];
 }
 
-async function startSuccessor(
-  switching: Switching,
-  name: EnvironmentName,
-  present: Container | undefined,
-): Promise<string> {
-  const { journal, record, phases } = switching;
-  await journal.record(`create-${name}`, record);
-  const id = await timed(phases, `create ${name}`, () => prepareSuccessor(switching, name, present));
-  if (present && isUp(present)) {
-    record.stopping.push(name);
-    await journal.record(`replace-${name}`, record);
-    await timed(phases, `stop old ${name}`, () => stopContainer(present.id));
-  }
-  await timed(phases, `start ${name}`, () => startContainer(id));
-  await journal.record(`prove-${name}`, record);
-  return id;
+function resumeStep({ environment: name, reason }: StartData): Step<SwitchData> {
+  const own = (data: SwitchData) => data.starts.find(({ environment }) => environment === name)!;
+  return {
+    name: `start-${name}`,
+    title: `start ${name}: ${reason}`,
+    apply: async (data) => {
+      const start = own(data);
+      start.next = start.old!.id;
+      await withStartFailure(name, start.next, () => startContainer(start.old!.id));
+    },
+    undo: (data) => stopAgain(own(data).old!),
+  };
 }
 
-function isUp({ state }: Container): boolean {
-  return ['running', 'restarting', 'paused'].includes(state);
+function successorSteps(
+  project: Project,
+  model: () => Promise<ComposeModel>,
+  { environment: name, how, reason, old }: StartData,
+): Step<SwitchData>[] {
+  const own = (data: SwitchData) => data.starts.find(({ environment }) => environment === name)!;
+  const create: Step<SwitchData> = {
+    name: `create-${name}`,
+    title: `${how === 'create' ? 'create' : 'replace'} ${name}: ${reason}`,
+    apply: (data) =>
+      withStartFailure(name, null, async () => createSuccessor(project, await model(), data, own(data))),
+    undo: (data) => removeSuccessors(project, data, name),
+  };
+  const retire: Step<SwitchData> = {
+    name: `retire-${name}`,
+    title: `${old?.up ? 'stop' : 'rename'} the old container of ${name}; it is kept until the new one is healthy`,
+    apply: (data) => retireOld(own(data)),
+    undo: async (data) => {
+      await removeSuccessors(project, data, name);
+      await bringBack(project, name, own(data).old!);
+    },
+  };
+  const begin: Step<SwitchData> = {
+    name: `start-${name}`,
+    title: `start the new container of ${name}`,
+    apply: (data) => withStartFailure(name, own(data).next, () => startContainer(own(data).next!)),
+  };
+  return old ? [create, retire, begin] : [create, begin];
 }
 
-/** The next container, complete but not started, under the environment's name; the present one steps aside. */
-async function prepareSuccessor(
-  switching: Switching,
-  name: EnvironmentName,
-  present: Container | undefined,
-): Promise<string> {
-  const { project, scene } = switching;
-  const { service, containerName } = scene.observed.environments[name];
-  await removeLeftOvers(switching, name, present);
-  const own = containersOfEnvironment(project, scene.containers, name);
-  const made = nextName(project, service, own);
+/** The next container, complete but not started, and without restarts until it has proven itself. */
+async function createSuccessor(project: Project, model: ComposeModel, data: SwitchData, start: StartData) {
+  const { environment: name, old, containerName } = start;
+  const { service } = project.environments[name];
+  const present = await removeLeftovers(project, data, start);
+  // How compose calls a service's next container: by the number after the highest one in use.
+  const numbers = present.map(({ labels }) => Number(labels['com.docker.compose.container-number'] ?? 0));
+  const made = `${project.project.name}-${service}-${Math.max(0, ...numbers) + 1}`;
+  const scale = `${service}=${present.length + 1}`;
+  const up = ['up', '--no-start', '--no-deps', '--no-build', '--no-recreate', '--scale', scale, service];
+  await runUninterrupted(modelCommand(project, ...up), { input: model.input });
+  start.next = made;
   await allOrThrow(
-    createContainer(project, scene.model, service, own.length + 1),
-    present ? renameContainer(present.id, nameAside(containerName)) : undefined,
+    uninterrupted(() => copyFilesInto(made, model.files[service] ?? [])),
+    start.restartPolicy === 'no' ? undefined : setRestartPolicy(made, 'no'),
   );
-  await allOrThrow(
-    injectFiles(made, scene.model.files[service] ?? []),
-    scene.services[name].restart === 'no' ? undefined : setRestartPolicy(made, 'no'),
-  );
-  if (made !== containerName) await renameContainer(made, containerName);
-  return containerName;
+  start.next = (await find(made))?.id ?? made;
+  if (!old && made !== containerName) await rename(start.next, containerName);
 }
 
-/** Containers of this environment that never started: a client that outlived its killed task made them. */
-async function removeLeftOvers(switching: Switching, name: EnvironmentName, present: Container | undefined) {
-  const { project, scene } = switching;
-  const own = containersOfEnvironment(project, scene.containers, name);
-  for (const { id, state } of own) {
-    if (state !== 'created' || id === present?.id) continue;
-    await removeContainer(id);
-    scene.containers = scene.containers.filter((one) => one.id !== id);
-  }
+/** Takes away what an earlier run left of this environment and never finished; returns what stays, one-off ones apart. */
+async function removeLeftovers(
+  project: Project,
+  { containers }: SwitchData,
+  { environment, old, containerName }: StartData,
+) {
+  const own = containersOfEnvironment(project, await projectContainers(project), environment);
+  const services = own.filter((one) => !isOneOff(one));
+  const isLeftover = ({ id, name, state }: Container) =>
+    id !== old?.id &&
+    (state === 'created' ||
+      (state === 'exited' && [containerName, retiredName(containerName)].includes(name)));
+  for (const { id } of services.filter(isLeftover)) await removeContainer(id);
+  const left = services.filter((one) => !isLeftover(one));
+  containers.push(...left.map(({ id }) => id).filter((id) => !containers.includes(id)));
+  return left;
 }
 
-async function prove(switching: Switching, name: EnvironmentName, id: string): Promise<void> {
-  const { project, scene, images, waitSeconds, phases } = switching;
-  const seconds = waitSeconds ?? project.environments[name].start_timeout;
-  const image = images[name]!;
-  const address = scene.addresses[name];
-  await timed(phases, `healthy ${name}`, () =>
-    proveHealthy(project, { environment: name, container: id, address, image, seconds }),
-  );
-  const waited = (phases[`start ${name}`] ?? 0) + (phases[`healthy ${name}`] ?? 0);
-  log.done(`${name} is healthy after ${waited.toFixed(1)} s`);
+/** The old container gives name and port to the new one. Renames come first: nobody answers after the stop. */
+async function retireOld({ old, next, containerName }: StartData): Promise<void> {
+  const now = await find(old!.id);
+  const aside = retiredName(containerName);
+  if (now && now.name !== aside) await rename(old!.id, aside);
+  if ((await find(next!))?.name !== containerName) await rename(next!, containerName);
+  if (now && old!.up) await stopContainer(old!.id);
 }
 
-/** The successor is proven: it gets its restart policy, and the old one is removed once all is done. */
-async function completeSuccessor(
-  { record, scene }: Switching,
-  name: EnvironmentName,
-  id: string,
-  present: Container | undefined,
-): Promise<void> {
-  const { restart } = scene.services[name];
-  if (restart !== 'no') await setRestartPolicy(id, restart);
-  if (present) record.replaced.push(present.id);
+/** The new container has proven itself: from now on it alone comes back when the engine starts again. */
+async function takeOverPolicy({ old, next, restartPolicy }: StartData): Promise<void> {
+  const now = await find(next!);
+  if ((now?.restartPolicy ?? 'no') !== restartPolicy) await setRestartPolicy(next!, restartPolicy);
+  if (!old || old.id === next || old.restartPolicy === 'no' || !(await find(old.id))) return;
+  await setRestartPolicy(old.id, 'no');
 }
 
-export async function stopStep({ journal, record, scene, phases }: Switching, name: EnvironmentName) {
-  const { container } = scene.observed.environments[name];
-  record.stopping.push(name);
-  await journal.record(`stop-${name}`, record);
-  await timed(phases, `stop ${name}`, () => stopContainer(container!.id));
-}
-
-// Starting one environment and proving it: its container runs the image that was meant and is healthy, and
-// its /health comes from the environment, version and commit that were meant.
-
-const VERSION_LABEL = 'org.opencontainers.image.version';
-const REVISION_LABEL = 'org.opencontainers.image.revision';
-
-export function expectedHealth(name: EnvironmentName, image: Image | undefined): ExpectedHealth {
-  return { env: name, version: image?.labels[VERSION_LABEL], revision: image?.labels[REVISION_LABEL] };
-}
-
-interface Proof {
-  environment: EnvironmentName;
-  /** Id of the container that was started. */
-  container: string;
-  address: HttpAddress;
-  image: Image;
-  seconds: number;
-}
-
-/** Waits until the container and its /health are both well, and the right ones. @throws TaskError */
-export function proveHealthy(project: Project, proof: Proof): Promise<void> {
-  // One connection for all the questions: a process each would slow down the very start that is waited for.
-  return withEngine(async (ask) => {
-    const find = async (): Promise<Container | undefined> => {
-      const found = await ask(`/containers/${encodeURIComponent(proof.container)}/json`);
-      return found === undefined ? undefined : (await parseContainers([found]))[0];
-    };
-    const givenUp = async () => causeOfDeath(await find());
-    verifyImage(await find(), proof.image);
-    await waitForHealth({
-      ...proof.address,
-      keys: project.health,
-      expected: expectedHealth(proof.environment, proof.image),
-      timeoutSeconds: proof.seconds,
-      givenUp,
+async function prove_(project: Project, data: SwitchData, start: StartData): Promise<void> {
+  const { environment: name, next } = start;
+  const seconds = data.waitSeconds ?? project.environments[name].start_timeout;
+  const began = performance.now();
+  await withReach(async (reach) => {
+    const address = await healthAddress(project, name, reach);
+    await proveHealthy(project, {
+      environment: name,
+      container: next!,
+      address,
+      image: data.images[name]!,
+      seconds,
     });
-    await waitForCheck(find, proof.seconds);
-    const dead = await givenUp();
-    if (dead) throw new TaskError(`Not healthy: ${proof.address.url}: ${dead}`, { code: 'unhealthy' });
   });
+  log.done(`${name} is healthy after ${((performance.now() - began) / 1000).toFixed(1)} s`);
 }
 
-function causeOfDeath(container: Container | undefined): string | undefined {
-  if (!container) return 'its container is gone';
-  if (container.state === 'exited' || container.restarts > 0)
-    return `its container ended with exit code ${container.exitCode}`;
-  return container.health === 'unhealthy' ? 'its container is unhealthy' : undefined;
+/** Stops an environment for good: neither the engine nor the machine brings it back. */
+export function stopStep(
+  project: Project,
+  { environment: name, old }: SwitchData['stops'][number],
+): Step<SwitchData> {
+  return {
+    name: `stop-${name}`,
+    title: old.up ? `stop ${name}` : `keep ${name} stopped when the engine starts again`,
+    apply: async () => {
+      const now = await find(old.id);
+      if (!now) return;
+      if (now.restartPolicy !== 'no') await setRestartPolicy(old.id, 'no');
+      if (old.up) await stopContainer(old.id);
+    },
+    undo: () => bringBack(project, name, old),
+  };
 }
 
-/** Somebody may have re-tagged the image between the check and now. */
-function verifyImage(container: Container | undefined, image: Image): void {
-  if (!container || container.imageId === image.id) return;
-  throw new TaskError(
-    `The image ${container.image} changed meanwhile: the container runs ${container.imageId}, checked was ${image.id}`,
-    { code: 'image-changed', hint: 'somebody built or re-tagged it at the same time; switch again' },
-  );
+/** Removes what was kept in case of a failure. */
+export function removeStep({ environment: name, old }: StartData): Step<SwitchData> {
+  return {
+    name: `remove-${name}`,
+    title: `remove the old container of ${name}`,
+    apply: async () => {
+      if (await find(old!.id)) await removeContainer(old!.id);
+    },
+  };
 }
 
-/** /health is well; the engine's own check may still have to come to the same result. */
-async function waitForCheck(find: () => Promise<Container | undefined>, seconds: number): Promise<void> {
-  const deadline = Date.now() + seconds * 1000;
-  for (;;) {
-    const container = await find();
-    if (container?.health !== 'starting') return;
-    if (Date.now() > deadline) {
-      const message = `Not healthy: the health check of ${container.name} has not passed after ${seconds} s`;
-      throw new TaskError(message, { code: 'unhealthy' });
-    }
-    await pause(100);
+// Undoing. A step may have come to any point, in another process, and the engine may have been restarted since.
+
+/** A container that failed gets this long to stop; its data survives a kill, the outage should not be long. */
+const STOP_SECONDS = 3;
+const ANSWER_WITHIN_MS = 20_000;
+
+/** What this switch made for an environment: every container of it that was not there before. */
+async function removeSuccessors(project: Project, data: SwitchData, name: EnvironmentName): Promise<void> {
+  const own = containersOfEnvironment(project, await projectContainers(project), name);
+  for (const { id, state } of own.filter((one) => !data.containers.includes(one.id))) {
+    if (state === 'running') await stopContainer(id, STOP_SECONDS);
+    await removeContainer(id);
   }
 }
 
-/** The error of an environment that did not start, with what its container said last. */
-export async function startFailure(
-  name: EnvironmentName,
-  container: string,
-  error: unknown,
-): Promise<unknown> {
-  if (!(error instanceof TaskError) || error.code === 'interrupted') return error;
-  const logs = container ? await uninterrupted(() => lastLogLines(container)).catch(() => '') : '';
-  const tail = logs ? `\nLast log lines of its container:\n${logs.replace(/^/gm, '    ')}` : '';
-  return new TaskError(`Cannot start ${name}: ${error.message}${tail}`, {
-    code: error.code,
-    hint: error.hint ?? 'what ran before runs again; .env is unchanged',
-    cause: error,
+async function stopAgain(old: ContainerBefore): Promise<void> {
+  const now = await find(old.id);
+  if (!now) return;
+  if (now.state === 'running') await stopContainer(old.id);
+  if (now.restartPolicy !== old.restartPolicy) await setRestartPolicy(old.id, old.restartPolicy);
+}
+
+/** Name, restart policy and state as before; waits until it answers where it answered. */
+async function bringBack(project: Project, name: EnvironmentName, old: ContainerBefore): Promise<void> {
+  const now = await find(old.id);
+  // Only what did not run can be gone here: see canUndo in run.ts.
+  if (!now) return;
+  const isUntouched =
+    now.state === 'running' && now.name === old.name && now.restartPolicy === old.restartPolicy;
+  if (now.name !== old.name) await rename(old.id, old.name);
+  if (now.restartPolicy !== old.restartPolicy) await setRestartPolicy(old.id, old.restartPolicy);
+  if (!old.up || (isUntouched && old.restartPolicy !== 'no')) return;
+  log.step(`bring ${name} back: ${old.name}`);
+  // A stop that was asked for goes on in the engine after its asker died: wait for it, or it hits the start.
+  if (now.state === 'running') await stopContainer(old.id);
+  await startContainer(old.id);
+  if (old.answered) await waitForAnswer(project, name);
+}
+
+export async function waitForAnswer(project: Project, name: EnvironmentName): Promise<void> {
+  await withReach(async (reach) => {
+    const address = await healthAddress(project, name, reach);
+    const deadline = Date.now() + ANSWER_WITHIN_MS;
+    for (;;) {
+      const { status, error } = await askHealth(address);
+      if (status === 200) return log.done(`${name} answers as before`);
+      // It runs as it did before; a run that cannot end would keep every later switch from starting.
+      if (Date.now() > deadline)
+        return log.warn(`${name} runs as before, but ${address.url} gives ${error ?? status}`);
+      await pause(100);
+    }
   });
 }

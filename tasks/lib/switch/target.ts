@@ -8,16 +8,11 @@ import { log } from '../log.ts';
 import { type EnvironmentName, imageReference, type Project, registryReference } from '../project.ts';
 import { buildRelease } from '../release/build-image.ts';
 import { readRelease, releasedDigests, verifyReleasedImage } from '../release/record.ts';
-import { session } from '../session.ts';
 import { type ActiveEnvironment, environmentsOf } from './observe.ts';
-import type { SwitchStep, SwitchTarget } from './plan.ts';
-
-/** The images as the engine has them; prod's comes later when it has to be fetched first. */
-export type TargetImages = Partial<Record<EnvironmentName, Image>>;
+import type { SwitchTarget } from './plan.ts';
 
 export interface TargetCheck {
   target: SwitchTarget;
-  images: TargetImages;
   problems: TaskError[];
 }
 
@@ -36,11 +31,11 @@ export async function checkTarget(
   active: ActiveEnvironment,
   prodTag: string | undefined,
 ): Promise<TargetCheck> {
-  const check: TargetCheck = { target: { active, prodTag, imageIds: {} }, images: {}, problems: [] };
+  const check: TargetCheck = { target: { active, prodTag, imageIds: {}, images: {} }, problems: [] };
   const lookUp = async (name: EnvironmentName) => {
     const image = name === 'dev' ? await devImage(project) : await prodImage(project, prodTag, check.target);
     if (!image) return;
-    check.images[name] = image;
+    check.target.images[name] = image;
     check.target.imageIds[name] = image.id;
   };
   await Promise.all(
@@ -84,19 +79,10 @@ async function prodImage(project: Project, prodTag: string | undefined, target: 
 }
 
 /** Brings a release's image here and checks that it is the released one. @throws TaskError */
-export async function fetchRelease(
-  project: Project,
-  step: Extract<SwitchStep, { kind: 'fetch' }>,
-  target: SwitchTarget,
-  images: TargetImages,
-): Promise<void> {
-  if (step.by === 'build' || !(await pullRelease(project, step.tag))) {
-    // Rarely needed, and it brings half of the release room along.
-    await buildRelease(project, await engineInfo(), [], step.tag);
-  }
-  if (session.dryRun) return;
-  images.prod = await verifyReleasedImage(project, step.tag);
-  target.imageIds.prod = images.prod.id;
+export async function fetchRelease(project: Project, tag: string, by: 'pull' | 'build'): Promise<Image> {
+  if (by === 'build' || !(await pullRelease(project, tag)))
+    await buildRelease(project, await engineInfo(), [], tag);
+  return verifyReleasedImage(project, tag);
 }
 
 /** By digest: a tag in a registry says nothing about what it was yesterday. False if the registry has it not. */
