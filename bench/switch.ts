@@ -10,6 +10,7 @@ import { cpus } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
+import { startProbing } from '../tasks/lib/switch/probe.ts';
 import { bringUpEngine } from '../tests/engine.ts';
 import { synapseProject, type TestProject } from '../tests/tasks/project.ts';
 import { median } from './figures.ts';
@@ -61,19 +62,13 @@ function processorTime(): number {
 
 async function measure(project: TestProject, work: () => Promise<void>): Promise<Measured> {
   const address = (port: number) => ({ url: `http://127.0.0.1:${port}/health` });
-  const gaps: Record<string, number> = {};
-  let whole = 0;
   const spent = processorTime();
-  await whileProbing(
-    { dev: address(project.ports.dev), prod: address(project.ports.prod) },
-    gaps,
-    async () => {
-      const began = performance.now();
-      await work();
-      whole = performance.now() - began;
-    },
-  );
-  return { whole, processor: processorTime() - spent, gaps };
+  const probing = startProbing({ dev: address(project.ports.dev), prod: address(project.ports.prod) });
+  const began = performance.now();
+  await work();
+  const whole = performance.now() - began;
+  await probing.stop();
+  return { whole, processor: processorTime() - spent, gaps: probing.gaps() };
 }
 
 /** One kind of switch, by both ways in turns, each beginning where the other way ends as well. */

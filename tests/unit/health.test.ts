@@ -1,4 +1,5 @@
 // Whether a /health answer is the one that was meant: a 200 from the wrong version is a failure, too.
+
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -16,6 +17,7 @@ import {
   waitForHealth,
 } from '../../tasks/lib/docker/health.ts';
 import type { ProjectConfig } from '../../tasks/lib/project-schema.ts';
+import { startProbing } from '../../tasks/lib/switch/probe.ts';
 
 const KEYS = { env: 'env', version: 'version', revision: 'revision', config: {} };
 const EXPECTED = { env: 'prod', version: '1.2.0', revision: 'abc' };
@@ -137,13 +139,12 @@ test('a question that hangs does not hide that the next one is answered', async 
   const address = (one: { address: () => unknown }) => ({
     url: `http://127.0.0.1:${(one.address() as AddressInfo).port}/health`,
   });
-  const gaps: Record<string, number> = {};
-  await whileProbing({ dev: address(leaving), prod: address(starting) }, gaps, async () => {
-    await sleep(500);
-    leaving.close();
-    leaving.closeAllConnections();
-    await sleep(200);
-  });
+  const probing = startProbing({ dev: address(leaving), prod: address(starting) });
+  await sleep(500);
+  leaving.close();
+  leaving.closeAllConnections();
+  await sleep(200);
+  await probing.stop();
   assert.ok(connections > 2);
-  assert.equal(gaps.any, 0);
+  assert.equal(probing.gaps().any, 0);
 });

@@ -9,9 +9,11 @@ import type { Container, Image } from '../../tasks/lib/docker/objects.ts';
 import { loginCommand, sshTarget } from '../../tasks/lib/docker/remote.ts';
 import type { EnvironmentName, Project } from '../../tasks/lib/project.ts';
 import { type DataDirectory, dataProblems } from '../../tasks/lib/switch/checks.ts';
+import { dependenciesOf, meets } from '../../tasks/lib/switch/dependencies.ts';
 import type { EnvironmentState, Observation } from '../../tasks/lib/switch/observe.ts';
-import { planStart, planSwitch } from '../../tasks/lib/switch/plan.ts';
-import { type Answered, gapsOf, total } from '../../tasks/lib/switch/probe.ts';
+import { planStart, planSwitch, switchSchema } from '../../tasks/lib/switch/plan.ts';
+import { type Answered, allDownOf, gapsOf, total } from '../../tasks/lib/switch/probe.ts';
+import { switchSteps } from '../../tasks/lib/switch/run.ts';
 import { stackFile } from '../../tasks/lib/switch/stack.ts';
 
 function container(changes: Partial<Container> = {}): Container {
@@ -31,6 +33,7 @@ function container(changes: Partial<Container> = {}): Container {
     labels: {},
     restartPolicy: 'always',
     publishedPorts: [1],
+    networks: [],
     anonymousVolumes: [],
     mounts: [],
     networks: [],
@@ -52,7 +55,10 @@ function state(name: EnvironmentName, changes: Partial<EnvironmentState> = {}): 
   };
 }
 
-const stopped = { container: container({ name: 'app-dev', state: 'exited' }), health: undefined };
+const stopped = {
+  container: container({ name: 'app-dev', state: 'exited', restartPolicy: 'no' }),
+  health: undefined,
+};
 
 describe('how an environment is started', () => {
   const cases: [what: string, change: Partial<EnvironmentState>, how: string | undefined][] = [
@@ -61,6 +67,11 @@ describe('how an environment is started', () => {
     ['another image', { container: container({ imageId: 'sha256:2' }) }, 'replace'],
     ['another configuration', { outdated: true }, 'replace'],
     ['right, but stopped', { container: container({ state: 'exited' }) }, 'resume'],
+    [
+      'stopped, and its network is gone',
+      { container: container({ state: 'exited' }), cannotStart: 'x' },
+      'replace',
+    ],
     ['stopped and another image', { container: container({ state: 'exited', imageId: 'x' }) }, 'replace'],
     ['made and never started', { container: container({ state: 'created' }) }, 'replace'],
     ['paused', { container: container({ state: 'paused' }) }, 'replace'],
@@ -75,48 +86,73 @@ describe('how an environment is started', () => {
 });
 
 describe('the plan', () => {
-  const observed = (
-    active: Observation['active'],
-    dev: Partial<EnvironmentState>,
-    prod: Partial<EnvironmentState>,
-  ) => ({
+  type Changes = Partial<EnvironmentState>;
+  const observed = (active: Observation['active'], dev: Changes, prod: Changes): Observation => ({
     active,
     prodTag: 'v1',
     environments: { dev: state('dev', dev), prod: state('prod', prod) },
   });
-  const kinds = (now: Observation, active: Observation['active'], prodTag = 'v1', fetch?: 'pull') =>
-    planSwitch(now, { active, prodTag, imageIds: {}, fetch }).map((step) =>
-      'environment' in step ? `${step.kind} ${step.environment}` : step.kind,
+  const project = {
+    project: { name: 'app', variable_prefix: 'X' },
+    environments: { dev: { service: 'dev' }, prod: { service: 'prod' } },
+  } as unknown as Project;
+  const services = { dev: { restart: 'no' }, prod: { restart: 'always' } } as Record<
+    EnvironmentName,
+    ComposeService
+  >;
+  const steps = (now: Observation, active: Observation['active'], prodTag = 'v1', fetch?: 'pull') => {
+    const target = { active, prodTag, imageIds: {}, images: {}, fetch };
+    const data = planSwitch({ observed: now, services, containers: [] }, target);
+    assert.deepEqual(switchSchema.parse(JSON.parse(JSON.stringify(data))), data, 'it survives the journal');
+    return switchSteps(project, data, async () => assert.fail('planning does not need it')).map(
+      ({ name }) => name,
     );
-
-  it('starts before it stops, and remembers last', () => {
-    assert.deepEqual(kinds(observed('dev', {}, { container: undefined }), 'prod'), [
-      'start prod',
-      'stop dev',
-      'remember',
-    ]);
-  });
-  it('fetches first', () => {
-    assert.deepEqual(kinds(observed('dev', {}, { container: undefined }), 'prod', 'v2', 'pull'), [
-      'fetch',
-      'start prod',
-      'stop dev',
-      'remember',
-    ]);
-  });
-  it('has nothing to do when all is as it should be', () => {
-    assert.deepEqual(kinds(observed('prod', stopped, {}), 'prod'), []);
-    assert.deepEqual(kinds(observed('both', {}, {}), 'both'), []);
-    assert.deepEqual(kinds(observed('none', stopped, { container: undefined }), 'none'), []);
-  });
-  it('stops both for none, also what runs in a circle', () => {
-    const looping = { container: container({ state: 'restarting' }) };
-    assert.deepEqual(kinds(observed('both', {}, looping), 'none'), ['stop dev', 'stop prod', 'remember']);
-  });
-  it('only remembers where only .env is behind', () => {
-    assert.deepEqual(kinds(observed('dev', stopped, {}), 'prod'), ['remember']);
-    assert.deepEqual(kinds(observed('prod', stopped, {}), 'prod', 'v2'), ['remember']);
-  });
+  };
+  const none = { container: undefined, health: undefined };
+  const looping = { container: container({ state: 'restarting', restartPolicy: 'no' }) };
+  const stoppedByHand = {
+    container: container({ state: 'exited', restartPolicy: 'always' }),
+    health: undefined,
+  };
+  const create = ['create-prod', 'start-prod', 'prove-prod', 'take-over-prod'];
+  const replace = ['create-prod', 'retire-prod', 'start-prod', 'prove-prod', 'take-over-prod'];
+  const cases: [what: string, steps: string[], wanted: string[]][] = [
+    [
+      'starts before it stops, and remembers last',
+      steps(observed('dev', {}, none), 'prod'),
+      [...create, 'stop-dev', 'remember'],
+    ],
+    [
+      'fetches first',
+      steps(observed('dev', stopped, none), 'prod', 'v2', 'pull'),
+      ['fetch', ...create, 'remember'],
+    ],
+    [
+      'keeps the old container until all is done',
+      steps(observed('prod', stopped, { outdated: true }), 'prod'),
+      [...replace, 'remember', 'remove-prod'],
+    ],
+    [
+      'starts a stopped one again',
+      steps(observed('prod', stopped, {}), 'both'),
+      ['start-dev', 'prove-dev', 'take-over-dev', 'remember'],
+    ],
+    ['has nothing to do for prod', steps(observed('prod', stopped, {}), 'prod'), []],
+    ['has nothing to do for both', steps(observed('both', {}, {}), 'both'), []],
+    ['has nothing to do for none', steps(observed('none', stopped, none), 'none'), []],
+    [
+      'stops both, also what runs in a circle',
+      steps(observed('both', {}, looping), 'none'),
+      ['stop-dev', 'stop-prod', 'remember'],
+    ],
+    [
+      'stops for good what a restart of the engine would start',
+      steps(observed('none', stopped, stoppedByHand), 'none'),
+      ['stop-prod', 'remember'],
+    ],
+    ['only remembers where only .env is behind', steps(observed('dev', stopped, {}), 'prod'), ['remember']],
+  ];
+  for (const [what, found, wanted] of cases) it(what, () => assert.deepEqual(found, wanted));
 });
 
 describe('how long nobody answered', () => {
@@ -131,9 +167,9 @@ describe('how long nobody answered', () => {
     assert.deepEqual(gapsOf([]), []);
   });
   it('of two ports counts only when neither answers', () => {
-    assert.equal(total(neitherAnswered([samples('+++--'), samples('--+++')])), 0);
-    assert.equal(total(neitherAnswered([samples('++---'), samples('---++')])), 15);
-    assert.equal(total(neitherAnswered([samples('+++--'), []])), 0, 'the other one is not asked');
+    assert.equal(total(allDownOf([samples('+++--'), samples('--+++')])), 0);
+    assert.equal(total(allDownOf([samples('++---'), samples('---++')])), 15);
+    assert.equal(total(allDownOf([samples('+++--'), []])), 0, 'the other one is not asked');
   });
 });
 
@@ -163,32 +199,40 @@ describe('the data directory', () => {
   }
 });
 
-describe('what compose says', () => {
-  it('durations', () => {
-    const cases: [string | undefined, number | undefined][] = [
-      ['30s', 30_000],
-      ['1m30s', 90_000],
-      ['500ms', 500],
-      ['1.5s', 1500],
-      ['1h0m0s', 3_600_000],
-      ['', undefined],
-      ['soon', undefined],
-      [undefined, undefined],
-    ];
-    for (const [text, ms] of cases) assert.equal(parseDuration(text), ms, text);
+describe('what an environment depends on', () => {
+  const depends = (dependsOn: Record<string, string>) => ({ dependsOn }) as unknown as ComposeService;
+  it('starts in order, once, with every condition; the other environment is none', () => {
+    const services = {
+      prod: depends({ db: 'service_healthy', job: 'service_completed_successfully', dev: 'service_started' }),
+      job: depends({ db: 'service_started' }),
+      db: depends({}),
+      dev: depends({}),
+    };
+    assert.deepEqual(dependenciesOf(services, ['prod'], ['dev', 'prod']), [
+      { service: 'db', neededBy: 'prod and job', conditions: ['service_healthy', 'service_started'] },
+      { service: 'job', neededBy: 'prod', conditions: ['service_completed_successfully'] },
+    ]);
   });
-  it('the worst case of a start is its boot, the next check, its patience, and the stop before', () => {
-    const service = {
-      health: { interval: 30_000, timeout: 5000, startInterval: 500, startPeriod: 30_000 },
-      stopGrace: 10_000,
-    } as ComposeService;
-    assert.equal(worstCase(service, 1, false), 6.5);
-    assert.equal(worstCase(service, 1, true), 16.5);
-    assert.equal(
-      worstCase({ ...service, health: { ...service.health, startPeriod: undefined } }, undefined, false),
-      35,
-    );
-  });
+  const exited = (exitCode: number) => container({ state: 'exited', exitCode, health: undefined });
+  const cases: [condition: string, container: Container, met: boolean | RegExp][] = [
+    ['service_started', container({ health: 'starting' }), true],
+    ['service_started', exited(0), true],
+    ['service_started', exited(1), /exit code 1/],
+    ['service_healthy', container({ health: 'starting' }), false],
+    ['service_healthy', container(), true],
+    ['service_healthy', container({ health: 'unhealthy' }), /unhealthy/],
+    ['service_healthy', container({ health: undefined }), /no health check/],
+    ['service_completed_successfully', container(), false],
+    ['service_completed_successfully', exited(0), true],
+    ['service_completed_successfully', exited(3), /exit code 3/],
+  ];
+  for (const [condition, found, met] of cases) {
+    it(`${condition}: ${found.state} ${found.health ?? found.exitCode}`, () => {
+      const verdict = meets(found, condition);
+      if (met instanceof RegExp) assert.match(String(verdict), met);
+      else assert.equal(verdict, met);
+    });
+  }
 });
 
 describe('reaching an engine', () => {
@@ -236,39 +280,71 @@ describe('the stack file', () => {
       ],
     },
   } as unknown as ComposeModel;
-  const make = (publish: 'host' | 'ingress', replicas = 1) => {
-    const { text, objects } = stackFile(model, { project: 'x', replicas: { prod: replicas }, publish });
-    return { file: JSON.parse(text), objects };
+  const project = {
+    project: { name: 'x' },
+    environments: { dev: { service: 'dev' }, prod: { service: 'prod' } },
+  } as unknown as Project;
+  const make = (nodes: number, change: object = {}, image?: string) => {
+    const raw = JSON.parse(model.input);
+    Object.assign(raw.services.prod, change);
+    const options = { nodes, node: 'n1', images: { prod: image } };
+    const { text, objects, digest } = stackFile(
+      project,
+      { ...model, input: JSON.stringify(raw) },
+      'prod',
+      options,
+    );
+    return { prod: JSON.parse(text).services.prod, file: JSON.parse(text), objects, digest };
   };
+  const stateless = { volumes: [] };
 
   it('updates stop-first where the node publishes the port, start-first behind the mesh, and goes back by itself', () => {
-    for (const [publish, order] of [
-      ['host', 'stop-first'],
-      ['ingress', 'start-first'],
+    for (const [nodes, mode, order] of [
+      [1, 'host', 'stop-first'],
+      [3, 'ingress', 'start-first'],
     ] as const) {
-      const { deploy, ports } = make(publish).file.services.prod;
+      const { deploy, ports } = make(nodes).prod;
       assert.deepEqual(
         [deploy.update_config.order, deploy.update_config.failure_action],
         [order, 'rollback'],
       );
-      assert.deepEqual(ports, [{ target: 8002, published: 8012, protocol: 'tcp', mode: publish }]);
+      assert.deepEqual(ports, [{ target: 8002, published: 8012, protocol: 'tcp', mode }]);
     }
   });
+  const places: [what: string, nodes: number, change: object, image: string | undefined, wanted: object][] = [
+    ['one node has everything', 1, {}, undefined, { image: 'app:v1', constraints: [] }],
+    ['local data keeps it on its node', 3, {}, undefined, { image: 'app:v1', constraints: ['node.id==n1'] }],
+    [
+      'without data every node pulls the digest',
+      3,
+      stateless,
+      'r/app@sha256:1',
+      { image: 'r/app@sha256:1', constraints: [] },
+    ],
+  ];
+  for (const [what, nodes, change, image, wanted] of places) {
+    it(what, () => {
+      const { prod } = make(nodes, change, image);
+      assert.deepEqual({ image: prod.image, constraints: prod.deploy.placement.constraints }, wanted);
+    });
+  }
+  it('refuses what the other nodes could not pull', () => {
+    assert.throws(() => make(3, stateless), {
+      code: 'swarm-image',
+      message: /swarm of 3 nodes: .* cannot pull/,
+    });
+  });
   it('makes configs and secrets objects that are named by their content', () => {
-    const { file, objects } = make('host');
+    const { prod, file, objects } = make(1);
     const [config, secret] = objects.map(({ name }) => name);
     assert.match(config!, /^x_app_[0-9a-f]{12}$/);
-    assert.deepEqual(file.services.prod.configs, [
-      { source: config, target: '/etc/app/app.json', mode: 0o444 },
-    ]);
-    assert.deepEqual(file.services.prod.secrets, [
-      { source: secret, target: '/run/secrets/key', mode: 0o400 },
-    ]);
+    assert.deepEqual(prod.configs, [{ source: config, target: '/etc/app/app.json', mode: 0o444 }]);
+    assert.deepEqual(prod.secrets, [{ source: secret, target: '/run/secrets/key', mode: 0o400 }]);
     assert.deepEqual(file.configs[config!], { name: config, external: true });
     assert.ok(!JSON.stringify(file).includes('Buffer'));
   });
   it('leaves out what a swarm does not know, and keeps the rest', () => {
-    const { prod } = make('host').file.services;
+    const { prod, digest } = make(1);
     for (const key of ['restart', 'pull_policy', 'security_opt', 'tmpfs', 'command'])
       assert.ok(!(key in prod), key);
     assert.deepEqual(prod.volumes, [
@@ -277,9 +353,6 @@ describe('the stack file', () => {
     ]);
     assert.deepEqual(prod.deploy.resources.limits, { cpus: '3', memory: '100' });
     assert.equal(prod.deploy.restart_policy.condition, 'any');
-  });
-  it('carries a digest that does not depend on the number of containers', () => {
-    const label = (replicas: number) => make('host', replicas).file.services.prod.deploy.labels;
-    assert.deepEqual(label(1), label(0));
+    assert.deepEqual(prod.deploy.labels, { 'release-flow.stack': digest });
   });
 });

@@ -1,11 +1,12 @@
 // What an environment depends on by the compose file (`depends_on`): a database, a job that must have run. Started
 // before the environment, its conditions honoured; what is up to date is left alone.
+
 import { run } from '../command.ts';
 import { type ComposeModel, type ComposeService, modelCommand } from '../docker/compose.ts';
 import { type Container, inspectContainers, lastLogLines, projectContainers } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project } from '../project.ts';
-import { pause, uninterrupted } from '../session.ts';
+import { uninterrupted, waitUntil } from '../session.ts';
 import { type EngineSnapshot, isOneOff, isUpToDate } from './observe.ts';
 import { injectFiles, removeContainer, startContainer, stopContainer } from './replace.ts';
 
@@ -98,25 +99,22 @@ export async function startDependency(
   if (!container) throw new TaskError(`compose made no container of ${service}`, { code: 'dependency' });
   if (!known.includes(container.id)) await copyFilesInto(container.id, model.files[service] ?? []);
   await startContainer(container.id);
-  const deadline = Date.now() + LIMIT_SECONDS * 1000;
-  for (;;) {
-    const [now] = await inspectContainers([container.id]);
-    const verdicts = conditions.map((condition) => (now ? meets(now, condition) : 'its container is gone'));
-    if (verdicts.every((verdict) => verdict === true)) return;
-    const late = Date.now() > deadline ? `not ${conditions.join(', ')} after ${LIMIT_SECONDS} s` : undefined;
-    const why = verdicts.find((verdict) => typeof verdict === 'string') ?? late;
-    if (why) {
-      const logs = await lastLogLines(container.id);
-      throw new TaskError(
-        `Cannot start ${service}, which ${neededBy} depends on: ${why}\n${logs}`.trimEnd(),
-        {
-          code: 'dependency',
-          hint: `see: docker logs ${container.name}`,
-        },
-      );
-    }
-    await pause(200);
-  }
+  const verdict = await waitUntil(
+    async () => {
+      const [now] = await inspectContainers([container.id]);
+      const verdicts = conditions.map((one) => (now ? meets(now, one) : 'its container is gone'));
+      if (verdicts.every((one) => one === true)) return 'met';
+      return verdicts.find((one) => typeof one === 'string');
+    },
+    { withinMs: LIMIT_SECONDS * 1000 },
+  );
+  if (verdict === 'met') return;
+  const why = verdict ?? `not ${conditions.join(', ')} after ${LIMIT_SECONDS} s`;
+  const logs = await lastLogLines(container.id);
+  throw new TaskError(`Cannot start ${service}, which ${neededBy} depends on: ${why}\n${logs}`.trimEnd(), {
+    code: 'dependency',
+    hint: `see: docker logs ${container.name}`,
+  });
 }
 
 async function containersOf(project: Project, service: string): Promise<Container[]> {

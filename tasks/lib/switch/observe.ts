@@ -11,10 +11,11 @@ import {
   verifyServices,
 } from '../docker/compose.ts';
 import { askEngine, isLocalEndpoint } from '../docker/engine.ts';
-import { askHealth, type HttpAddress, type HealthAnswer } from '../docker/health.ts';
+import { askHealth, type HealthAnswer } from '../docker/health.ts';
 import { type Container, projectContainers } from '../docker/objects.ts';
 import { type Reach, withReach } from '../docker/remote.ts';
 import { usageError } from '../errors.ts';
+import type { HttpAddress } from '../http.ts';
 import {
   ENVIRONMENTS,
   type EnvironmentName,

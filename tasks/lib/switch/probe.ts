@@ -1,8 +1,10 @@
 // Asks the environments all the time while a switch goes on, and tells how long nobody answered:
 // what a client would have seen, measured and not estimated.
+
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { askHealth, type HttpAddress } from '../docker/health.ts';
+import { askHealth } from '../docker/health.ts';
+import type { HttpAddress } from '../http.ts';
 
 /** One question: when it was asked and when it was over, in milliseconds, and whether anybody answered. */
 export interface Answered {

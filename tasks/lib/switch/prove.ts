@@ -1,11 +1,13 @@
 // Proving one environment: its container runs the image that was meant and is healthy, and its /health comes from the
 // environment, version and commit that were meant.
+
 import { withEngine } from '../docker/engine.ts';
-import { type ExpectedHealth, type HttpAddress, waitForHealth } from '../docker/health.ts';
+import { type ExpectedHealth, waitForHealth } from '../docker/health.ts';
 import { type Container, type Image, lastLogLines, parseContainers } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
+import type { HttpAddress } from '../http.ts';
 import type { EnvironmentName, Project } from '../project.ts';
-import { pause, uninterrupted } from '../session.ts';
+import { uninterrupted, waitUntil } from '../session.ts';
 
 const VERSION_LABEL = 'org.opencontainers.image.version';
 const REVISION_LABEL = 'org.opencontainers.image.revision';
@@ -66,16 +68,11 @@ function verifyImage(container: Container | undefined, image: ProvenImage): void
 
 /** /health is well; the engine's own check may still have to come to the same result. */
 async function waitForCheck(find: () => Promise<Container | undefined>, seconds: number): Promise<void> {
-  const deadline = Date.now() + seconds * 1000;
-  for (;;) {
-    const container = await find();
-    if (container?.health !== 'starting') return;
-    if (Date.now() > deadline) {
-      const message = `Not healthy: the health check of ${container.name} has not passed after ${seconds} s`;
-      throw new TaskError(message, { code: 'unhealthy' });
-    }
-    await pause(100);
-  }
+  const settled = async () => ((await find())?.health === 'starting' ? undefined : true);
+  if (await waitUntil(settled, { withinMs: seconds * 1000, everyMs: 50 })) return;
+  throw new TaskError(`Not healthy: its health check has not passed after ${seconds} s`, {
+    code: 'unhealthy',
+  });
 }
 
 /** The error of an environment that did not start, with what its container said last. */

@@ -1,6 +1,7 @@
 // One container of an environment and its successor. Compose replaces a container by removing it first; here
 // the next one is made beside it, by compose itself (as if scaling up), and takes over its name and port. Until it has
 // proven healthy the old one is kept, stopped, and can be started again as it was.
+
 import { dirname } from 'node:path';
 import { pack } from 'tar-stream';
 import { type Command, run } from '../command.ts';
@@ -12,7 +13,7 @@ import { withReach } from '../docker/remote.ts';
 import { allOrThrow } from '../errors.ts';
 import { log } from '../log.ts';
 import type { EnvironmentName, Project } from '../project.ts';
-import { pause, throwIfInterrupted, uninterrupted } from '../session.ts';
+import { throwIfInterrupted, uninterrupted, waitUntil } from '../session.ts';
 import type { Step } from '../steps.ts';
 import { containersOfEnvironment, healthAddress, isOneOff } from './observe.ts';
 import type { ContainerBefore, StartData, SwitchData } from './plan.ts';
@@ -266,14 +267,10 @@ async function bringBack(project: Project, name: EnvironmentName, old: Container
 export async function waitForAnswer(project: Project, name: EnvironmentName): Promise<void> {
   await withReach(async (reach) => {
     const address = await healthAddress(project, name, reach);
-    const deadline = Date.now() + ANSWER_WITHIN_MS;
-    for (;;) {
-      const { status, error } = await askHealth(address);
-      if (status === 200) return log.done(`${name} answers as before`);
-      // It runs as it did before; a run that cannot end would keep every later switch from starting.
-      if (Date.now() > deadline)
-        return log.warn(`${name} runs as before, but ${address.url} gives ${error ?? status}`);
-      await pause(100);
-    }
+    const answers = async () => ((await askHealth(address)).status === 200 ? true : undefined);
+    if (await waitUntil(answers, { withinMs: ANSWER_WITHIN_MS }))
+      return log.done(`${name} answers as before`);
+    // It runs as it did before; a run that cannot end would keep every later switch from starting.
+    log.warn(`${name} runs as before, but ${address.url} does not answer 200`);
   });
 }

@@ -1,11 +1,12 @@
 // A switch on one engine, by compose: planned and checked, shown, carried out as a list of steps, and resumed by the next
 // run where one died. What ran before is brought back when a step fails; .env changes last.
+
 import { type ComposeModel, composeModel } from '../docker/compose.ts';
-import type { HttpAddress } from '../docker/health.ts';
 import { inspectContainers } from '../docker/objects.ts';
 import { loadDotenv, updateDotenv } from '../dotenv.ts';
 import { TaskError } from '../errors.ts';
 import type { Phases } from '../history.ts';
+import type { HttpAddress } from '../http.ts';
 import { isAlive, readOwner } from '../lock.ts';
 import { log } from '../log.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project, variableName } from '../project.ts';
