@@ -49,7 +49,7 @@ test('what is wrong with the machine is told before anything is touched, all at 
     );
     const message = await problems('prod', '--version', 'v1.0.1');
     assert.match(message, /configs\/app\.json:1:15: server\.prot: unknown key/);
-    assert.match(message, new RegExp(`data directory ${directory} is not there`));
+    assert.match(message, new RegExp(`data directory ${directory} does not exist`));
     await project.write('configs/release.toml', toml);
   });
 
@@ -58,7 +58,7 @@ test('what is wrong with the machine is told before anything is touched, all at 
     await chmod(directory, 0o755);
     const message = await problems('prod', '--version', 'v1.0.1');
     assert.match(message, /has mode 0755, expected 0700/);
-    assert.match(message, /belongs to 0:0, but prod runs as 1000:1000/);
+    assert.match(message, /belongs to 0:0, the containers run as 1000/);
   });
 
   await t.test(
@@ -69,7 +69,7 @@ test('what is wrong with the machine is told before anything is touched, all at 
       await mkdir(directory, { mode: 0o700 });
       await runProcess('chown', ['1000:1000', directory]);
       await writeFile(join(directory, 'ballast'), Buffer.alloc(100 * 2 ** 20));
-      assert.match(await problems('dev'), /The disk of the data directory .* is full: 20 MB free/);
+      assert.match(await problems('dev'), /The disk of the data directory .* is full: 21 MB free/);
     },
   );
 });

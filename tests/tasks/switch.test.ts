@@ -92,7 +92,7 @@ test('switching between environments and versions', async (t) => {
       const lines = (await project.read('.synapse/history.jsonl')).trim().split('\n');
       const last = JSON.parse(lines.at(-1)!);
       assert.deepEqual([last.task, last.outcome, last.prod], ['switch', 'done', 'v1.0.0']);
-      assert.ok(last.phases['healthy prod'] > 0 && last.gaps.prod > 0);
+      assert.ok(last.phases['prove-prod'] > 0 && last.gaps.prod > 0);
       assert.equal((await stat(`${project.root}/.env`)).mode & 0o777, 0o600);
     });
 

@@ -5,10 +5,9 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { ComposeModel, ComposeService } from '../../tasks/lib/docker/compose.ts';
 import { isLocalEndpoint } from '../../tasks/lib/docker/engine.ts';
-import type { Container, Image } from '../../tasks/lib/docker/objects.ts';
+import type { Container } from '../../tasks/lib/docker/objects.ts';
 import { loginCommand, sshTarget } from '../../tasks/lib/docker/remote.ts';
 import type { EnvironmentName, Project } from '../../tasks/lib/project.ts';
-import { type DataDirectory, dataProblems } from '../../tasks/lib/switch/checks.ts';
 import { dependenciesOf, meets } from '../../tasks/lib/switch/dependencies.ts';
 import type { EnvironmentState, Observation } from '../../tasks/lib/switch/observe.ts';
 import { planStart, planSwitch, switchSchema } from '../../tasks/lib/switch/plan.ts';
@@ -171,32 +170,6 @@ describe('how long nobody answered', () => {
     assert.equal(total(allDownOf([samples('++---'), samples('---++')])), 15);
     assert.equal(total(allDownOf([samples('+++--'), []])), 0, 'the other one is not asked');
   });
-});
-
-describe('the data directory', () => {
-  const project = {
-    project: { variable_prefix: 'X' },
-    data: { format_label: 'format', format_key: 'n', format_file: 'f' },
-  } as unknown as Project;
-  const image = { labels: { format: '1' } } as unknown as Image;
-  const good: DataDirectory = { mode: 0o700, uid: 1000, gid: 1000, format: 1, free: 2 ** 40 };
-  const cases: [what: string, data: DataDirectory | undefined, problem: RegExp | undefined][] = [
-    ['good', good, undefined],
-    ['without a format yet', { ...good, format: undefined }, undefined],
-    ['not there', undefined, /\/d is not there/],
-    ['open to others', { ...good, mode: 0o755 }, /mode 0755, expected 0700/],
-    ['of somebody else', { ...good, uid: 0 }, /belongs to 0:1000, but prod runs as 1000:1000/],
-    ['of a newer format', { ...good, format: 2 }, /has format 2; the image of prod reads up to 1/],
-    ['on a full disk', { ...good, free: 2 ** 20 }, /full: 1 MB free/],
-  ];
-  for (const [what, data, problem] of cases) {
-    it(what, () => {
-      const subject = { environment: 'prod' as const, path: '/d', user: '1000:1000', image };
-      const found = dataProblems(project, subject, data).map(({ message }) => message);
-      assert.equal(found.length, problem ? 1 : 0, found.join());
-      if (problem) assert.match(found[0]!, problem);
-    });
-  }
 });
 
 describe('what an environment depends on', () => {

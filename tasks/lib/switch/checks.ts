@@ -1,16 +1,21 @@
 // Everything that can be known to fail is found before the first step, and told at once.
 
-import { readFile, stat, statfs } from 'node:fs/promises';
+import { statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { freemem } from 'node:os';
-import { join } from 'node:path';
 import { probe, read, stream } from '../command.ts';
 import { type ComposeService, FILES_LABEL, type PublishedPort } from '../docker/compose.ts';
-import { docker, isLocalEndpoint, parseJson } from '../docker/engine.ts';
-import type { Image } from '../docker/objects.ts';
+import { docker, isLocalEndpoint } from '../docker/engine.ts';
 import { verifyServiceConfig } from '../docker/service-config.ts';
 import { combinedError, TaskError } from '../errors.ts';
+import { formatBytes } from '../format.ts';
 import { dataDirectory, type EnvironmentName, type Project, variableName } from '../project.ts';
+import {
+  type DirectoryState,
+  dataDirectoryProblems,
+  dataFormat,
+  observeDataDirectory,
+} from '../setup/data-directory.ts';
 import { containersOfEnvironment, type EngineSnapshot } from './observe.ts';
 import type { StartData } from './plan.ts';
 import { environmentImage, type TargetCheck } from './target.ts';
@@ -100,13 +105,24 @@ async function directoryProblems(
   const isLocal = isLocalEndpoint(snapshot.endpoint);
   // Without an image there is nothing to look through; that is a problem of its own, or fetched first.
   if (!isLocal && !image) return [];
-  const reference = environmentImage(project, name, check.target.prodTag);
-  const read = isLocal ? readLocalData(project, path) : readRemoteData(project, path, reference);
-  const data = await read.catch(asProblem);
-  if (data instanceof TaskError) return [data];
-  // In Docker's own virtual machine (macOS) owners are translated.
-  const user = isLocal && process.platform !== 'linux' ? undefined : service.user;
-  return dataProblems(project, { environment: name, path, user, image }, data);
+  try {
+    const reference = environmentImage(project, name, check.target.prodTag);
+    const state = isLocal
+      ? await observeDataDirectory(project)
+      : await observeRemoteDirectory(project, path, reference);
+    const uid = /^\d+/.exec(service.user ?? '')?.[0];
+    // In Docker's own virtual machine (macOS) owners are translated.
+    const hasOwners = uid !== undefined && !(isLocal && process.platform !== 'linux');
+    const label = image?.labels[project.data.format_label ?? ''];
+    return dataDirectoryProblems(state, {
+      path,
+      variable: variableName(project, 'DATA_DIR'),
+      owner: hasOwners ? { uid: Number(uid) } : undefined,
+      format: label === undefined ? undefined : Number(label),
+    }).map(({ message, ...options }) => new TaskError(message, options));
+  } catch (error) {
+    return [asProblem(error)];
+  }
 }
 
 /** What lies in a volume without a name would stay with the replaced container, and go with it. */
@@ -129,31 +145,28 @@ function volumeProblems(snapshot: EngineSnapshot, step: StartData): TaskError[] 
 }
 
 /** Memory and disk of this machine; another one's cannot be asked through its engine. */
-async function roomProblems(
-  project: Project,
-  snapshot: EngineSnapshot,
-  starts: readonly StartData[],
-): Promise<TaskError[]> {
+async function roomProblems(project: Project, snapshot: EngineSnapshot, starts: readonly StartData[]) {
   if (starts.length === 0 || !isLocalEndpoint(snapshot.endpoint) || process.platform !== 'linux') return [];
-  const beside = starts.filter(({ how }) => how !== 'replace');
-  const needed = beside.reduce(
-    (sum, { environment }) => sum + snapshot.services[environment].memory.reservation,
-    0,
-  );
+  const beside = starts.filter(({ how }) => how !== 'replace').map(({ environment }) => environment);
+  const reservation = (name: EnvironmentName) => snapshot.services[name].memory.reservation;
+  const needed = beside.reduce((sum, name) => sum + reservation(name), 0);
   const problems: TaskError[] = [];
   if (needed > freemem()) {
-    const message = `Not enough memory: ${megabytes(freemem())} are available, ${beside.map((step) => step.environment).join(' and ')} reserve ${megabytes(needed)}`;
-    problems.push(
-      new TaskError(message, { code: 'memory-short', hint: 'stop something, or lower the reservation' }),
-    );
+    const message = `Not enough memory: ${formatBytes(freemem())} are available, ${beside.join(' and ')} reserve ${formatBytes(needed)}`;
+    const hint = 'stop something, or lower the reservation';
+    problems.push(new TaskError(message, { code: 'memory-short', hint }));
   }
   const { bavail, bsize } = await statfs(project.root);
   if (bavail * bsize < SPARE_BYTES) {
-    const message = `The disk of ${project.root} is full: ${megabytes(bavail * bsize)} free, at least ${megabytes(SPARE_BYTES)} are needed`;
-    problems.push(new TaskError(message, { code: 'disk-full', hint: 'make room, then switch again' }));
+    const message = `The disk of ${project.root} is full: ${formatBytes(bavail * bsize)} free, at least ${formatBytes(SPARE_BYTES)} are needed`;
+    const hint = 'free some space and run the same command again';
+    problems.push(new TaskError(message, { code: 'disk-full', hint }));
   }
   return problems;
 }
+
+/** .env and the journal must be written. */
+const SPARE_BYTES = 100e6;
 
 // Is a port free, or who has it? Named, so that nobody has to go looking.
 
@@ -186,48 +199,12 @@ export async function listeningProcess(port: number): Promise<string> {
   return number && command ? `${command} (pid ${number})` : 'a process of another user';
 }
 
-// The data directory as the engine's machine has it: there, private, writable by the container's user, and in
-// a format that the image can read. On another machine it is read through a container that never starts.
-
-export interface DataDirectory {
-  mode: number;
-  uid: number;
-  gid: number;
-  /** The number in its format file; undefined if there is none. */
-  format: number | undefined;
-  /** Bytes; undefined where it cannot be asked. */
-  free: number | undefined;
-}
-
-/** Below this a service soon cannot write. */
-const SPARE_BYTES = 100 * 2 ** 20;
-
-async function formatOf(project: Project, text: string | undefined): Promise<number | undefined> {
-  const value = parseJson(text ?? '');
-  const number = (value as Record<string, unknown> | undefined)?.[project.data.format_key];
-  return typeof number === 'number' ? number : undefined;
-}
-
-/** Undefined if there is no such directory. */
-async function readLocalData(project: Project, path: string): Promise<DataDirectory | undefined> {
-  const found = await stat(path).catch(() => undefined);
-  if (!found?.isDirectory()) return undefined;
-  const [text, space] = await Promise.all([
-    readFile(join(path, project.data.format_file), 'utf8').catch(() => undefined),
-    statfs(path),
-  ]);
-  const { mode, uid, gid } = found;
-  return {
-    mode: mode & 0o777,
-    uid,
-    gid,
-    format: await formatOf(project, text),
-    free: space.bavail * space.bsize,
-  };
-}
-
-/** The same on the engine's own machine; needs no program in the image, only its name. */
-async function readRemoteData(project: Project, path: string, image: string) {
+/** The data directory on another machine, seen through a container that never starts. */
+async function observeRemoteDirectory(
+  project: Project,
+  path: string,
+  image: string,
+): Promise<DirectoryState | undefined> {
   const mount = `type=bind,source=${path},target=/looked-at,readonly`;
   const made = await probe(docker('create', '--pull', 'never', '--mount', mount, image, 'never-started'));
   if (!made.ok) {
@@ -245,7 +222,7 @@ async function readRemoteData(project: Project, path: string, image: string) {
     // A tar of one small file: a block of header, then the text up to its padding.
     const content = text.ok ? text.stdout.slice(512).split('\0', 1)[0] : undefined;
     const [mode, uid, gid] = [octal(100, 7) & 0o777, octal(108, 7), octal(116, 7)];
-    return { mode, uid, gid, format: await formatOf(project, content), free: undefined };
+    return { mode, uid, gid, format: dataFormat(project, content) };
   } finally {
     await read(docker('rm', '--force', '--volumes', id));
   }
@@ -259,52 +236,4 @@ async function firstBlock(command: ReturnType<typeof docker>): Promise<Buffer> {
     if (block.length >= 512) break;
   }
   return block.subarray(0, 512);
-}
-
-/** Everything that speaks against starting `service` on this directory. Pure. */
-export function dataProblems(
-  project: Project,
-  subject: { environment: EnvironmentName; path: string; user: string | undefined; image: Image | undefined },
-  data: DataDirectory | undefined,
-): TaskError[] {
-  const { environment, path, user, image } = subject;
-  const problem = (message: string, hint: string) => new TaskError(message, { code: 'data-directory', hint });
-  if (!data) {
-    const elsewhere = `or name another: ${variableName(project, 'DATA_DIR')}=… in .env`;
-    return [problem(`The data directory ${path} is not there`, `npm run setup makes it; ${elsewhere}`)];
-  }
-  const problems: TaskError[] = [];
-  if (data.mode !== 0o700) {
-    const mode = data.mode.toString(8).padStart(4, '0');
-    problems.push(
-      problem(`The data directory ${path} has mode ${mode}, expected 0700`, `chmod 0700 ${path}`),
-    );
-  }
-  const uid = /^\d+/.exec(user ?? '')?.[0];
-  if (uid !== undefined && uid !== '0' && Number(uid) !== data.uid) {
-    const message = `The data directory ${path} belongs to ${data.uid}:${data.gid}, but ${environment} runs as ${user}: it could not write`;
-    problems.push(problem(message, `npm run setup, or: chown -R ${user} ${path}`));
-  }
-  const label = project.data.format_label;
-  const readable = Number(image?.labels[label ?? ''] ?? Number.NaN);
-  if (data.format !== undefined && readable < data.format) {
-    problems.push(
-      new TaskError(
-        `The data in ${path} has format ${data.format}; the image of ${environment} reads up to ${readable}`,
-        {
-          code: 'data-format',
-          hint: 'run a newer version, or restore a backup from before the newer one ran: npm run backup -- restore',
-        },
-      ),
-    );
-  }
-  if (data.free !== undefined && data.free < SPARE_BYTES) {
-    const message = `The disk of the data directory ${path} is full: ${megabytes(data.free)} free, at least ${megabytes(SPARE_BYTES)} are needed`;
-    problems.push(new TaskError(message, { code: 'disk-full', hint: 'make room, then switch again' }));
-  }
-  return problems;
-}
-
-function megabytes(bytes: number): string {
-  return `${Math.round(bytes / 2 ** 20)} MB`;
 }

@@ -10,7 +10,7 @@ import { docker } from '../docker/engine.ts';
 import { askHealth } from '../docker/health.ts';
 import { type Container, inspectContainers, projectContainers } from '../docker/objects.ts';
 import { withReach } from '../docker/remote.ts';
-import { allOrThrow } from '../errors.ts';
+import { allOrThrow, TaskError } from '../errors.ts';
 import { log } from '../log.ts';
 import type { EnvironmentName, Project } from '../project.ts';
 import { throwIfInterrupted, uninterrupted, waitUntil } from '../session.ts';
@@ -220,7 +220,13 @@ export function removeStep({ environment: name, old }: StartData): Step<SwitchDa
     name: `remove-${name}`,
     title: `remove the old container of ${name}`,
     apply: async () => {
-      if (await find(old!.id)) await removeContainer(old!.id);
+      try {
+        if (await find(old!.id)) await removeContainer(old!.id);
+      } catch (error) {
+        if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
+        const message = `The switch is done, but the old container of ${name} could not be removed: ${error.message}`;
+        throw new TaskError(message, { code: error.code, hint: 'the next switch removes it', cause: error });
+      }
     },
   };
 }
