@@ -32,7 +32,7 @@ function container(changes: Partial<Container> = {}): Container {
     labels: {},
     restartPolicy: 'always',
     publishedPorts: [1],
-    networks: [],
+    networkIds: [],
     anonymousVolumes: [],
     mounts: [],
     networks: [],

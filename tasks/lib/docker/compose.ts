@@ -82,7 +82,10 @@ export async function resolvedConfig(project: Project, tag: string | undefined):
 }
 
 /** Service → the hash that compose gives its container when somebody runs it by hand on the same files. */
-export async function composeHashes(project: Project, tag: string | undefined): Promise<Record<string, string>> {
+export async function composeHashes(
+  project: Project,
+  tag: string | undefined,
+): Promise<Record<string, string>> {
   const options = { env: composeEnvironment(project, tag) };
   const answer = await read(composeCommand(project, 'config', '--hash', '*'), options);
   return Object.fromEntries(answer.split('\n').map((line) => line.split(' ') as [string, string]));

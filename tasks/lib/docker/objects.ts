@@ -84,7 +84,7 @@ export interface Container {
   /** Ports of the engine's machine that it publishes while it runs. */
   publishedPorts: number[];
   /** Ids of the networks that it needs to start; none before its first start. */
-  networks: string[];
+  networkIds: string[];
   /** Where volumes without a name are mounted: they belong to this container alone. */
   anonymousVolumes: string[];
   mounts: Mount[];
@@ -160,7 +160,6 @@ async function containerSchema() {
         }),
       )
       .default([]),
-    NetworkSettings: z.object({ Networks: z.record(z.string(), z.unknown()).nullish() }).nullish(),
     Config: z.object({
       Image: z.string(),
       Labels: z.record(z.string(), z.string()).nullish(),
@@ -194,7 +193,7 @@ export async function parseContainers(inspected: unknown): Promise<Container[]> 
     publishedPorts: Object.values(container.HostConfig.PortBindings ?? {}).flatMap((bindings) =>
       (bindings ?? []).map(({ HostPort }) => HostPort),
     ),
-    networks: Object.values(container.NetworkSettings?.Networks ?? {})
+    networkIds: Object.values(container.NetworkSettings?.Networks ?? {})
       .map(({ NetworkID }) => NetworkID)
       .filter(Boolean),
     anonymousVolumes: container.Mounts.filter(

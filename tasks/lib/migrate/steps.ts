@@ -34,7 +34,7 @@ import { newestRelease } from '../release/record.ts';
 import { waitUntil } from '../session.ts';
 import { applySetup, planSetup } from '../setup/setup.ts';
 import type { Journey, Step } from '../steps.ts';
-import { repairSwitch } from '../switch/run.ts';
+import { resumeSwitch } from '../switch/run.ts';
 import { fetchRelease } from '../switch/target.ts';
 import { runOtherTask } from '../task.ts';
 import { allContainers, type ComposeHandle, detectLegacy, legacyCommand } from './detect.ts';
@@ -185,12 +185,7 @@ async function ensureImages(project: Project, data: Migration): Promise<void> {
   const isHere = async (one: string) => (await inspectImage(imageReference(released, one))) !== undefined;
   if (tag && !(await isHere(tag))) {
     const by = registryReference(released, tag) ? 'pull' : 'build';
-    await fetchRelease(
-      released,
-      { kind: 'fetch', tag, by },
-      { active: 'both', prodTag: tag, imageIds: {} },
-      {},
-    );
+    await fetchRelease(released, tag, by);
   }
   if (!(await isHere('latest'))) await runOtherTask(released, 'build-push', 'latest', '--no-push');
 }
@@ -452,7 +447,7 @@ function firstAnswer(url: string): { at: Promise<number | undefined>; stop: () =
 /** Everything of the new project but its volumes: the old service may need its ports and its subnet. */
 async function stopNew(project: Project, data: Migration): Promise<void> {
   // One that was killed with us would otherwise be resumed by the next switch.
-  await repairSwitch(project).catch((error) => log.warn(`the interrupted switch: ${errorSummary(error)}`));
+  await resumeSwitch(project).catch((error) => log.warn(`the interrupted switch: ${errorSummary(error)}`));
   data.hasStarted = true;
   const own = await projectContainers(project);
   const running = own.filter(({ state }) => state === 'running').map(({ id }) => id);

@@ -2,22 +2,14 @@
 // before the environment, its conditions honoured; what is up to date is left alone.
 
 import { run } from '../command.ts';
-import { type ComposeModel, type ComposeService, modelCommand } from '../docker/compose.ts';
+import { type ComposeModel, type ComposeService, copyFilesInto, modelCommand } from '../docker/compose.ts';
 import { type Container, inspectContainers, lastLogLines, projectContainers } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project } from '../project.ts';
 import { uninterrupted, waitUntil } from '../session.ts';
 import { type EngineSnapshot, isOneOff, isUpToDate } from './observe.ts';
-import { injectFiles, removeContainer, startContainer, stopContainer } from './replace.ts';
-
-export interface Dependency {
-  service: string;
-  neededBy: string;
-  /** service_started, service_healthy, service_completed_successfully. */
-  conditions: string[];
-  /** Ids of its containers that ran before. */
-  up: string[];
-}
+import type { Dependency } from './plan.ts';
+import { removeContainer, startContainer, stopContainer } from './replace.ts';
 
 /** Every service that the environments need, directly or not, in the order in which they can start. Pure. */
 export function dependenciesOf(

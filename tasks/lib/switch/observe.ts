@@ -134,8 +134,8 @@ async function look(
 }
 
 /** What a stopped container needs and does not find any more, e.g. after `docker network prune`. */
-export async function missingNeed({ networks }: Container): Promise<string | undefined> {
-  const found = await Promise.all(networks.map((id) => askEngine(`/networks/${id}`)));
+export async function missingNeed({ networkIds }: Container): Promise<string | undefined> {
+  const found = await Promise.all(networkIds.map((id) => askEngine(`/networks/${id}`)));
   return found.includes(undefined) ? 'a network of its container is gone' : undefined;
 }
 

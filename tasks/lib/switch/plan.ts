@@ -4,7 +4,6 @@ import { z } from 'zod';
 import { DIGEST_LABEL } from '../docker/compose.ts';
 import type { Container, Image } from '../docker/objects.ts';
 import { ENVIRONMENTS, type EnvironmentName } from '../project.ts';
-import type { Dependency } from './dependencies.ts';
 import {
   type ActiveEnvironment,
   type EngineSnapshot,
@@ -56,6 +55,15 @@ const start = z.object({
   next: z.string().nullable(),
 });
 
+const dependency = z.object({
+  service: z.string(),
+  neededBy: z.string(),
+  /** Compose's conditions: service_started, service_healthy, service_completed_successfully. */
+  conditions: z.array(z.string()),
+  /** Ids of its containers that ran before. */
+  up: z.array(z.string()),
+});
+
 export const switchSchema = z.object({
   from: choice,
   to: choice,
@@ -65,16 +73,7 @@ export const switchSchema = z.object({
     environment,
     z.object({ id: z.string(), labels: z.record(z.string(), z.string()) }),
   ),
-  dependencies: z.array(
-    z.object({
-      service: z.string(),
-      neededBy: z.string(),
-      /** Compose's conditions: service_started, service_healthy, service_completed_successfully. */
-      conditions: z.array(z.string()),
-      /** Containers of it that ran before. */
-      up: z.array(z.string()),
-    }),
-  ),
+  dependencies: z.array(dependency),
   starts: z.array(start),
   stops: z.array(z.object({ environment, old: container })),
   /** Every container that the project had; any other was made by this switch. */
@@ -83,6 +82,7 @@ export const switchSchema = z.object({
   waitSeconds: z.number().nullable(),
 });
 
+export type Dependency = z.output<typeof dependency>;
 export type SwitchData = z.output<typeof switchSchema>;
 export type StartData = z.output<typeof start>;
 export type ContainerBefore = z.output<typeof container>;

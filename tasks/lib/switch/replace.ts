@@ -2,10 +2,8 @@
 // the next one is made beside it, by compose itself (as if scaling up), and takes over its name and port. Until it has
 // proven healthy the old one is kept, stopped, and can be started again as it was.
 
-import { dirname } from 'node:path';
-import { pack } from 'tar-stream';
 import { type Command, run } from '../command.ts';
-import { type ComposeModel, type InjectedFile, modelCommand } from '../docker/compose.ts';
+import { type ComposeModel, copyFilesInto, modelCommand } from '../docker/compose.ts';
 import { docker } from '../docker/engine.ts';
 import { askHealth } from '../docker/health.ts';
 import { type Container, inspectContainers, projectContainers } from '../docker/objects.ts';
