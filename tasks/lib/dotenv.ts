@@ -1,4 +1,6 @@
-// `.env`: what this machine decided (active environment, prod's tag, directories).
+// `.env`: what this machine decided (active environment, prod's tag, directories). It means to the tasks exactly what it
+// means to compose, whose grammar (compose-go, dotenv and template) is followed here; people edit it, too, so every byte
+// that is not a value we set stays as it is.
 //
 // With `--context`, what that other machine decided lies in `.env.context.NAME`; it inherits from `.env` what
 // it does not say itself, except for which environment is active and what prod runs.
@@ -42,18 +44,209 @@ function unreadable(path: string, error: Error) {
 }
 
 async function parseFile(path: string): Promise<Variables> {
-  const found = await readIfPresent(path).catch((error: Error) => {
+  const text = await readIfPresent(path).catch((error: Error) => {
     throw unreadable(path, error);
   });
-  const text = found ?? '';
-  const strange = strangeLine(text);
-  if (strange) {
-    throw usageError(`${basename(path)}:${strange.number}: "${strange.line}" is no assignment`, {
+  try {
+    return parseDotenv(text ?? '');
+  } catch (error) {
+    if (!(error instanceof DotenvError)) throw error;
+    // Never with its text, which may be a secret.
+    throw usageError(`${basename(path)}:${error.line}: ${error.message}`, {
       code: 'config-invalid',
-      hint: 'write NAME=value, or # before a remark; compose refuses the file, too',
+      hint: 'write NAME=value, or # before a comment; compose refuses the file, too',
     });
   }
-  return parseDotenv(text);
+}
+
+class DotenvError extends Error {
+  readonly line: number;
+
+  constructor(line: number, message: string) {
+    super(message);
+    this.line = line;
+  }
+}
+
+interface Assignment {
+  name: string;
+  value: string;
+  /** Where the value stands in the text, quotes included. */
+  from: number;
+  to: number;
+  /** Where the assignment begins, `export` included. */
+  start: number;
+}
+
+type Lookup = (name: string) => string | undefined;
+
+/** The variables that the text sets; the shell's beat them in what they refer to. @throws DotenvError */
+export function parseDotenv(text: string): Variables {
+  return Object.fromEntries(assignments(text).map(({ name, value }) => [name, value]));
+}
+
+function assignments(text: string): Assignment[] {
+  const found: Assignment[] = [];
+  const known: Variables = {};
+  const lookup: Lookup = (name) => process.env[name] ?? known[name];
+  const lineAt = (position: number) => text.slice(0, position).split('\n').length;
+  let position = text.startsWith('\uFEFF') ? 1 : 0;
+  for (;;) {
+    position = skip(/(?:\s|#[^\n]*(?:\n|$))*/y, text, position);
+    if (position >= text.length) return found;
+    const start = position;
+    const key = /(?:export[^\S\n]+)?([^=:\n]*)([=:\n]|$)/y;
+    key.lastIndex = position;
+    const [whole, raw = '', end] = key.exec(text)!;
+    const name = raw.trimEnd();
+    if (!/^[\p{L}\p{N}_.\-[\]]+$/u.test(name))
+      throw new DotenvError(lineAt(start), 'invalid line, expected NAME=value');
+    position += whole.length;
+    if (end !== '=' && end !== ':') {
+      // A bare name takes its value from the shell.
+      if (process.env[name] !== undefined) known[name] = process.env[name];
+      continue;
+    }
+    position = skip(/[^\S\n]*/y, text, position);
+    try {
+      const { value, to, next } = readValue(text, position, lookup);
+      known[name] = value;
+      found.push({ name, value, from: position, to, start });
+      position = next;
+    } catch (error) {
+      throw new DotenvError(lineAt(position), `the value of ${name} ${(error as Error).message}`);
+    }
+  }
+}
+
+function skip(pattern: RegExp, text: string, position: number): number {
+  pattern.lastIndex = position;
+  return position + (pattern.exec(text)?.[0].length ?? 0);
+}
+
+function readValue(text: string, from: number, lookup: Lookup) {
+  const quote = text[from];
+  if (quote !== '"' && quote !== "'") {
+    const newline = text.indexOf('\n', from);
+    const next = newline < 0 ? text.length : newline;
+    const value = text.slice(from, next).split(' #', 1)[0]!.trimEnd();
+    return { value: substitute(value, lookup), to: from + value.length, next };
+  }
+  let to = from + 1;
+  while (to < text.length && text[to] !== quote) to += text[to] === '\\' ? 2 : 1;
+  if (to >= text.length) throw new Error('has a quote that is never closed');
+  const inner = text.slice(from + 1, to).replaceAll(`\\${quote}`, quote);
+  const value = quote === "'" ? inner : substitute(inner.replace(ESCAPE, unescaped), lookup);
+  return { value, to: to + 1, next: to + 1 };
+}
+
+const ESCAPE = /\\(?:([abfnrtv$"\\])|0(\d{0,3}))/g;
+const ESCAPES: Record<string, string> = {
+  a: '\u0007',
+  b: '\b',
+  f: '\f',
+  n: '\n',
+  r: '\r',
+  t: '\t',
+  v: '\v',
+  $: '$$',
+};
+
+function unescaped(_found: string, letter: string | undefined, octal: string): string {
+  if (letter !== undefined) return ESCAPES[letter] ?? letter;
+  return /^[0-3][0-7]{2}$/.test(octal) ? String.fromCharCode(Number.parseInt(octal, 8)) : `\\${octal}`;
+}
+
+/** Compose's interpolation: `$NAME`, `${NAME}`, `${NAME:-default}` and its kin, `$$`; any other `$` is itself. @throws Error */
+function substitute(text: string, lookup: Lookup): string {
+  const variable = /\$(?:(\$)|([a-z_]\w*)|\{([a-z_]\w*)(:?[-+?])?)/giy;
+  let result = '';
+  for (let position = 0; position < text.length; ) {
+    const dollar = text.indexOf('$', position);
+    if (dollar < 0) return result + text.slice(position);
+    result += text.slice(position, dollar);
+    variable.lastIndex = dollar;
+    const match = variable.exec(text);
+    if (!match && text[dollar + 1] === '{') throw new Error('has a brace that names no variable');
+    if (!match) {
+      result += '$';
+      position = dollar + 1;
+      continue;
+    }
+    position = dollar + match[0].length;
+    const [, escaped, plain, braced = '', operator] = match;
+    if (escaped) result += '$';
+    else if (plain) result += lookup(plain) ?? '';
+    else {
+      const end = closingBrace(text, position);
+      if (!operator && end > position) throw new Error('has a brace that is not closed as compose expects');
+      result += substituteBraced(braced, operator, text.slice(position, end), lookup);
+      position = end + 1;
+    }
+  }
+  return result;
+}
+
+function closingBrace(text: string, from: number): number {
+  let open = 1;
+  for (let position = from; position < text.length; position += 1) {
+    if (text[position] === '{') open += 1;
+    if (text[position] === '}') open -= 1;
+    if (open === 0) return position;
+  }
+  throw new Error('has a ${ that is never closed');
+}
+
+function substituteBraced(name: string, operator: string | undefined, word: string, lookup: Lookup): string {
+  const value = lookup(name);
+  const isSet = operator?.startsWith(':') ? Boolean(value) : value !== undefined;
+  switch (operator?.at(-1)) {
+    case '-':
+      return isSet ? value! : substitute(word, lookup);
+    case '+':
+      return isSet ? substitute(word, lookup) : '';
+    case '?':
+      if (!isSet) throw new Error(`needs ${name}, which is not set`);
+      return value!;
+    default:
+      return value ?? '';
+  }
+}
+
+/** A value as it has to be written, in the quotes that are there already if they will do. */
+function written(value: string, present = ''): string {
+  const quote = /^["']/.exec(present)?.[0] ?? '';
+  if (/^[\w./:@,+-]*$/.test(value)) return `${quote}${value}${quote}`;
+  if (quote !== "'" && !/[\\"$\n]/.test(value)) return `"${value}"`;
+  if (quote !== '"' && !/'|\\$/.test(value)) return `'${value}'`;
+  return `"${value.replace(/[\\"$]/g, '\\$&').replaceAll('\n', '\\n')}"`;
+}
+
+/** `text` with the given variables set; undefined removes a variable's lines. @throws DotenvError */
+export function editDotenv(text: string, changes: Record<string, string | undefined>): string {
+  let edited = text;
+  for (const [name, value] of Object.entries(changes)) {
+    const own = assignments(edited).filter((one) => one.name === name);
+    const last = own.at(-1);
+    if (value === undefined) edited = own.reduceRight(withoutLine, edited);
+    else if (last)
+      edited =
+        edited.slice(0, last.from) + written(value, edited.slice(last.from, last.to)) + edited.slice(last.to);
+    else edited = appended(edited, `${name}=${written(value)}`);
+  }
+  return edited;
+}
+
+function withoutLine(text: string, { start, to }: Assignment): string {
+  const from = text.lastIndexOf('\n', start - 1) + 1;
+  const newline = text.indexOf('\n', to);
+  return text.slice(0, from) + (newline < 0 ? '' : text.slice(newline + 1));
+}
+
+function appended(text: string, line: string): string {
+  const ending = text.includes('\r\n') ? '\r\n' : '\n';
+  const separator = text === '' || text.endsWith('\n') ? '' : ending;
+  return text + separator + line + ending;
 }
 
 /** Writes the changes to `dotenvPath` (0600, atomically); nothing is written if nothing changes. */
@@ -67,112 +260,4 @@ export async function updateDotenv(
   if (edited === text) return false;
   await writeFileAtomic(path, edited, { mode: 0o600 });
   return true;
-}
-
-// The text of `.env`, read and edited by one and the same idea of what an assignment is: compose's, which reads
-// the file as well (node's own parser swallows lines after one that is no assignment, and cuts `a#b`). People
-// edit it, too: every byte that is not the value we set stays as it is. Pure.
-
-/** Start of a line, a name, a value (quoted ones may go over several lines), and a comment after a blank. */
-const ASSIGNMENT =
-  /(?<![^\n])(\uFEFF?[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*=[ \t]*)('[^']*'|"(?:\\[\s\S]|[^"\\])*"|[^\r\n]*?)([ \t]+#[^\r\n]*|[ \t]*)(?=\r?\n|\r?$(?![\s\S]))/g;
-
-interface Assignment {
-  name: string;
-  /** The value as written, quotes included. */
-  raw: string;
-  /** Where `raw` begins in the text. */
-  at: number;
-  start: number;
-  end: number;
-}
-
-function assignments(text: string): Assignment[] {
-  return [...text.matchAll(ASSIGNMENT)].map((match) => {
-    const [whole, before = '', name = '', raw = ''] = match;
-    return {
-      name,
-      raw,
-      at: match.index + before.length,
-      start: match.index,
-      end: match.index + whole.length,
-    };
-  });
-}
-
-function isQuoted(raw: string): boolean {
-  return raw.length > 1 && /^(["'])[\s\S]*\1$/.test(raw);
-}
-
-const ESCAPES: Record<string, string> = { n: '\n', r: '\r', t: '\t' };
-
-function readValue(raw: string, known: Record<string, string>): string {
-  if (isQuoted(raw) && raw.startsWith("'")) return raw.slice(1, -1);
-  const inner = isQuoted(raw) ? raw.slice(1, -1) : raw;
-  return inner.replace(/\\([\s\S])|\$(?:\{(\w+)\}|(\w+))/g, (found, escaped, braced, plain) => {
-    if (escaped !== undefined) return isQuoted(raw) ? (ESCAPES[escaped] ?? escaped) : found;
-    const name: string = braced ?? plain;
-    return known[name] ?? process.env[name] ?? '';
-  });
-}
-
-/** The variables that the text sets; of several lines for one name the last counts. */
-export function parseDotenv(text: string): Record<string, string> {
-  const variables: Record<string, string> = {};
-  for (const { name, raw } of assignments(text)) variables[name] = readValue(raw, variables);
-  return variables;
-}
-
-/** The first line that is neither an assignment nor a comment nor a bare name, counted from 1. */
-export function strangeLine(text: string): { number: number; line: string } | undefined {
-  // What belongs to assignments, which may go over several lines, is blanked out, line ends excepted.
-  const rest = assignments(text).reduce(
-    (left, { start, end }) =>
-      left.slice(0, start) + left.slice(start, end).replace(/[^\n]/g, ' ') + left.slice(end),
-    text,
-  );
-  const lines = rest.split('\n').map((line) => line.trim());
-  const index = lines.findIndex((line) => !/^(#.*|(export\s+)?[\w.-]+|)$/.test(line));
-  return index < 0 ? undefined : { number: index + 1, line: lines[index]! };
-}
-
-/** A value as it has to be written, in the quotes that are there already if they will do. */
-function written(value: string, present = ''): string {
-  const quote = isQuoted(present) ? present[0] : '';
-  const isPlain = /^[\w./:@,+-]*$/.test(value);
-  if (isPlain) return `${quote}${value}${quote}`;
-  if (quote !== "'" && !/[\\"$\n]/.test(value)) return `"${value}"`;
-  if (quote !== '"' && !value.includes("'")) return `'${value}'`;
-  return `"${value.replace(/[\\"$]/g, '\\$&').replaceAll('\n', '\\n')}"`;
-}
-
-/** `text` with the given variables set; undefined removes a variable's lines. */
-export function editDotenv(text: string, changes: Record<string, string | undefined>): string {
-  let edited = text;
-  for (const [name, value] of Object.entries(changes)) {
-    const own = assignments(edited).filter((one) => one.name === name);
-    if (value === undefined) edited = own.reduceRight(withoutLine, edited);
-    else edited = replaced(edited, own.at(-1), value) ?? appended(edited, `${name}=${written(value)}`);
-  }
-  return edited;
-}
-
-/** With another value in its place; undefined where there is none, or where the file would then be read otherwise. */
-function replaced(text: string, last: Assignment | undefined, value: string): string | undefined {
-  if (!last) return undefined;
-  const { at, raw } = last;
-  const edited = text.slice(0, at) + written(value, raw) + text.slice(at + raw.length);
-  // A quote that is open further up may now end elsewhere.
-  const names = (one: string) => assignments(one).map(({ name }) => name);
-  return names(edited).join() === names(text).join() ? edited : undefined;
-}
-
-function withoutLine(text: string, { start, end }: Assignment): string {
-  return text.slice(0, start) + text.slice(end).replace(/^\r?\n/, '');
-}
-
-function appended(text: string, line: string): string {
-  const ending = text.includes('\r\n') ? '\r\n' : '\n';
-  const separator = text === '' || text.endsWith('\n') ? '' : ending;
-  return text + separator + line + ending;
 }

@@ -47,7 +47,7 @@ export async function loadProject(from = process.cwd(), variablesOf = loadDotenv
   }
   const config = await checkConfig(await parseToml(text));
   const dotenv = await variablesOf(root);
-  registerSecrets(dotenv);
+  await registerSecrets(root, dotenv);
   const project = { ...config, root, dotenv };
   verifyVariables(project);
   return project;
@@ -77,11 +77,24 @@ async function checkConfig(data: unknown): Promise<ProjectConfig> {
 }
 
 /** Names that mark a value as secret, in .env and in the environment. */
-const SECRET_NAME = /TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL/i;
+const SECRET_NAME =
+  /TOKEN(?!S)|SECRET|PASSWORD|PASSWD|PASSPHRASE|_PASS$|_PWD$|_KEY$|API_?KEY|CREDENTIAL|_AUTH$/i;
 
-function registerSecrets(dotenv: Variables): void {
-  for (const [name, value] of Object.entries({ ...process.env, ...dotenv })) {
+/** Also passwords inside URLs, and what the containers' own files say. */
+async function registerSecrets(root: string, dotenv: Variables): Promise<void> {
+  const files = ['.env.dev', '.env.prod'].map((name) =>
+    readIfPresent(join(root, name)).catch(() => undefined),
+  );
+  const lines = (await Promise.all(files)).flatMap((text) => text?.split('\n') ?? []);
+  // Line by line, and not as compose would: a file that compose refuses has secrets, too.
+  const assigned = lines.flatMap((line) => {
+    const [, name, value] = /^\s*(?:export\s+)?([\w.-]+)\s*[=:]\s*(.*?)\s*$/.exec(line) ?? [];
+    return name && value ? [[name, value.replace(/^(["'])(.*)\1$/, '$2')] as const] : [];
+  });
+  for (const [name, value] of [...Object.entries({ ...process.env, ...dotenv }), ...assigned]) {
     if (SECRET_NAME.test(name)) registerSecret(value);
+    const [, password] = /^[a-z][\w+.-]*:\/\/[^/?#@]*:([^/?#@]+)@/i.exec(value ?? '') ?? [];
+    registerSecret(password);
   }
 }
 

@@ -1,11 +1,12 @@
 // The frame around every task: flags, help, signals, and the one place where an error becomes a message
 // and an exit code. A task itself only tells its story.
+
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { attachForAnswer } from './command.ts';
 import { describeSystemError, EXIT, suggestion, TaskError, usageError } from './errors.ts';
 import { partMark } from './lock.ts';
-import { log, redact } from './log.ts';
+import { log, printable, redact } from './log.ts';
 import { type Project, TASKS_FOLDER } from './project.ts';
 import { interrupt, session } from './session.ts';
 
@@ -88,7 +89,7 @@ function report(name: string, result: TaskResult): void {
     // Its text would claim what was not done.
     log.info('Dry run: nothing was changed.');
   } else if (result.text) {
-    process.stdout.write(`${redact(result.text)}\n`);
+    process.stdout.write(`${printable(result.text)}\n`);
   }
 }
 

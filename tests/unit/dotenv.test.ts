@@ -1,38 +1,187 @@
-// `.env` is edited by people and by us: every line that is not ours stays byte for byte.
+// .env belongs to its user: a switch changes its own two values and not a byte besides.
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import { parseEnv } from 'node:util';
-import { editDotenv } from '../../tasks/lib/dotenv.ts';
+import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import {
+  dotenvFiles,
+  dotenvPath,
+  editDotenv,
+  loadDotenv,
+  parseDotenv,
+  updateDotenv,
+} from '../../tasks/lib/dotenv.ts';
+import { session } from '../../tasks/lib/session.ts';
+import { chosenSeed, randomFrom } from '../random.ts';
 
-test('one value changes, everything around it stays', () => {
-  const rows: [before: string, after: string][] = [
-    ['', 'TAG=v2\n'],
-    ['TAG=v1\n', 'TAG=v2\n'],
-    ['TAG=v1', 'TAG=v2'],
-    ['TAG=\n', 'TAG=v2\n'],
-    ['OTHER=1', 'OTHER=1\nTAG=v2\n'],
-    ['# TAG=v1\nTAGS=a\nMY_TAG=b\n', '# TAG=v1\nTAGS=a\nMY_TAG=b\nTAG=v2\n'],
-    ['export TAG=v1 # keep\nOTHER="a b"\n', 'export TAG=v2 # keep\nOTHER="a b"\n'],
-    ['  TAG = "v1"\n', '  TAG = "v2"\n'],
-    ["TAG='v1' # why\n", "TAG='v2' # why\n"],
-    ['TAG=v0\nOTHER=1\nTAG=v1\n', 'TAG=v0\nOTHER=1\nTAG=v2\n'],
-    ['A=1\r\nTAG=v1\r\nB=2\r\n', 'A=1\r\nTAG=v2\r\nB=2\r\n'],
-    ['A=1\r\n', 'A=1\r\nTAG=v2\r\n'],
+const set = { ACTIVE: 'prod' };
+
+describe('editing .env', () => {
+  const cases: [name: string, before: string, after: string][] = [
+    ['an empty file', '', 'ACTIVE=prod\n'],
+    ['a plain value', 'ACTIVE=dev\n', 'ACTIVE=prod\n'],
+    ['no final newline', 'A=1\nACTIVE=dev', 'A=1\nACTIVE=prod'],
+    ['a new line after a line without end', 'A=1', 'A=1\nACTIVE=prod\n'],
+    ['Windows line ends', 'A=1\r\nACTIVE=dev\r\nB=2\r\n', 'A=1\r\nACTIVE=prod\r\nB=2\r\n'],
+    ['a new line among Windows line ends', 'A=1\r\n', 'A=1\r\nACTIVE=prod\r\n'],
+    ['double quotes', 'ACTIVE="dev"\n', 'ACTIVE="prod"\n'],
+    ['single quotes and a comment', "ACTIVE='dev' # now\n", "ACTIVE='prod' # now\n"],
+    ['a comment after a bare value', 'ACTIVE=dev   # now\n', 'ACTIVE=prod   # now\n'],
+    ['an empty value', 'ACTIVE=\n', 'ACTIVE=prod\n'],
+    ['export and spaces', '  export ACTIVE = dev\n', '  export ACTIVE = prod\n'],
+    ['a commented line is not ours', '#ACTIVE=dev\n', '#ACTIVE=dev\nACTIVE=prod\n'],
+    ['the last of several counts', 'ACTIVE=a\nACTIVE=b\n', 'ACTIVE=a\nACTIVE=prod\n'],
+    ['a name that only begins like ours', 'ACTIVE_2=dev\n', 'ACTIVE_2=dev\nACTIVE=prod\n'],
+    ['a value with a hash inside quotes', 'ACTIVE="d#v"\n', 'ACTIVE="prod"\n'],
+    ['a foreign value over several lines', 'KEY="a\nACTIVE=no\nb"\n', 'KEY="a\nACTIVE=no\nb"\nACTIVE=prod\n'],
+    ['a byte order mark', '\uFEFFA=1\n', '\uFEFFA=1\nACTIVE=prod\n'],
   ];
-  for (const [before, after] of rows) {
-    const edited = editDotenv(before, { TAG: 'v2' });
-    assert.equal(edited, after, JSON.stringify(before));
-    assert.equal(parseEnv(edited).TAG, 'v2', 'and node reads it so');
+  for (const [name, before, after] of cases) {
+    it(name, () => {
+      assert.equal(editDotenv(before, set), after);
+      assert.equal(parseDotenv(editDotenv(before, set)).ACTIVE, 'prod', 'it reads back');
+    });
   }
+
+  it('reads the common forms; tests/tasks/dotenv.test.ts compares many more with compose', () => {
+    const text = 'A=a#b\nB="x $A"\nC=\'$A\' # c\nD=$A/d\nE="l1\\nl2"\nF= spaced out  \n';
+    const read = { A: 'a#b', B: 'x a#b', C: '$A', D: 'a#b/d', E: 'l1\nl2', F: 'spaced out' };
+    assert.deepEqual(parseDotenv(text), read);
+  });
+
+  it('takes a line out, and only that one', () => {
+    assert.equal(editDotenv('A=1\nACTIVE=dev # x\nB=2\n', { ACTIVE: undefined }), 'A=1\nB=2\n');
+  });
+
+  it('quotes a value that needs it, so that it reads back', () => {
+    for (const value of ['/path with blanks', 'a#b', 'a b', '$HOME', "it's"]) {
+      assert.equal(parseDotenv(editDotenv('', { ACTIVE: value })).ACTIVE, value);
+      for (const line of ["ACTIVE='x'\n", 'ACTIVE="x"\n', 'ACTIVE=x\n']) {
+        assert.equal(parseDotenv(editDotenv(line, { ACTIVE: value })).ACTIVE, value, `${line} ← ${value}`);
+      }
+    }
+  });
+
+  it('whatever the file says, other lines stay byte for byte and the value reads back', () => {
+    const seed = chosenSeed();
+    const { below, pick } = randomFrom(seed);
+    const piece = () =>
+      pick(['A', 'ACTIVE', 'ACTIVE_X', 'export B', ' C ', '#ACTIVE', '']) +
+      pick(['=', ' = ', '', '=="']) +
+      pick(['1', '"x y"', "'z'", '"a # b" # c', 'v # w', '$X', 'ü', '""', "'", '`q`', '']);
+    for (let round = 0; round < 3000; round += 1) {
+      const end = pick(['\n', '\r\n']);
+      const lines = Array.from({ length: below(7) }, piece);
+      const before = lines.join(end) + pick(['', end]);
+      if (isRefused(before)) continue;
+      const after = editDotenv(before, set);
+      const context = `SEED=${seed} round ${round}: ${JSON.stringify(before)} → ${JSON.stringify(after)}`;
+      assert.equal(parseDotenv(after).ACTIVE, 'prod', context);
+      const others = Object.entries(parseDotenv(before)).filter(([name]) => name !== 'ACTIVE');
+      const kept = Object.entries(parseDotenv(after)).filter(([name]) => name !== 'ACTIVE');
+      assert.deepEqual(kept, others, context);
+      assert.equal(withoutChange(before, after), true, context);
+      assert.equal(editDotenv(after, set), after, `${context}: a second time changes nothing`);
+    }
+  });
 });
 
-test('a variable that is removed takes its line and nothing else', () => {
-  assert.equal(editDotenv('# mine\nTAG=v1\nA=1\n', { TAG: undefined }), '# mine\nA=1\n');
-  assert.equal(editDotenv('A=1\n', { TAG: undefined }), 'A=1\n');
-});
+function isRefused(text: string): boolean {
+  try {
+    parseDotenv(text);
+    return false;
+  } catch {
+    return true;
+  }
+}
 
-test('a value with spaces is quoted and read back as it was', () => {
-  const text = editDotenv('', { DIR: '/srv/my data' });
-  assert.equal(text, 'DIR="/srv/my data"\n');
-  assert.equal(parseEnv(text).DIR, '/srv/my data');
+/** Is `after` the text before with one stretch replaced that begins behind an assignment of ours, or added at its end? */
+function withoutChange(before: string, after: string): boolean {
+  let start = 0;
+  while (start < before.length && before[start] === after[start]) start += 1;
+  let end = 0;
+  while (
+    end < before.length - start &&
+    end < after.length - start &&
+    before.at(-1 - end) === after.at(-1 - end)
+  )
+    end += 1;
+  const replaced = before.slice(start, before.length - end);
+  // Nothing was taken away, or only from a value: what was there begins behind `ACTIVE =`.
+  const line = before.slice(before.lastIndexOf('\n', start - 1) + 1, start);
+  return replaced === '' || /^\uFEFF?[ \t]*(export[ \t]+)?ACTIVE[ \t]*=/.test(line);
+}
+
+describe('the file', () => {
+  let root: string;
+  beforeEach(async () => {
+    root = await mkdtemp(join(tmpdir(), 'dotenv-'));
+  });
+  afterEach(async () => {
+    session.context = undefined;
+    await rm(root, { recursive: true });
+  });
+
+  it('becomes private when it is written, and is left alone when nothing changes', async () => {
+    const path = join(root, '.env');
+    await writeFile(path, 'ACTIVE=dev\n');
+    await chmod(path, 0o644);
+    assert.equal(await updateDotenv(root, { ACTIVE: 'dev' }), false);
+    assert.equal((await stat(path)).mode & 0o777, 0o644);
+    assert.equal(await updateDotenv(root, set), true);
+    assert.equal((await stat(path)).mode & 0o777, 0o600);
+  });
+
+  it('with a line that is no assignment is refused, with its number', async () => {
+    await writeFile(join(root, '.env'), '# fine\nA="x\ny"\nwhat is this\n');
+    await assert.rejects(loadDotenv(root), {
+      exitCode: 2,
+      message: '.env:4: invalid line, expected NAME=value',
+    });
+  });
+
+  it('that cannot be read is reported by line and name, never by its text, which may be a secret', async () => {
+    const rows: [text: string, message: string][] = [
+      ['A=1\nAPI_TOKEN="s3cret\nmore', '.env:2: the value of API_TOKEN has a quote that is never closed'],
+      ['A=\u0024{B', '.env:1: the value of A has a \u0024{ that is never closed'],
+      ['A=\u0024{B:?}', '.env:1: the value of A needs B, which is not set'],
+      ['s3cret s3cret\n', '.env:1: invalid line, expected NAME=value'],
+    ];
+    for (const [text, message] of rows) {
+      await writeFile(join(root, '.env'), text);
+      await assert.rejects(loadDotenv(root), { exitCode: 2, message });
+    }
+  });
+
+  it('of a megabyte is read in a moment, whatever it is made of', async () => {
+    const long = 'x'.repeat(1 << 20);
+    for (const text of [
+      `A="${long}`,
+      `A='${long}`,
+      `A=${'$'.repeat(1 << 20)}`,
+      ' '.repeat(1 << 20),
+      `${long}\n`.repeat(2),
+    ])
+      isRefused(text);
+  });
+
+  it('with the shell beating it in what it refers to, as for compose', () => {
+    process.env.DOTENV_TEST = 'shell';
+    assert.deepEqual(
+      { ...parseDotenv('DOTENV_TEST=file\nA=$DOTENV_TEST\n') },
+      { DOTENV_TEST: 'file', A: 'shell' },
+    );
+    delete process.env.DOTENV_TEST;
+  });
+
+  it('of another engine is one of its own: it inherits settings, not what runs', async () => {
+    await writeFile(join(root, '.env'), 'X_PORT=1\nX_DATA_DIR=/a\nX_ACTIVE_ENV=prod\nX_PROD_TAG=v9.0.0\n');
+    session.context = 'pi';
+    assert.deepEqual({ ...(await loadDotenv(root)) }, { X_PORT: '1', X_DATA_DIR: '/a' });
+    await updateDotenv(root, { X_ACTIVE_ENV: 'dev', X_DATA_DIR: '/b' });
+    assert.deepEqual({ ...(await loadDotenv(root)) }, { X_PORT: '1', X_DATA_DIR: '/b', X_ACTIVE_ENV: 'dev' });
+    assert.match(await readFile(join(root, '.env'), 'utf8'), /X_ACTIVE_ENV=prod\nX_PROD_TAG=v9\.0\.0\n$/);
+    assert.deepEqual(dotenvFiles(root), [join(root, '.env'), dotenvPath(root)]);
+  });
 });

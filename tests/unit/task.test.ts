@@ -157,18 +157,33 @@ test('a dry run that held something back does not claim its result; one with not
   assert.equal(runFrame(`return { text: 'at sea already' };`, ['--dry-run']).stdout, 'at sea already\n');
 });
 
-test('a secret is printed nowhere: not in progress, result, error or JSON', () => {
-  const secret = 'hunter2hunter2';
-  const body = `registerSecret('${secret}'); log.info('it is ${secret}');`;
-  for (const end of [
-    `return { data: { token: '${secret}' }, text: '${secret}' };`,
-    `throw new Error('${secret}');`,
-  ]) {
-    for (const argv of [[], ['--json'], ['--verbose']]) {
-      const { stdout, stderr } = runFrame(body + end, argv);
-      assert.ok(!`${stdout}${stderr}`.includes(secret), `${stdout}${stderr}`);
-      assert.match(`${stdout}${stderr}`, /\*\*\*/);
+test('a secret is printed nowhere: not in progress, result, error or JSON, whatever it is made of', () => {
+  for (const secret of ['hunter2hunter2', 's3cr"et\\pass', 'first-line\nsecond-line', 'tab\there-it-is']) {
+    const body = `const secret = ${JSON.stringify(secret)}; registerSecret(secret); log.info('it is ' + secret);`;
+    const parts = [...secret.split('\n'), JSON.stringify(secret).slice(1, -1)];
+    for (const end of [
+      'return { data: { token: secret }, text: secret };',
+      `throw new Error(secret.split('\\n').at(-1));`,
+    ]) {
+      for (const argv of [[], ['--json'], ['--verbose']]) {
+        const { stdout, stderr } = runFrame(body + end, argv);
+        for (const part of parts) assert.ok(!`${stdout}${stderr}`.includes(part), `${stdout}${stderr}`);
+        assert.match(`${stdout}${stderr}`, /\*\*\*/);
+      }
     }
+  }
+});
+
+test('what others wrote (names, logs) does not control the terminal, neither in progress nor in errors or results', () => {
+  const hostile = 'a\u001b[2Jb\u001b]0;title\u0007c\u001b[8md\rE\u0000f\u009bg\u001bPq\u001b\\h';
+  const body = `const text = ${JSON.stringify(hostile)}; log.info(text); log.step(text);`;
+  for (const end of ['return { text };', 'throw new TaskError(text, { hint: text });']) {
+    const { stdout, stderr } = runFrame(body + end);
+    assert.match(`${stdout}${stderr}`, /abcdEfgh/);
+    assert.deepEqual(
+      [...`${stdout}${stderr}`].filter((one) => /(?!\n)\p{Cc}/u.test(one)),
+      [],
+    );
   }
 });
 
