@@ -1,7 +1,9 @@
 // What runs, how healthy it is, and how that compares with what is promised, as data. `loadFacts` looks everything up
 // once and cheaply: one connection to the engine, compose, git and our own files. `reportStatus` judges it and is pure.
+
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { activeEnvironment } from '../active.ts';
 import { loadBackupFacts, type Problem } from '../backup/report.ts';
 import { withEngine } from '../docker/engine.ts';
 import { type Container, cpuPercent, projectContainers, type Usages, usagesOf } from '../docker/objects.ts';
@@ -18,13 +20,7 @@ import {
 } from '../project.ts';
 import { type ReleaseTag, releasedDigests, releaseTags } from '../release/record.ts';
 import { session } from '../session.ts';
-import {
-  activeEnvironment,
-  type EnvironmentState,
-  isHealthy,
-  type Observation,
-  observe,
-} from '../switch/observe.ts';
+import { type EnvironmentState, isHealthy, type Observation, observe } from '../switch/observe.ts';
 import { byHour, byPeriod, DAY, HOUR, readSamples, type Uptime, uptimeOf } from '../uptime.ts';
 
 export type StatusFacts = Awaited<ReturnType<typeof loadFacts>>;

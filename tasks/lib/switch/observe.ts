@@ -1,5 +1,6 @@
 // What runs, seen as the two environments: the observation that plans and status pages are made from.
 
+import { type ActiveEnvironment, activeEnvironment } from '../active.ts';
 import {
   CONFIG_HASH_LABEL,
   type ComposeModel,
@@ -14,18 +15,8 @@ import { askEngine, isLocalEndpoint } from '../docker/engine.ts';
 import { askHealth, type HealthAnswer } from '../docker/health.ts';
 import { type Container, projectContainers } from '../docker/objects.ts';
 import { type Reach, withReach } from '../docker/remote.ts';
-import { usageError } from '../errors.ts';
 import type { HttpAddress } from '../http.ts';
-import {
-  ENVIRONMENTS,
-  type EnvironmentName,
-  type Project,
-  portOf,
-  variable,
-  variableName,
-} from '../project.ts';
-
-export type ActiveEnvironment = EnvironmentName | 'both' | 'none';
+import { ENVIRONMENTS, type EnvironmentName, type Project, portOf, variable } from '../project.ts';
 
 export interface EnvironmentState {
   name: EnvironmentName;
@@ -63,24 +54,6 @@ export interface EngineSnapshot {
   /** Service → the hash that compose itself would give its container; asked only where a container has no digest. */
   byHand: Record<string, string>;
   endpoint: string;
-}
-
-export function activeEnvironment(project: Project): ActiveEnvironment {
-  const value = variable(project, 'ACTIVE_ENV') ?? 'none';
-  if (isActiveEnvironment(value)) return value;
-  throw usageError(
-    `.env: ${variableName(project, 'ACTIVE_ENV')} is "${value}", expected ${ACTIVE.join(', ')}`,
-    {
-      code: 'config-invalid',
-      hint: 'npm run switch -- dev|prod|both|none   writes it',
-    },
-  );
-}
-
-const ACTIVE: readonly string[] = [...ENVIRONMENTS, 'both', 'none'];
-
-function isActiveEnvironment(value: string): value is ActiveEnvironment {
-  return ACTIVE.includes(value);
 }
 
 /** The host part of what a person types into a browser. */
@@ -208,11 +181,6 @@ export async function observe(project: Project, containersOf = projectContainers
 export function isHealthy(state: EnvironmentState): boolean {
   const { container, health } = state;
   return container?.state === 'running' && container.health !== 'unhealthy' && health?.status === 200;
-}
-
-/** The environments that are meant by an active one. */
-export function environmentsOf(active: ActiveEnvironment): EnvironmentName[] {
-  return ENVIRONMENTS.filter((name) => active === 'both' || active === name);
 }
 
 /** The containers of one environment, one-off ones included. */

@@ -1,15 +1,12 @@
 // From what is to what should be: a switch as data, worked out before anything is touched. Pure. The data is all that
 // the steps need (replace.ts, run.ts), so that another process can resume from it.
+
 import { z } from 'zod';
+import { type ActiveEnvironment, environmentsOf } from '../active.ts';
 import { DIGEST_LABEL } from '../docker/compose.ts';
 import type { Container, Image } from '../docker/objects.ts';
 import { ENVIRONMENTS, type EnvironmentName } from '../project.ts';
-import {
-  type ActiveEnvironment,
-  type EngineSnapshot,
-  type EnvironmentState,
-  environmentsOf,
-} from './observe.ts';
+import type { EngineSnapshot, EnvironmentState } from './observe.ts';
 
 /** The images as the engine has them; prod's comes later when it has to be fetched first. */
 export type TargetImages = Partial<Record<EnvironmentName, Image>>;

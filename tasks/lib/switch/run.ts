@@ -1,6 +1,7 @@
 // A switch on one engine, by compose: planned and checked, shown, carried out as a list of steps, and resumed by the next
 // run where one died. What ran before is brought back when a step fails; .env changes last.
 
+import { type ActiveEnvironment, environmentsOf } from '../active.ts';
 import { type ComposeModel, composeModel } from '../docker/compose.ts';
 import { inspectContainers } from '../docker/objects.ts';
 import { loadDotenv, updateDotenv } from '../dotenv.ts';
@@ -15,10 +16,8 @@ import { describeSteps, interruptedRun, type Journey, resumeSteps, runSteps, typ
 import { verifySwitch } from './checks.ts';
 import { missingDependencies, startDependency, undoDependency } from './dependencies.ts';
 import {
-  type ActiveEnvironment,
   describeObservation,
   type EngineSnapshot,
-  environmentsOf,
   missingNeed,
   observationData,
   observeAgain,

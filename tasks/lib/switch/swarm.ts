@@ -2,6 +2,7 @@
 // `docker stack deploy`; the swarm replaces containers, watches their health and takes a failed update back by itself.
 
 import { z } from 'zod';
+import { type ActiveEnvironment, environmentsOf } from '../active.ts';
 import { probe, read, run } from '../command.ts';
 import { askEngine, docker } from '../docker/engine.ts';
 import { waitForHealth } from '../docker/health.ts';
@@ -10,7 +11,7 @@ import { ENVIRONMENTS, type EnvironmentName, type Project, registryReference } f
 import { session } from '../session.ts';
 import { describeSteps, interruptedRun, type Journey, resumeSteps, runSteps, type Step } from '../steps.ts';
 import { verifySwitch } from './checks.ts';
-import { type ActiveEnvironment, environmentsOf, survey } from './observe.ts';
+import { survey } from './observe.ts';
 import { planSwitch, type SwitchTarget, switchSchema } from './plan.ts';
 import { startProbing } from './probe.ts';
 import { expectedHealth, withStartFailure } from './prove.ts';

@@ -1,5 +1,6 @@
 // Which image each environment shall run: it is here, and prod's is the very one that was released. One that
 // is not here is pulled by its digest or built again from its git tag, never from the working tree.
+import { type ActiveEnvironment, environmentsOf } from '../active.ts';
 import { run } from '../command.ts';
 import { docker, engineInfo } from '../docker/engine.ts';
 import { type Image, inspectImage, tagImage } from '../docker/objects.ts';
@@ -8,7 +9,6 @@ import { log } from '../log.ts';
 import { type EnvironmentName, imageReference, type Project, registryReference } from '../project.ts';
 import { buildRelease } from '../release/build-image.ts';
 import { readRelease, releasedDigests, verifyReleasedImage } from '../release/record.ts';
-import { type ActiveEnvironment, environmentsOf } from './observe.ts';
 import type { SwitchTarget } from './plan.ts';
 
 export interface TargetCheck {
