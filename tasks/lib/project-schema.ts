@@ -263,10 +263,16 @@ const project = z
 
 const image = z
   .strictObject({
-    name: z.string().min(1).describe('Image name without registry and tag, e.g. "synapse"'),
+    name: z
+      .string()
+      .regex(/^[a-z0-9]+([._/-]+[a-z0-9]+)*$/, 'a name in lower case, without registry and tag')
+      .describe('Image name without registry and tag, e.g. "synapse"'),
     registry: z
       .string()
-      .min(1)
+      .regex(
+        /^[a-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)*\/?$/,
+        'host[:port][/path] in lower case, without http:// or https://',
+      )
       .optional()
       .describe('Registry and path to push to, e.g. "ghcr.io/me"; none: images stay local'),
     context: z

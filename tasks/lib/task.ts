@@ -46,8 +46,7 @@ export async function runTask<F extends Flags>(task: Task<F>, argv = process.arg
     session.json = common.json;
     session.verbose = common.verbose;
     session.assumeYes = common.yes;
-    const { context } = input.flags as { context?: string };
-    session.context = context;
+    session.context = contextOf(input.flags);
     listenToSignals();
     const result = await task.run(input as TaskInput<F>);
     report(task.name, result);
@@ -56,6 +55,12 @@ export async function runTask<F extends Flags>(task: Task<F>, argv = process.arg
   } finally {
     stopWatching();
   }
+}
+
+/** The flag, else what the shell chose; DOCKER_HOST beats DOCKER_CONTEXT, as for the client. */
+function contextOf(flags: { context?: string } | object): string | undefined {
+  if (!('context' in flags)) return undefined;
+  return flags.context ?? (process.env.DOCKER_HOST ? undefined : process.env.DOCKER_CONTEXT || undefined);
 }
 
 /** Whatever ends the process before the task has ended is reported like any other failure. */

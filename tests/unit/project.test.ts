@@ -63,9 +63,14 @@ test('each mistake has its own words, exit 2', async () => {
     [`x = \n${TINY}`, /^configs\/release\.toml:\d+:\d+: not valid TOML: /, /toml\.io/],
     [replace('[health]', '[heath]'), /unknown key heath/, /did you mean health\?/],
     [replace('timeout = 8', 'time_out = 8'), /unknown key candidate\.time_out/, /did you mean timeout\?/],
-    [replace('timeout = 8', 'colour = 8'), /unknown key candidate\.colour/, /valid: port, /],
-    [replace('port = 8002', 'port = "8002"'), /candidate\.port is "8002"; expected number/],
-    [replace('port = 8002', 'port = 70000'), /candidate\.port is 70000; .*65535/],
+    [replace('timeout = 8', 'colour = 8'), /unknown key candidate\.colour/, /valid: timeout/],
+    [replace('port = 8013', 'port = "8013"'), /environments\.dev\.port is "8013"; expected number/],
+    [replace('port = 8013', 'port = 70000'), /environments\.dev\.port is 70000; .*65535/],
+    ...['http://pi.lan:5000', 'ghcr.io/Me', 'https://ghcr.io/me'].map((registry): [string, RegExp] => [
+      replace('[image]', `[image]\nregistry = "${registry}"`),
+      /image\.registry is ".*"; host\[:port\]\[\/path\] in lower case, without http/,
+    ]),
+    [replace('name = "tiny"\nbase', 'name = "Tiny"\nbase'), /image\.name is "Tiny"; a name in lower case/],
     [
       replace('name = "tiny"\nvariable', 'name = "Tiny App"\nvariable'),
       /project\.name is "Tiny App"; lower-case letters/,

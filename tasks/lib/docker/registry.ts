@@ -1,10 +1,22 @@
 // The registry side of immutability: a version tag is pushed once; the digest is read back and compared.
+import { z } from 'zod';
 import { probe, run } from '../command.ts';
 import { CommandError, errorSummary, TaskError } from '../errors.ts';
 import { log } from '../log.ts';
 import { pause, session } from '../session.ts';
-import { docker } from './engine.ts';
+import { askEngine, docker } from './engine.ts';
 import { inspectImage, tagImage } from './objects.ts';
+
+/** A registry in the engine's insecure-registries, or with a certificate that only the engine knows. */
+const NOT_FOR_BUILDX = /server gave HTTP response to HTTPS client|x509:/;
+
+/** The engine reaches a registry as `docker push` does. */
+async function askEngineForDigest(reference: string): Promise<string | undefined> {
+  const answer = await askEngine(`/distribution/${reference}/json`);
+  return answer === undefined
+    ? undefined
+    : z.object({ Descriptor: z.object({ digest: z.string() }) }).parse(answer).Descriptor.digest;
+}
 
 /** One question, without retries. @throws TaskError if the registry does not answer, or refuses to */
 async function askRegistry(reference: string): Promise<string | undefined> {
@@ -13,6 +25,7 @@ async function askRegistry(reference: string): Promise<string | undefined> {
     { timeoutMs: 60_000 },
   );
   if (answer.ok) return (JSON.parse(answer.stdout) as { digest: string }).digest;
+  if (NOT_FOR_BUILDX.test(answer.stderr)) return askEngineForDigest(reference);
   if (/(: not found$|manifest unknown|name unknown)/im.test(answer.stderr)) return undefined;
   throw new TaskError(
     `Cannot ask the registry for ${reference}: ${answer.stderr.trim().split('\n').at(-1)}`,
