@@ -47,8 +47,8 @@ export async function importChunksJson(
     const total_bytes = statSync(file).size;
     const items: unknown[] = [];
     const parser = listParser((item) => items.push(item));
+    report({ chunks, read_bytes, total_bytes });
     for await (const piece of createReadStream(file)) {
-      report({ chunks, read_bytes, total_bytes });
       read_bytes += piece.length;
       parser.write(piece);
       if (items.length === 0) continue;
@@ -61,6 +61,7 @@ export async function importChunksJson(
         skipped += data ? 0 : 1;
         return items.length > 0;
       });
+      report({ chunks, read_bytes, total_bytes });
     }
     if (!parser.isEnded) throw new Error('the file ends in the middle of the list');
     write(database, () => mark.run(NAME, chunks, skipped, new Date().toISOString()));

@@ -2,15 +2,29 @@
 // the official client over the real transport.
 
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs';
-import { request } from 'node:http';
+import { once } from 'node:events';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer, request } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { type TestContext, test } from 'node:test';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
-import { callers, runningService, testConfig } from './support.ts';
+import type { HttpError } from '../../service/http.ts';
+import { openUploads, receiveUpload } from '../../service/uploads.ts';
+import { callers, runningService, temporaryDirectory, testConfig } from './support.ts';
 
 const LIST = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/list' });
 const MCP_HEADERS = { 'content-type': 'application/json', accept: 'application/json, text/event-stream' };
@@ -165,6 +179,73 @@ test('an upload that is cut off leaves no file behind', async (t) => {
   await waitFor(() => files().length === 1);
   cut.destroy();
   await waitFor(() => files().length === 0);
+});
+
+test('an upload to a full disk is answered with 507 and leaves no file behind', async (t) => {
+  // The container of these tests has a file system of 2 MB there.
+  const directory = mkdtempSync('/small/uploads-');
+  t.after(() => rmSync(directory, { recursive: true, force: true }));
+  const uploads = openUploads(directory, 20_000_000, 60);
+  const server = createServer((incoming, response) => {
+    receiveUpload(incoming, uploads).then(
+      () => response.end(),
+      (error: HttpError) => response.writeHead(error.status ?? 500).end(error.message),
+    );
+  });
+  t.after(() => server.close());
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const { port } = server.address() as AddressInfo;
+  const body = fileForm(new Uint8Array(5_000_000));
+  const response = await fetch(`http://127.0.0.1:${port}`, { method: 'POST', body });
+  assert.deepEqual([response.status, await response.text()], [507, 'The disk is full']);
+  assert.deepEqual(readdirSync(directory), []);
+});
+
+for (const [name, head] of [
+  [
+    'an MCP request',
+    'POST /mcp HTTP/1.1\r\ncontent-type: application/json\r\naccept: application/json, text/event-stream',
+  ],
+  ['an upload', 'POST /v1/upload HTTP/1.1\r\ncontent-type: multipart/form-data; boundary=B'],
+] as const) {
+  test(`${name} whose body comes too slowly is cut off, and others are served`, async (t) => {
+    const { url, port } = await runningService(t, { env: { SYNAPSE_SERVER__REQUEST_TIMEOUT_SECONDS: '1' } });
+    const socket = connect(port, '127.0.0.1');
+    socket.on('error', () => {});
+    socket.write(`${head}\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{`);
+    const drip = setInterval(() => socket.write(' '), 100);
+    let answer = '';
+    socket.on('data', (data: Buffer) => {
+      answer += data;
+    });
+    await Promise.race([once(socket, 'close'), new Promise((resolve) => setTimeout(resolve, 20_000))]);
+    clearInterval(drip);
+    assert(socket.closed, 'it is still being received');
+    assert.match(answer, /^(HTTP\/1\.1 408|$)/);
+    assert.equal((await fetch(`${url}/health`)).status, 200);
+  });
+}
+
+test('older chunks are imported while the service answers, with progress in /health', async (t) => {
+  const data = temporaryDirectory(t);
+  mkdirSync(join(data, 'semantic_index'));
+  const chunks = Array.from({ length: 2000 }, (_, i) => ({
+    chunk_id: `c${i}`,
+    document_id: 'd',
+    content: `Chunk ${i} about owls. ${'More text. '.repeat(40)}`,
+    embedding: Array.from({ length: 50 }, () => i / 7),
+  }));
+  writeFileSync(join(data, 'semantic_index', 'chunks.json'), JSON.stringify(chunks));
+  const { url, caughtUp } = await runningService(t, { data });
+  const health = async () => (await (await fetch(`${url}/health`)).json()) as Record<string, unknown>;
+  const { status, backlog } = await health();
+  assert.equal(status, 'ok');
+  const { importing } = backlog as { importing: { read_bytes: number; total_bytes: number } };
+  assert(importing.total_bytes > importing.read_bytes);
+  await caughtUp;
+  assert.equal((await health()).backlog, undefined);
+  const { call } = await httpClient(t, url);
+  assert.equal((await call('sy.mem.search', { project_id: 'p', query: 'owl', top_k: 100 })).total, 100);
 });
 
 async function waitFor(condition: () => boolean): Promise<void> {

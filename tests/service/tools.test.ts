@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import { linkedClient } from './support.ts';
 
@@ -242,6 +243,67 @@ test('ingesting the same document again does not store it twice', async (t) => {
   assert.deepEqual(sources[0].metadata, { lang: 'en' });
 });
 
+test('a changed document replaces its earlier version, and nothing of another project or name', async (t) => {
+  const { call, stores } = await linkedClient(t);
+  const ingest = (project_id: string, filename: string, content: string) =>
+    call('sy.mem.ingest', { project_id, filename, content });
+  const first = await ingest('p', 'plan.md', 'The first plan: herons');
+  await ingest('p', 'other.md', 'Another document about herons');
+  await ingest('q', 'plan.md', 'A plan of another project about herons');
+  const second = await ingest('p', 'plan.md', 'The second plan: owls');
+  assert.deepEqual([first.replaced, second.replaced], [0, 1]);
+  const find = async (project_id: string, query: string) => {
+    const { results } = await call('sy.mem.search', { project_id, query });
+    return results.map((row: Record<string, string>) => row.content);
+  };
+  assert.deepEqual(await find('p', 'herons'), ['Another document about herons']);
+  assert.deepEqual(await find('p', 'owls'), ['The second plan: owls']);
+  assert.equal((await find('q', 'herons')).length, 1);
+  const [entry] = stores.semantic.database.sql.prepare('SELECT * FROM audit_log').all();
+  assert.equal(entry?.operation, 'UPDATE');
+  assert.equal(entry.record_id, first.document_id);
+  assert.equal(JSON.parse(String(entry.new_value)).id, second.document_id);
+  await stores.semantic.removeUnlisted();
+  const chunks = stores.semantic.database.sql.prepare('SELECT content FROM chunks').all();
+  assert(
+    !chunks.some(({ content }) => String(content).includes('first plan')),
+    'its text is gone from the disk',
+  );
+});
+
+test('facts, episodes and documents are deleted by id or source, in their project alone, and audited', async (t) => {
+  const { call, refused, stores } = await linkedClient(t);
+  const ids: Record<string, string> = {};
+  for (const project_id of ['p', 'q']) {
+    const fact = await call('sy.mem.fact.add', { project_id, fact_key: 'owl', fact_value: 'hoots' });
+    const episode = await call('sy.mem.ep.add', { project_id, title: 'owl', content: 'It hoots.' });
+    const document = await call('sy.mem.ingest', { project_id, filename: 'owl.md', content: 'Owls hoot' });
+    await call('sy.mem.ingest', { project_id, filename: 'second.md', content: 'They hoot at night' });
+    Object.assign(ids, { [`${project_id}1`]: fact.fact_id, [`${project_id}2`]: episode.episode_id });
+    ids[`${project_id}3`] = document.document_id;
+  }
+  const total = async (project_id: string) =>
+    (await call('sy.mem.search', { project_id, query: 'hoot' })).total;
+  assert.equal(await total('p'), 4);
+  const types = [];
+  for (const target of [{ id: ids.p1 }, { id: ids.p2 }, { id: ids.p3 }, { source: 'second.md' }]) {
+    const { deleted } = await call('sy.mem.delete', { project_id: 'p', ...target });
+    types.push(deleted.map((row: Record<string, string>) => row.memory_type));
+    assert.match(await refused('sy.mem.delete', { project_id: 'p', ...target }), /There is nothing with/);
+  }
+  assert.deepEqual(types, [['symbolic'], ['episodic'], ['semantic'], ['semantic']]);
+  assert.deepEqual([await total('p'), await total('q')], [0, 4]);
+  assert.match(await refused('sy.mem.delete', { project_id: 'p', id: ids.q1 }), /There is nothing with id/);
+  assert.match(await refused('sy.mem.delete', { project_id: 'p' }), /Give id or source/);
+  assert.match(await refused('sy.mem.delete', { project_id: 'p', id: 'x', source: 'y' }), /one of them/);
+  const audited = (database: { sql: DatabaseSync }, table: string, column: string) =>
+    database.sql.prepare(`SELECT ${column} AS id, old_value FROM ${table} WHERE operation = 'DELETE'`).all();
+  assert.equal(audited(stores.memory.database, 'memory_audit_log', 'fact_id')[0]?.old_value, '"hoots"');
+  const [episode] = audited(stores.episodic.database, 'audit_log', 'record_id');
+  assert.equal(JSON.parse(String(episode?.old_value)).lesson, 'It hoots.');
+  assert.equal(audited(stores.semantic.database, 'audit_log', 'record_id').length, 2);
+});
+
 test('an upload is ingested under its own name and then removed', async (t) => {
   const { call, uploads } = await linkedClient(t);
   const { file } = uploads.newPath('../Notes on owls.md');
@@ -341,6 +403,20 @@ test('sources are listed newest first and by type', async (t) => {
   );
   const { sources: urls } = await call('sy.src.list', { project_id: 'p', source_type: 'url' });
   assert.equal(urls.length, 1);
+});
+
+test('a long list of sources comes in pages, none twice and none lost', async (t) => {
+  const { call } = await linkedClient(t);
+  for (let i = 0; i < 7; i++)
+    await call('sy.mem.ingest', { project_id: 'p', content: `text ${i}`, filename: `${i}` });
+  const pages: string[][] = [];
+  for (let offset: number | undefined = 0; offset !== undefined; ) {
+    const page = await call('sy.src.list', { project_id: 'p', limit: 3, offset });
+    assert.equal(page.total, 7);
+    pages.push(page.sources.map((source: { filename: string }) => source.filename));
+    offset = page.next_offset;
+  }
+  assert.deepEqual(pages, [['6', '5', '4'], ['3', '2', '1'], ['0']]);
 });
 
 test('wrong input is refused with the parameter and what was expected', async (t) => {
