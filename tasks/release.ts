@@ -4,33 +4,32 @@
 // step that moves the branch and creates the tag; what follows is finished by the next run if this one dies.
 import {
   BUMPS,
-  closeRelease,
   confirm,
+  deployTarget,
   describeReleasePlan,
+  describeSteps,
   describeUndo,
   editEntry,
   existingRelease,
-  finishRelease,
   imageReference,
-  interruptedRelease,
   loadProject,
   log,
-  logPhases,
-  type Phases,
-  type PreparedRelease,
   type Project,
-  performRelease,
   planRelease,
   planUndo,
   readRepository,
+  releaseData,
+  releaseJourney,
+  resumeRelease,
   resumeUndo,
-  runOtherTask,
+  runSteps,
   runTask,
   shortHash,
-  takeBack,
+  TaskError,
+  undoJourney,
   usageError,
   verifyReleasable,
-  withHistory,
+  verifyRequested,
   withLock,
 } from './lib/mod.ts';
 
@@ -66,68 +65,77 @@ await runTask({
     'npx tsx tasks/release.ts --undo v1.2.0',
   ],
   run: async ({ flags, positionals }) => {
-    const project = await loadProject();
     const { preid, push, deploy, edit, undo } = flags;
     const options = { requested: positionals[0], preid, push, deploy, edit, date: new Date() };
-    if (undo !== undefined && (positionals[0] || push || deploy || edit || flags['notes-only'])) {
-      throw usageError('release: --undo stands alone', { hint: `tsx tasks/release.ts --undo ${undo}` });
-    }
-    if (undo !== undefined) return undoRelease(project, undo);
+    verifyFlags(options, undo, flags['notes-only']);
+    const project = await loadProject();
     if (flags['notes-only']) return printNotes(project, options);
-    const { released, ...outcome } = await withLock(project.root, 'release', () => release(project, options));
-    return released.deploy && !flags['dry-run'] ? deployed(project, released, outcome) : outcome;
+    if (undo !== undefined) return withLock(project.root, 'release', () => undoRelease(project, undo));
+    return withLock(project.root, 'release', () => release(project, options));
   },
 });
 
+function verifyFlags(options: Options, undo: string | undefined, notesOnly: boolean): void {
+  const { requested, preid, push, deploy, edit } = options;
+  const acts = push || deploy || edit;
+  if (undo !== undefined && (requested || preid || acts || notesOnly)) {
+    throw usageError('release: --undo stands alone', { hint: `tsx tasks/release.ts --undo ${undo}` });
+  }
+  if (notesOnly && acts) {
+    throw usageError('release: --notes-only prints the notes and does nothing else', {
+      hint: 'leave out --push, --deploy and --edit',
+    });
+  }
+  verifyRequested(requested, preid);
+}
+
 async function release(project: Project, options: Options) {
   await resumeUndo(project);
-  const begun =
-    (await interruptedRelease(project, options)) ??
-    (await existingRelease(project, options.requested, options));
-  if (begun) {
-    const details = { from: begun.previous, to: begun.version };
-    await withHistory(project.root, 'release', details, () => finishRelease(project, begun));
-    return report(project, begun, { resumed: true });
+  const resumed = await resumeRelease(project);
+  if (resumed?.outcome === 'finished') {
+    const { data } = resumed;
+    // What this run is asked for on top of what the killed one was.
+    const asksMore = (options.push && !data.push) || (options.deploy && !data.deploy);
+    if (!asksMore) return report(project, data, { resumed: true });
+  }
+  const requested = resumed?.outcome === 'finished' ? resumed.data.version : options.requested;
+  const existing = await existingRelease(project, requested, options);
+  if (existing) {
+    log.info(`${existing.tag} is released on this machine; doing what is left of it`);
+    const { data } = await runSteps(releaseJourney(project), existing);
+    return report(project, data, { resumed: true });
   }
 
   const checked = await verifyReleasable(project, options);
-  const { engine } = checked;
-  log.info(describeReleasePlan(project, checked.plan, options));
-  const plan = options.edit ? await editEntry(project, checked.plan) : checked.plan;
+  const journey = releaseJourney(project);
+  const steps = describeSteps(journey.steps(releaseData(checked, options)));
+  log.info(describeReleasePlan(project, checked, steps));
+  if (checked.warning) log.warn(checked.warning);
+  const plan = options.edit ? await editEntry(project, checked) : checked;
   await confirm(`Release ${plan.version.tag}?`);
 
-  const phases: Phases = {};
-  const details = { from: plan.version.current ?? null, to: plan.version.next, phases };
-  const { push, deploy } = options;
-  const released = await withHistory(project.root, 'release', details, () =>
-    performRelease(project, { engine, plan, push, deploy, phases }),
-  );
-  logPhases(phases);
-  return report(project, released, { current: plan.version.current ?? null, phases });
+  const { data, phases } = await runSteps(journey, releaseData(plan, options));
+  return report(project, data, { current: data.current, phases });
 }
 
-function report(project: Project, released: PreparedRelease, details: Record<string, unknown>) {
-  const { tag, version, commit, digest, push } = released;
-  const image = imageReference(project, tag);
-  return {
-    released,
-    data: { version, tag, commit, digest, image, pushed: push, ...details },
-    text: `Released ${tag}: commit ${shortHash(commit)}, image ${image}${push ? ', published' : ''}\nRun it:  npm run switch -- prod --version ${tag}`,
-  };
-}
+type Released = ReturnType<typeof releaseData>;
 
-/** A process of its own, with its own lock. Should this run die, the next one deploys; a failure is final. */
-async function deployed(
-  project: Project,
-  { tag }: PreparedRelease,
-  outcome: { data: Record<string, unknown> },
-) {
-  try {
-    await runOtherTask(project, 'switch-env', 'prod', '--version', tag);
-  } finally {
-    await closeRelease(project);
+function report(project: Project, released: Released, details: Record<string, unknown>) {
+  const { tag, version, commit, digest, push, deploy, failedDeploy } = released;
+  if (failedDeploy) {
+    const { message, code, hint } = failedDeploy;
+    throw new TaskError(`${tag} is released, but prod does not run it: ${message}`, { code, hint });
   }
-  return { data: { ...outcome.data, deployed: true }, text: `Released ${tag}; prod runs it` };
+  const image = imageReference(project, tag);
+  const data = { version, tag, commit, digest, image, pushed: push, ...details };
+  const published = push ? ', published' : '';
+  const next = deploy
+    ? 'prod runs it'
+    : `Run it:  npm run switch -- ${deployTarget(project)} --version ${tag}`;
+  return {
+    data: deploy ? { ...data, deployed: true } : data,
+    text: `Released ${tag}: commit ${shortHash(commit)}, image ${image}${published}\n${next}`,
+  };
 }
 
 async function printNotes(project: Project, options: Options) {
@@ -137,12 +145,17 @@ async function printNotes(project: Project, options: Options) {
 }
 
 async function undoRelease(project: Project, tag: string) {
-  await withLock(project.root, 'release', () => resumeUndo(project));
+  const resumed = await resumeUndo(project);
+  if (resumed?.outcome === 'finished' && resumed.data.tag === tag) return reportUndo(resumed.data);
   const plan = await planUndo(project, tag);
-  log.info(describeUndo(project, plan));
+  const journey = undoJourney(project);
+  log.info(describeUndo(plan, describeSteps(journey.steps(plan))));
   await confirm(`${plan.kind === 'remove' ? 'Take back' : 'Withdraw'} ${tag}?`);
+  const { data } = await runSteps(journey, plan);
+  return reportUndo(data);
+}
 
-  await takeBack(project, plan);
-  const done = plan.kind === 'remove' ? 'Took back' : 'Withdrew';
-  return { data: { tag, outcome: plan.kind, successor: plan.successor ?? null }, text: `${done} ${tag}` };
+function reportUndo({ tag, kind, successor }: Awaited<ReturnType<typeof planUndo>>) {
+  const done = kind === 'remove' ? 'Took back' : 'Withdrew';
+  return { data: { tag, outcome: kind, successor }, text: `${done} ${tag}` };
 }

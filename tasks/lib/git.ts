@@ -1,13 +1,27 @@
-// What the tasks ask of git. Every function is one git process, named for what it answers; nothing here
-// moves a branch or a tag (release-commit.ts does).
+// What the tasks ask of git: every function is named for the question that it answers. Nothing here moves a branch or a
+// tag. The user's settings that would change what is read or written are overruled; those that say how to reach a remote,
+// how to sign and who one is stay. A question that fails is an error, never a "no".
 import { join } from 'node:path';
 import { type Command, probe, read, run } from './command.ts';
-import { TaskError } from './errors.ts';
+import { CommandError, TaskError } from './errors.ts';
 import { makeDirectory } from './files.ts';
 
-/** `git` in a given repository, untouched by the user's aliases, pagers and prompts. */
+const OVERRULED = [
+  ...['color.ui=false', 'log.showSignature=false', 'status.showUntrackedFiles=normal'],
+  ...['submodule.recurse=false', 'diff.ignoreSubmodules=none', 'core.fsmonitor=false'],
+];
+
+/** `git` in a given repository, whatever the user configured. */
 export function git(root: string, ...argv: string[]): Command {
-  return ['git', '-C', root, ...argv];
+  return ['git', '--no-optional-locks', '-C', root, ...OVERRULED.flatMap((one) => ['-c', one]), ...argv];
+}
+
+/** The answer of a command that says "no" by one exit code; undefined for that. @throws CommandError for any other */
+async function answerOf(command: Command, noExitCode: number): Promise<string | undefined> {
+  const { ok, exitCode, stdout, stderr } = await probe(command);
+  if (ok) return stdout.replace(/\n$/, '');
+  if (exitCode === noExitCode) return undefined;
+  throw new CommandError(command.join(' '), exitCode, stderr);
 }
 
 /** A commit as people read it; a dry run's placeholder stays whole. */
@@ -15,11 +29,21 @@ export function shortHash(commit: string): string {
   return commit.startsWith('<') ? commit : commit.slice(0, 7);
 }
 
-/** No credential prompt may hang a task: asking for one fails instead. */
-export const NO_PROMPT = {
-  GIT_TERMINAL_PROMPT: '0',
-  GIT_SSH_COMMAND: process.env.GIT_SSH_COMMAND ?? 'ssh -oBatchMode=yes',
-};
+/**
+ * For every command that speaks to a remote: no credential prompt may hang a task, and what git says must be English,
+ * since it is looked at. How to reach the remote is the user's choice where there is one.
+ */
+export async function remoteEnvironment(root: string): Promise<Record<string, string>> {
+  const env = { GIT_TERMINAL_PROMPT: '0', LC_ALL: 'C' };
+  const isChosen =
+    process.env.GIT_SSH_COMMAND || process.env.GIT_SSH || (await setting(root, 'core.sshCommand'));
+  return isChosen ? env : { ...env, GIT_SSH_COMMAND: 'ssh -oBatchMode=yes' };
+}
+
+/** A setting of git, or undefined where there is none. */
+export async function setting(root: string, name: string, type = 'path'): Promise<string | undefined> {
+  return answerOf(git(root, 'config', `--type=${type}`, '--get', name), 1);
+}
 
 export interface WorkTree {
   /** Checked-out branch; undefined when HEAD is detached. */
@@ -30,16 +54,17 @@ export interface WorkTree {
   changes: string[];
 }
 
-/** @throws TaskError if `root` is not in a git repository */
+/** @throws TaskError if `root` is not in a git repository, or git refuses it */
 export async function workTree(root: string): Promise<WorkTree> {
   const status = await probe(git(root, 'status', '--porcelain=v2', '--branch', '-z'));
-  if (!status.ok) {
-    throw new TaskError(`Cannot read the git state of ${root}: ${status.stderr.trim()}`, {
-      code: 'not-a-repository',
-      hint: 'run the task in a git clone of the project',
-    });
-  }
-  return parseStatus(status.stdout);
+  if (status.ok) return parseStatus(status.stdout);
+  const isRefused = status.stderr.includes('safe.directory');
+  throw new TaskError(`Cannot read the git state of ${root}: ${status.stderr.trim()}`, {
+    code: isRefused ? 'repository-refused' : 'not-a-repository',
+    hint: isRefused
+      ? `run the task as the owner of ${root}, or trust it: git config --global --add safe.directory ${root}`
+      : 'run the task in a git clone of the project',
+  });
 }
 
 /** The `-z` form of porcelain v2 (git-status(1)): a rename's old path is an entry of its own. */
@@ -59,7 +84,7 @@ export function parseStatus(output: string): WorkTree {
   return tree;
 }
 
-/** A tag and the commit that it names, be it annotated or not. */
+/** A tag and the commit that it names, however many tags lie between. */
 export interface GitTag {
   name: string;
   commit: string;
@@ -67,19 +92,46 @@ export interface GitTag {
   merged: boolean;
 }
 
+/** A tag with all that git keeps of it. */
+export interface TagObject {
+  name: string;
+  /** What it names in the end, which may be no commit. */
+  target: string;
+  isCommit: boolean;
+  /** Of an annotated tag; undefined for a lightweight one. */
+  message: string | undefined;
+}
+
+/** The tags of that name, or all of them. */
+export async function readTags(root: string, name = ''): Promise<TagObject[]> {
+  // %01 cannot be in a message.
+  const fields = ['refname:strip=2', 'objecttype', 'objectname', '*objecttype', '*objectname', 'contents'];
+  const format = `${fields.map((field) => `%(${field})`).join('%00')}%01`;
+  const ref = `refs/tags${name ? `/${name}` : ''}`;
+  const entries = (await read(git(root, 'for-each-ref', `--format=${format}`, ref))).split('\u0001');
+  const rows = entries.map((entry) => entry.replace(/^\n/, '').split('\0'));
+  const wanted = rows.filter(([tag]) => tag && (!name || tag === name));
+  return Promise.all(
+    wanted.map(async ([tag = '', type, oid = '', peeledType, peeled = '', text]): Promise<TagObject> => {
+      if (type !== 'tag') return { name: tag, target: oid, isCommit: type === 'commit', message: undefined };
+      // Before git 2.45 for-each-ref follows a tag by one step only.
+      const commit = peeledType === 'tag' ? await resolveRevision(root, `${oid}^{commit}`) : undefined;
+      const isCommit = commit !== undefined || peeledType === 'commit';
+      return { name: tag, target: commit ?? peeled, isCommit, message: text };
+    }),
+  );
+}
+
 /** Every local tag that names a commit. */
 export async function localTags(root: string): Promise<GitTag[]> {
-  const format = '%(refname:strip=2)%00%(objecttype)%00%(objectname)%00%(*objecttype)%00%(*objectname)';
   const [all, merged] = await Promise.all([
-    read(git(root, 'for-each-ref', `--format=${format}`, 'refs/tags')),
+    readTags(root),
     read(git(root, 'for-each-ref', '--merged=HEAD', '--format=%(refname:strip=2)', 'refs/tags')),
   ]);
   const mergedNames = new Set(merged.split('\n'));
-  return all.split('\n').flatMap((line) => {
-    const [name = '', type, oid = '', peeledType, peeledOid = ''] = line.split('\0');
-    const commit = type === 'commit' ? oid : peeledType === 'commit' ? peeledOid : undefined;
-    return commit ? [{ name, commit, merged: mergedNames.has(name) }] : [];
-  });
+  return all.flatMap(({ name, target, isCommit }) =>
+    isCommit ? [{ name, commit: target, merged: mergedNames.has(name) }] : [],
+  );
 }
 
 export interface RemoteState {
@@ -89,14 +141,15 @@ export interface RemoteState {
   branches: Map<string, string>;
 }
 
-export async function hasRemote(root: string, remote: string): Promise<boolean> {
-  return (await probe(git(root, 'remote', 'get-url', remote))).ok;
+/** The URL of a remote as it is configured, or undefined if there is none of that name. */
+export async function remoteUrl(root: string, remote: string): Promise<string | undefined> {
+  return answerOf(git(root, 'remote', 'get-url', remote), 2);
 }
 
 /** What the remote has now, asked of the remote itself. @throws CommandError if it does not answer */
 export async function remoteState(root: string, remote: string): Promise<RemoteState> {
   const output = await read(git(root, 'ls-remote', '--heads', '--tags', remote), {
-    env: NO_PROMPT,
+    env: await remoteEnvironment(root),
     timeoutMs: 60_000,
   });
   const state: RemoteState = { tags: new Map(), branches: new Map() };
@@ -113,15 +166,25 @@ export async function isShallow(root: string): Promise<boolean> {
   return (await read(git(root, 'rev-parse', '--is-shallow-repository'))) === 'true';
 }
 
-/** True when `ancestor` is contained in `descendant`; false also when git does not know it. */
+/** The branch that is checked out; undefined when HEAD is detached. */
+export async function currentBranch(root: string): Promise<string | undefined> {
+  return answerOf(git(root, 'symbolic-ref', '--short', '--quiet', 'HEAD'), 1);
+}
+
+/** Is the object in this repository? A remote may name commits that were never fetched. */
+export async function hasObject(root: string, oid: string): Promise<boolean> {
+  return (await answerOf(git(root, 'cat-file', '-e', oid), 1)) !== undefined;
+}
+
+/** True when `descendant`, which must be here, contains `ancestor`; a commit that is not here is in none that is. */
 export async function isAncestor(root: string, ancestor: string, descendant: string): Promise<boolean> {
-  return (await probe(git(root, 'merge-base', '--is-ancestor', ancestor, descendant))).ok;
+  if (/^[0-9a-f]{40,}$/.test(ancestor) && !(await hasObject(root, ancestor))) return false;
+  return (await answerOf(git(root, 'merge-base', '--is-ancestor', ancestor, descendant), 1)) !== undefined;
 }
 
 /** The object that a revision names, or undefined if there is none. */
 export async function resolveRevision(root: string, revision: string): Promise<string | undefined> {
-  const answer = await probe(git(root, 'rev-parse', '--verify', '--quiet', revision));
-  return answer.ok ? answer.stdout.trim() : undefined;
+  return answerOf(git(root, 'rev-parse', '--verify', '--quiet', revision), 1);
 }
 
 /** Seconds since 1970 of a commit: SOURCE_DATE_EPOCH of what is built from it. */
@@ -129,22 +192,27 @@ export async function commitTime(root: string, commit: string): Promise<number> 
   return Number(await read(git(root, 'show', '--no-patch', '--format=%ct', commit)));
 }
 
-/** A file's text as of a commit, or undefined if it is not there. */
-export async function fileAt(root: string, commit: string, path: string): Promise<string | undefined> {
-  const answer = await probe(git(root, 'cat-file', 'blob', `${commit}:${path}`));
-  return answer.ok ? answer.stdout : undefined;
+/** The entries of a commit, submodules included, with paths from the root of the repository. */
+async function treeEntries(root: string, commit: string, ...argv: string[]) {
+  const output = await read(git(root, 'ls-tree', '--full-tree', '-z', commit, ...argv));
+  return output.split('\0').flatMap((line) => {
+    const [, mode, oid, path] = /^(\d+) \w+ (\w+)\t(.*)$/s.exec(line) ?? [];
+    return mode && oid && path ? [{ mode, oid, path }] : [];
+  });
 }
 
-/** The message of an annotated tag, or undefined for a lightweight or missing one. */
-export async function tagMessage(root: string, tag: string): Promise<string | undefined> {
-  const answer = await probe(git(root, 'cat-file', 'tag', `refs/tags/${tag}`));
-  return answer.ok ? answer.stdout.slice(answer.stdout.indexOf('\n\n') + 2) : undefined;
+/** A file's bytes as of a commit, or undefined if it is not there. */
+export async function fileAt(root: string, commit: string, path: string): Promise<string | undefined> {
+  const [entry] = await treeEntries(root, commit, '--', path);
+  if (!entry) return undefined;
+  const { ok, stdout, exitCode, stderr } = await probe(git(root, 'cat-file', 'blob', entry.oid));
+  if (ok) return stdout;
+  throw new CommandError(`git cat-file blob ${commit}:${path}`, exitCode, stderr);
 }
 
 /** The URL of the project as browsers and OCI labels write it, without credentials; '' if there is none. */
 export async function sourceUrl(root: string, remote: string): Promise<string> {
-  const answer = await probe(git(root, 'remote', 'get-url', remote));
-  return answer.ok ? publicUrl(answer.stdout.trim()) : '';
+  return publicUrl((await remoteUrl(root, remote)) ?? '');
 }
 
 /** `git@host:me/it.git` and `https://user:token@host/me/it.git` → `https://host/me/it`; local paths → ''. */
@@ -155,15 +223,30 @@ export function publicUrl(url: string): string {
   return web ? `https://${web[1]}` : '';
 }
 
-// The files of a commit as they were committed, for what must not depend on the working directory.
+/** The submodules of a commit: where each is, and the commit of its own that it stands at. */
+export async function submodules(root: string, commit: string): Promise<{ path: string; commit: string }[]> {
+  const entries = await treeEntries(root, commit, '-r');
+  return entries.flatMap(({ mode, oid, path }) => (mode === '160000' ? [{ path, commit: oid }] : []));
+}
 
-/** Writes a commit's tree below `directory`, with `git archive`: never the working directory's files. */
-export async function exportTree(root: string, commit: string, directory: string): Promise<string> {
-  const tree = join(directory, 'tree');
+/**
+ * Writes a commit's tree below `directory`, with `git archive`: never the working directory's files, never with its line
+ * ends. Submodules come from their own repositories, at the commit that this one names.
+ */
+export async function exportTree(
+  root: string,
+  commit: string,
+  directory: string,
+  tree = join(directory, 'tree'),
+): Promise<string> {
   const archive = join(directory, 'tree.tar');
   await makeDirectory(tree);
   // A fixed umask gives the same modes, and so the same layers, on every machine.
-  await run(git(root, '-c', 'tar.umask=0022', 'archive', '--format=tar', `--output=${archive}`, commit));
+  const plain = ['tar.umask=0022', 'core.autocrlf=false', 'core.eol=lf', 'core.attributesFile=/dev/null'];
+  const settings = plain.flatMap((one) => ['-c', one]);
+  await run(git(root, ...settings, 'archive', '--format=tar', `--output=${archive}`, commit));
   await run(['tar', '--extract', '--preserve-permissions', '--no-same-owner', '-f', archive, '-C', tree]);
+  for (const { path, commit: at } of commit.startsWith('<') ? [] : await submodules(root, commit))
+    await exportTree(join(root, path), at, directory, join(tree, path));
   return tree;
 }

@@ -62,18 +62,17 @@ export {
 export { choose, confirm } from './prompt.ts';
 export { buildLatest, buildRelease } from './release/build-image.ts';
 export {
-  closeRelease,
+  deployTarget,
   existingRelease,
-  finishRelease,
-  interruptedRelease,
-  performRelease,
-  resumeUndo,
+  releaseData,
+  releaseJourney,
+  resumeRelease,
 } from './release/perform.ts';
 export { describeReleasePlan, editEntry, planRelease } from './release/plan.ts';
 export { readRepository, verifyReleasable } from './release/preflight.ts';
-export { newestRelease, type PreparedRelease, previousRelease, versionOfTag } from './release/record.ts';
-export { describeUndo, planUndo, takeBack } from './release/undo.ts';
-export { BUMPS } from './release/version.ts';
+export { newestRelease, previousRelease, versionOfTag } from './release/record.ts';
+export { describeUndo, planUndo, resumeUndo, undoJourney } from './release/undo.ts';
+export { BUMPS, verifyRequested } from './release/version.ts';
 export { outdatedSchemas, writeSchemas } from './schemas.ts';
 export { applySetup, planSetup } from './setup/setup.ts';
 export { describeStatus } from './status/describe.ts';

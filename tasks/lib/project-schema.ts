@@ -333,7 +333,14 @@ const release = z
   .strictObject({
     branch: z.string().min(1).default('main').describe('The branch that is released'),
     remote: z.string().min(1).default('origin').describe('The git remote that --push pushes to'),
-    tag_prefix: z.string().default('v').describe('Prefix of version tags'),
+    tag_prefix: z
+      .string()
+      .regex(
+        /^(?:[A-Za-z0-9_](?:[.-]?[A-Za-z0-9_])*[.-]?)?$/,
+        'expected letters, digits, "_", and single "." or "-" between them: it is a part of image tags, too',
+      )
+      .default('v')
+      .describe('Prefix of version tags, in git and of images'),
     notes: z.string().min(1).default('release-notes.md').describe('The release notes file'),
     maintenance: z
       .array(z.string().min(1))

@@ -86,6 +86,12 @@ export function interruptedRun<Data>({
   return parseJournal(journalPath(root, task), schema);
 }
 
+/** Forgets an interrupted run, because somebody has taken its work back since. */
+export async function forgetRun({ root, task }: Pick<Journey<unknown>, 'root' | 'task'>): Promise<void> {
+  const path = journalPath(root, task);
+  if (!log.withhold(`remove: ${path}`)) await rm(path, { force: true });
+}
+
 /** Every interrupted run of this project. @throws TaskError if a journal cannot be read */
 export async function interruptedRuns(root: string): Promise<JournalFile[]> {
   const names = await readdir(statePath(root, 'journal')).catch(() => [] as string[]);

@@ -263,7 +263,7 @@ test('doctor, on the real engine', async (t) => {
     'interrupted release, on another branch than releases come from, a tag gone; run again, all is well',
     async () => {
       const killed = await project.task('release', ['minor', '--yes'], {
-        env: { RELEASE_FLOW_FAULT: 'SIGKILL@release/prepared/recorded' },
+        env: { RELEASE_FLOW_FAULT: 'SIGKILL@release/refs' },
       });
       assert.notEqual(killed.code, 0, killed.stderr);
       await project.git('switch', '--quiet', 'side');

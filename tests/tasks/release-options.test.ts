@@ -130,7 +130,7 @@ test('what can be asked of a release', async (t) => {
     '--deploy switches prod to the release, also after a kill; one that is not healthy is not released',
     async () => {
       await project.commit('fix: to be deployed', { note: 'deployed' });
-      const env = { RELEASE_FLOW_FAULT: 'SIGKILL@release/cleaned/recorded' };
+      const env = { RELEASE_FLOW_FAULT: 'SIGKILL@release/cleanup/applied' };
       assert.equal((await project.task('release', ['patch', '--deploy', '--yes'], { env })).code, 137);
       const made = await release(project, 'patch');
       assert.equal(made.code, 0, made.stderr);

@@ -58,8 +58,11 @@ test('a release that nobody has', async (t) => {
   });
 
   await t.test('killed while undoing, the next run completes it', async () => {
-    const all = ['started/recorded', 'images', 'images/recorded', 'refs', 'refs/recorded', 'work-tree'];
-    for (const step of process.env.SOAK ? all : ['images/recorded', 'refs']) {
+    const steps = ['check', 'refs', 'work-tree', 'latest', 'images'].flatMap((step) => [
+      step,
+      `${step}/applied`,
+    ]);
+    for (const step of process.env.SOAK ? steps : ['check/applied', 'refs/applied', 'images']) {
       await project.commit('fix: next', { note: step });
       const before = await project.snapshot();
       await released(project, 'patch');
@@ -67,12 +70,8 @@ test('a release that nobody has', async (t) => {
       const killed = await project.task('release', ['--undo', 'v1.0.2', '--yes'], { env });
       assert.equal(killed.code, 137, killed.stderr);
       const again = await release(project, '--undo', 'v1.0.2');
-      assert.match(again.stderr, /finishing the undoing of v1\.0\.2, interrupted/);
-      assert.equal(
-        (again.json().error as { code: string }).code,
-        'not-released',
-        'and then there is nothing left',
-      );
+      assert.equal(again.code, 0, again.stderr);
+      assert.match(again.stderr, /undo was interrupted at .*: resuming/);
       assert.deepEqual(await project.snapshot(), before);
     }
   });

@@ -1,11 +1,12 @@
 // The rules of releases that need no git and no engine, as tables.
+
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { transientReason } from '../../tasks/lib/docker/registry.ts';
 import type { Project } from '../../tasks/lib/project.ts';
-import { withoutInsertion } from '../../tasks/lib/release/notes.ts';
 import { isMaintenanceBranch, isReleaseBranch } from '../../tasks/lib/release/plan.ts';
-import { movedTags, spaceNeeded, workTreeProblems } from '../../tasks/lib/release/preflight.ts';
+import { copiedPaths, spaceNeeded, workTreeProblems } from '../../tasks/lib/release/preflight.ts';
+import { movedTags } from '../../tasks/lib/release/publish.ts';
 import {
   isReleasedImage,
   parseReleaseTag,
@@ -93,18 +94,14 @@ describe('what a tag records', () => {
   }
 
   it('a difference is named: platform, base image, builder, provenance', () => {
-    const image = { id: 'sha256:x', platforms: { 'linux/amd64': 'sha256:x' } };
-    const differ = (more: object) =>
-      rebuildDifference({ record, image, baseImage: record.baseImage, ...more });
-    assert.match(
-      differ({ image: { id: 'sha256:x', platforms: { 'linux/riscv64': 'sha256:x' } } }),
-      /linux\/riscv64/,
-    );
-    assert.match(
-      differ({ baseImage: 'node:24@sha256:other' }),
-      /was node:24@sha256:base, here it is node:24@sha256:other/,
-    );
-    assert.match(differ({}), /the builder differs/);
+    const amd = { id: 'sha256:x', platforms: { 'linux/amd64': 'sha256:x' } };
+    const rows: [image: typeof amd | object, baseImage: string | undefined, difference: RegExp][] = [
+      [{ id: 'sha256:x', platforms: { 'linux/riscv64': 'sha256:x' } }, record.baseImage, /linux\/riscv64/],
+      [amd, 'node:24@sha256:other', /was node:24@sha256:base, here it is node:24@sha256:other/],
+      [amd, record.baseImage, /the builder differs/],
+    ];
+    for (const [image, baseImage, difference] of rows)
+      assert.match(rebuildDifference(record, image as typeof amd, baseImage), difference);
   });
 });
 
@@ -133,30 +130,6 @@ describe('what is tried again', () => {
   }
 });
 
-describe('taking an entry out of the notes', () => {
-  const before = '# Notes\n\nIntro.\n\n## [v1.0.0]\n\n- one\n';
-  const after = '# Notes\n\nIntro.\n\n## [v1.1.0]\n\n- two\n\n## [v1.0.0]\n\n- one\n';
-
-  it('leaves what was there, and what others added above and below', () => {
-    assert.equal(withoutInsertion(after, before, after), before);
-    const edited = after.replace('Intro.', 'Intro, longer.').replace('- one', '- one, explained');
-    assert.equal(
-      withoutInsertion(edited, before, after),
-      before.replace('Intro.', 'Intro, longer.').replace('- one', '- one, explained'),
-    );
-  });
-
-  it('gives up on an entry that was edited, or copied', () => {
-    assert.equal(withoutInsertion(after.replace('- two', '- two and a half'), before, after), undefined);
-    assert.equal(withoutInsertion(after + after, before, after), undefined);
-  });
-
-  it('has nothing to do where the entry is gone, or was there before the release', () => {
-    assert.equal(withoutInsertion(before, before, after), before);
-    assert.equal(withoutInsertion(after, after, after), after);
-  });
-});
-
 it('a tag that names another commit on the remote is found, other tags are not', () => {
   const tags = [
     { name: 'v1.0.0', commit: 'aaaaaaaaaa', merged: true },
@@ -177,7 +150,23 @@ it('a tag that names another commit on the remote is found, other tags are not',
   assert.deepEqual(others, []);
 });
 
-it('disk space: half as much again as the last image, never less than 64 MiB', () => {
-  assert.equal(spaceNeeded(0), 64 * 2 ** 20);
-  assert.equal(spaceNeeded(200 * 2 ** 20), 300 * 2 ** 20);
+it('disk space: half as much again as the last image, never less than 64 MB', () => {
+  assert.equal(spaceNeeded(0), 64e6);
+  assert.equal(spaceNeeded(200e6), 300e6);
+});
+
+it('what a Dockerfile copies from the commit is found in every form, and nothing else', () => {
+  const rows: [instruction: string, paths: string[]][] = [
+    ['COPY a b/c ./', ['a', 'b/c']],
+    ['ADD --chown=node:node a /x', ['a']],
+    ['copy ["with space", "x"]', ['with space']],
+    ['COPY a \\\n  b \\\n  /app/', ['a', 'b']],
+    ['COPY --from=build /out /app', []],
+    ['COPY *.json src/[a-z] $DIR/x /app/', []],
+    ['ADD https://example.org/x.tar /x', []],
+    ['COPY <<EOF /x', []],
+    ['RUN echo COPY a b', []],
+  ];
+  for (const [instruction, paths] of rows)
+    assert.deepEqual(copiedPaths(`FROM x\n${instruction}\n`), paths, instruction);
 });

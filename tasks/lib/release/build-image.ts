@@ -1,5 +1,6 @@
 // The two builds that users ask for: `latest` from the working tree, a version from its git tag. Both are
 // tried before they get their name.
+
 import { read } from '../command.ts';
 import { type BuiltImage, buildCommit, buildImage } from '../docker/build.ts';
 import { candidateReference, removeCandidates, tryCandidate } from '../docker/candidate.ts';
@@ -7,17 +8,18 @@ import type { EngineInfo } from '../docker/engine.ts';
 import { inspectImage, tagImage } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
 import { clearWorkDirectories } from '../files.ts';
-import { commitTime, git, localTags, resolveRevision, sourceUrl, workTree } from '../git.ts';
+import { commitTime, git, localTags, sourceUrl, workTree } from '../git.ts';
 import { log } from '../log.ts';
-import { imageReference, type Project } from '../project.ts';
-import { session, uninterrupted } from '../session.ts';
+import { imageReference, type Project, registryReference } from '../project.ts';
+import { uninterrupted } from '../session.ts';
 import {
-  acceptDifferingRebuild,
-  acceptedRebuild,
-  type ReleaseRecord,
-  readRelease,
+  acceptRebuild,
+  baseImageOf,
+  type Release,
+  rebuildDifference,
   releasedDigests,
-  versionOfTag,
+  releasedImage,
+  releaseOfTag,
 } from './record.ts';
 import { knownTags } from './version.ts';
 
@@ -55,33 +57,11 @@ export async function buildLatest(
     });
     const before = await inspectImage(reference);
     if (before?.id === image.id) return { digest: image.id, version, revision, built: false };
-    log.step(`start it once and ask its ${project.environments.prod.health}`);
+    log.step('start it once, as prod would run it, and query its health');
     await tryCandidate(project, { image: candidate, expected: { version, revision } });
     await tagImage(candidate, reference);
     return { digest: image.id, version, revision, built: true };
   });
-}
-
-interface Release {
-  tag: string;
-  commit: string;
-  version: string;
-  record: ReleaseRecord;
-}
-
-async function releaseOfTag(project: Project, tag: string): Promise<Release> {
-  const [record, commit] = await Promise.all([
-    readRelease(project.root, tag),
-    resolveRevision(project.root, `refs/tags/${tag}^{commit}`),
-  ]);
-  if (record && commit) return { tag, commit, version: versionOfTag(project, tag) ?? tag, record };
-  throw new TaskError(
-    `Cannot build ${imageReference(project, tag)}: ${tag} is not a release of this project`,
-    {
-      code: 'not-released',
-      hint: 'fetch the tags (git fetch --tags), or make the release: npm run release',
-    },
-  );
 }
 
 /** Makes sure that a release's image is here; builds it from its git tag only, and compares the digest. */
@@ -95,46 +75,42 @@ export async function buildRelease(
   const { commit, version, record } = release;
   const reference = imageReference(project, tag);
   const result = { version, revision: commit, released: record.digest };
-  const present = await inspectImage(reference);
-  if (present) {
-    await verifyPresent(project, release, present.id);
-    return { ...result, digest: present.id, built: false };
-  }
+  const present = await releasedImage(project, release);
+  if (present) return { ...result, digest: present.id, built: false };
   const candidate = candidateReference(project, commit);
   return withCleanUp(project, async () => {
     log.step(`build ${reference} from git tag ${tag}`);
     const image = await buildCommit(project, engine, { commit, version, candidate, platforms });
-    if (!session.dryRun) await compareRebuild(project, release, image);
-    log.step(`start it once and ask its ${project.environments.prod.health}`);
+    // A dry run has only a placeholder to compare.
+    const isSame = releasedDigests(record).includes(image.id) || image.id.startsWith('<');
+    if (!isSame) await acceptDiffering(project, release, image);
+    log.step('start it once, as prod would run it, and query its health');
     await tryCandidate(project, { image: candidate, expected: { version, revision: commit } });
     await tagImage(candidate, reference);
     return { ...result, digest: image.id, built: true };
   });
 }
 
-/** @throws TaskError if the name belongs to another image than the released one */
-async function verifyPresent(project: Project, { tag, record }: Release, id: string): Promise<void> {
-  if (releasedDigests(record).includes(id)) return;
-  if ((await acceptedRebuild(project.root, tag, record.digest))?.digest === id) return;
-  const reference = imageReference(project, tag);
-  throw new TaskError(
-    `The image ${reference} is here, but is not the released one: it is ${id}, released was ${record.digest}`,
-    { code: 'image-changed', hint: `docker image rm ${reference}, then build again` },
-  );
-}
-
-async function compareRebuild(project: Project, release: Release, image: BuiltImage): Promise<void> {
-  const { tag, record } = release;
-  if (releasedDigests(record).includes(image.id)) return log.detail('the digest is the recorded one');
-  await acceptDifferingRebuild(project, tag, record, image);
+/** Warns, and remembers that on this machine this image is the release. */
+async function acceptDiffering(
+  project: Project,
+  { name, record }: Release,
+  image: BuiltImage,
+): Promise<void> {
+  const why = rebuildDifference(record, image, await baseImageOf(project));
+  const accepted = { digest: image.id, released: record.digest, why };
+  await acceptRebuild(project, name, accepted);
+  log.warn(`the rebuilt image of ${name} is not byte for byte the released one: ${why}`);
+  log.info(`  released ${record.digest}\n  here     ${image.id}`);
+  const registry = registryReference(project, name);
+  const source = registry ? `docker pull ${registry}` : 'docker save on the other machine, docker load here';
+  const reference = imageReference(project, name);
+  log.info(`  hint: it runs on this machine as ${reference}; for the very image: ${source}`);
 }
 
 /** Also removes what a killed build left: its candidate and its work directory have no owner any more. */
 async function withCleanUp<T>(project: Project, work: () => Promise<T>): Promise<T> {
-  const cleanUp = () =>
-    uninterrupted(async () => {
-      if (!session.dryRun) await removeCandidates(project);
-    });
+  const cleanUp = () => uninterrupted(() => removeCandidates(project));
   await cleanUp();
   await clearWorkDirectories(project.root);
   try {

@@ -1,5 +1,6 @@
-// Commits as git tells them: which `git log` to ask, and its answer read as a stream. Apart from the rules
-// for notes, because here only bytes matter: a hundred thousand commits pass through without being held.
+// What the commits of a range amount to: the lines that the release notes get, and the bump that they ask for. `git log`
+// is read as a stream; which lines one message deserves is decided by Conventional Commits, as people really write them.
+import { filterRevertedCommitsSync } from 'conventional-commits-filter';
 import { CommitParser, type ParserOptions } from 'conventional-commits-parser';
 import { TaskError } from '../errors.ts';
 
@@ -15,13 +16,11 @@ export interface Commit {
 }
 
 const FIELDS = ['%H', '%P', '%an', '%B'];
-const LF = 0x0a;
-const CR = 0x0d;
 
 /**
  * Arguments for the one `git log` of a range such as `v1.1.0..HEAD` or `HEAD`. Fields and commits end in NUL,
- * the only byte that no message can contain. Children come before their parents, which is what lets
- * reverts be resolved in one pass. The options are spelled out against the user's own git configuration.
+ * the only byte that no message can contain. Children come before their parents, so that a revert is met before what it
+ * takes back. The options are spelled out against the user's own git configuration.
  */
 export function commitLogArguments(range: string): string[] {
   const format = `--format=tformat:${FIELDS.join('%x00')}`;
@@ -36,58 +35,34 @@ export function commitLogArguments(range: string): string[] {
 export async function* parseCommitLog(chunks: AsyncIterable<Buffer | string>): AsyncGenerator<Commit> {
   // Chunks without any NUL are only collected: joining at each one would cost a huge message its square.
   let waiting: Buffer[] = [];
+  let fields: string[] = [];
   for await (const chunk of chunks) {
-    const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
-    waiting.push(bytes);
-    if (!bytes.includes(0)) continue;
-    const joined = waiting.length === 1 ? bytes : Buffer.concat(waiting);
+    const bytes = Buffer.from(chunk as Buffer);
     let start = 0;
-    for (let ends = fieldEnds(joined, start); ends; ends = fieldEnds(joined, start)) {
-      yield readCommit(joined, start, ends);
-      start = ends[ends.length - 1]! + 1;
+    for (let end = bytes.indexOf(0); end !== -1; end = bytes.indexOf(0, start)) {
+      fields.push(Buffer.concat([...waiting, bytes.subarray(start, end)]).toString());
+      waiting = [];
+      start = end + 1;
+      if (fields.length < FIELDS.length) continue;
+      yield readCommit(fields);
+      fields = [];
     }
-    waiting = start < joined.length ? [joined.subarray(start)] : [];
+    if (start < bytes.length) waiting.push(bytes.subarray(start));
   }
-  if (waiting.some((bytes) => bytes.length > 0)) {
-    throw new TaskError('Cannot read the commits: the output of `git log` ends in the middle of a commit', {
-      code: 'truncated-log',
-      hint: 'run it again; if it stays so, check the repository with `git fsck`',
-    });
-  }
+  if (fields.length === 0 && waiting.length === 0) return;
+  throw new TaskError('Cannot read the commits: the output of `git log` ends in the middle of a commit', {
+    code: 'truncated-log',
+    hint: 'run it again; if it stays so, check the repository with `git fsck`',
+  });
 }
 
-/** Where each field of the record at `start` ends, or undefined when the record is not complete yet. */
-function fieldEnds(bytes: Buffer, start: number): number[] | undefined {
-  const ends: number[] = [];
-  let from = start;
-  for (let field = 0; field < FIELDS.length; field += 1) {
-    const end = bytes.indexOf(0, from);
-    if (end === -1) return undefined;
-    ends.push(end);
-    from = end + 1;
-  }
-  return ends;
+function readCommit([hash = '', parents = '', author = '', text = '']: readonly string[]): Commit {
+  const message = text.replace(/^[\r\n]+/, '');
+  const end = message.indexOf('\n');
+  const header = end === -1 ? message : message.slice(0, end).replace(/\r$/, '');
+  const body = end === -1 ? '' : message.slice(end + 1);
+  return { hash, parents: parents ? parents.split(' ') : [], author, header, body };
 }
-
-function readCommit(bytes: Buffer, start: number, ends: readonly number[]): Commit {
-  const [hash, parents, author, end] = ends as [number, number, number, number];
-  let from = author + 1;
-  while (from < end && (bytes[from] === LF || bytes[from] === CR)) from += 1;
-  const newline = bytes.indexOf(LF, from);
-  const headerEnd = newline === -1 || newline > end ? end : newline;
-  const trimmed = headerEnd > from && bytes[headerEnd - 1] === CR ? headerEnd - 1 : headerEnd;
-  // Header and body are decoded apart: what is kept of a header must not hold on to a long body's memory.
-  return {
-    hash: bytes.toString('latin1', start, hash),
-    parents: hash + 1 === parents ? [] : bytes.toString('latin1', hash + 1, parents).split(' '),
-    author: bytes.toString('utf8', parents + 1, author),
-    header: bytes.toString('utf8', from, trimmed),
-    body: headerEnd + 1 >= end ? '' : bytes.toString('utf8', headerEnd + 1, end),
-  };
-}
-
-// What a commit message says to a reader of release notes: one entry, or several for a squashed branch.
-// Apart from changes.ts, which judges many commits together, because one message needs no history.
 
 export type Section = 'breaking' | 'features' | 'fixes' | 'performance' | 'other';
 
@@ -126,12 +101,15 @@ const parser = new CommitParser({
   revertPattern: undefined,
 } as unknown as ParserOptions);
 // The parser's own search for references takes cubic time, half a second for a header of 800 letters, and no
-// option turns it off: a commit message could stop a release. footers.ts finds references instead.
+// option turns it off: a commit message could stop a release. References are found below instead.
 Object.assign(parser, { parseReferences: () => [] });
 
 const SQUASH_LINE = /^[*-] (\w+(?:\([^()]*\))?!?: .*)$/;
 const SQUASH_MERGE_LINE = /^ {4}(\w+(?:\([^()]*\))?!?: .*)$/;
 const HAS_SQUASH_LINE = /^(?:[*-] | {4})\w+(?:\([^()\n]*\))?!?: /m;
+/** What tools and habits put before the type: `Merged PR 12:`, `Merge pull request #3:`, `[ABC-12]`, `:sparkles:`, ✨. */
+const DECORATION =
+  /^(?:merged? (?:pr|pull request) [#!]?\d+:\s+|\[[A-Z][A-Z0-9]*-\d+\]:?\s+|:[\w+-]+:\s*|(?:\p{Extended_Pictographic}|\p{Emoji_Modifier}|[\uFE0F\u200D])+\s*)/iu;
 const NONE: readonly string[] = [];
 const MAX_SUBJECT = 400;
 
@@ -155,20 +133,20 @@ function commitChanges({ hash, header, body, author }: Commit): Change[] {
   return changes;
 }
 
-/** True if the first line has a type that Conventional Commits or its usual extensions know. */
-function isConventional(header: string): boolean {
-  return parseHeader(header, '') !== undefined;
-}
-
 function parseHeader(header: string, hash: string): Change | undefined {
   if (!header.includes(':')) return undefined;
-  const { type, scope, mark, subject } = parser.parse(header);
+  const { type, scope, mark, subject } = parser.parse(withoutDecoration(header));
   const section = type ? SECTION_OF_TYPE.get(type.toLowerCase()) : undefined;
   if (!type || !section || !subject) return undefined;
   const change = plainChange(type.toLowerCase() === 'revert' ? `Revert "${subject}"` : subject, hash);
   change.section = mark ? 'breaking' : section;
   change.scope = scope?.trim() || undefined;
   return change;
+}
+
+/** At most three: an emoji behind a ticket behind a pull request. */
+function withoutDecoration(header: string): string {
+  return header.replace(DECORATION, '').replace(DECORATION, '').replace(DECORATION, '');
 }
 
 function plainChange(text: string, hash: string): Change {
@@ -218,8 +196,8 @@ function untilFooter(text: string): string {
   return (end === -1 ? lines : lines.slice(0, end)).join('\n').trim();
 }
 
-// References and co-authors in a commit message, found in linear time. Its own file because these rules are
-// git's and GitHub's habits, not part of Conventional Commits.
+// References and co-authors in a commit message, found in linear time: git's and GitHub's habits, not part of
+// Conventional Commits.
 
 const REFERENCE = /(?<![\w./&-])(?:[\w.-]+\/[\w.-]+)?#\d+\b/g;
 const KEYWORD =
@@ -270,158 +248,6 @@ function unique(values: readonly string[]): string[] {
   return values.length < 2 ? [...values] : [...new Set(values)];
 }
 
-// Finds what reverts revert while commits stream by, newest first: a revert is always met before its target,
-// so only the open ones are remembered. Its own file because git and GitHub write reverts in several ways.
-
-/** A revert in force: what it shows in the notes, unless all its targets turn up in the range. */
-interface Revert<T> {
-  entries: T[];
-  /** Targets that have not been met yet. */
-  open: number;
-  /** For the revert of a merge: the parent that stays, as written in the message. */
-  mainline?: string | undefined;
-}
-
-/** What a revert does to its target: takes it back, or brings it back by taking a revert of it back. */
-interface Operation {
-  /** Of several the latest decides: the lowest, since commits come newest first. */
-  order: number;
-  restores: boolean;
-}
-
-/** What waits for a commit that a revert names. */
-interface Waiting<T> {
-  hash: string;
-  operation: Operation;
-  revert: Revert<T>;
-}
-
-/** A reverted merge: commits still to come that it brought in, and those that were there before it. */
-interface RevertedMerge {
-  brought: Set<string>;
-  before: Set<string>;
-}
-
-const PREFIX = String.raw`^(?:\w+(?:\([^()]*\))?!?:\s+)?`;
-const IS_REVERT = new RegExp(`${PREFIX}(?:revert|reapply)(?:s|ed|ing)?(?![\\w-])`, 'i');
-const QUOTED_TITLE = new RegExp(`${PREFIX}(?:revert|reapply):?\\s+"(.+)"`, 'i');
-const TYPED_TITLE = /^revert(?:\([^()]*\))?!?:\s+(.+)$/i;
-const REVERTS_COMMIT = /\bThis (?:reverts|reapplies) commits? ([^.\n]*)/gi;
-const MAINLINE = /\breversing\s{1,3}changes\s{1,3}made\s{1,3}to ([0-9a-f]{7,64})\b/i;
-const REFS_FOOTER = /^refs?:(.*)$/gim;
-const HASH = /\b[0-9a-f]{7,64}\b/gi;
-const KEY_LENGTH = 7;
-
-class RevertTracker<T> {
-  readonly #byHash = new Map<string, Waiting<T>[]>();
-  readonly #byTitle = new Map<string, Revert<T>[]>();
-  readonly #all: Revert<T>[] = [];
-  #merges: RevertedMerge[] = [];
-  #visited = 0;
-
-  /** Takes the next commit: is it reverted by a newer one, and is it itself a revert in force? */
-  visit(commit: Commit): { isCancelled: boolean; revert?: Revert<T> } {
-    this.#visited += 1;
-    const met = this.#matchHash(commit);
-    const [operation] = met.map((one) => one.operation).sort((a, b) => a.order - b.order);
-    const isReverted = operation?.restores === false;
-    if (isReverted) for (const { revert } of met) this.#followMerge(commit, revert.mainline);
-    const isBrought = this.#matchMerges(commit);
-    const isCancelled = isReverted || isBrought || this.#matchTitle(commit);
-    if (!IS_REVERT.test(commit.header) || (isCancelled && !isReverted)) return { isCancelled };
-    const revert = this.#register(commit, operation);
-    return isCancelled ? { isCancelled } : { isCancelled, revert };
-  }
-
-  /** Entries of reverts whose targets were all met: between the two releases nothing happened there. */
-  settled(): Set<T> {
-    return new Set(this.#all.flatMap(({ open, entries }) => (open === 0 ? entries : [])));
-  }
-
-  #register({ header, body }: Commit, done: Operation | undefined): Revert<T> {
-    const hashes = targetHashes(header, body);
-    const open = Math.max(1, hashes.length);
-    const revert: Revert<T> = { entries: [], open, mainline: MAINLINE.exec(body)?.[1] };
-    // What was done to this revert since has been done, the other way round, to its targets.
-    const operation = done
-      ? { ...done, restores: !done.restores }
-      : { order: this.#visited, restores: false };
-    for (const hash of hashes) append(this.#byHash, hash.slice(0, KEY_LENGTH), { hash, operation, revert });
-    if (done?.restores === false) return revert;
-    this.#all.push(revert);
-    // A title is trusted only without a hash: two commits may share a title, and none may be lost.
-    const title =
-      hashes.length > 0 ? undefined : (QUOTED_TITLE.exec(header) ?? TYPED_TITLE.exec(header))?.[1];
-    if (title) append(this.#byTitle, title, revert);
-    return revert;
-  }
-
-  /** What waited for this commit; it waits no longer. */
-  #matchHash(commit: Commit): Waiting<T>[] {
-    const key = commit.hash.slice(0, KEY_LENGTH);
-    const waiting = this.#byHash.size > 0 ? this.#byHash.get(key) : undefined;
-    if (!waiting) return [];
-    const met = waiting.filter(({ hash }) => commit.hash.startsWith(hash));
-    if (met.length === waiting.length) this.#byHash.delete(key);
-    else
-      this.#byHash.set(
-        key,
-        waiting.filter((one) => !met.includes(one)),
-      );
-    for (const { revert } of met) revert.open -= 1;
-    return met;
-  }
-
-  #matchTitle({ header }: Commit): boolean {
-    if (this.#byTitle.size === 0) return false;
-    const title = this.#byTitle.has(header) ? header : splitReferences(header).words;
-    const waiting = this.#byTitle.get(title);
-    if (!waiting) return false;
-    waiting.pop()!.open -= 1;
-    if (waiting.length === 0) this.#byTitle.delete(title);
-    return true;
-  }
-
-  #followMerge({ parents }: Commit, mainline: string | undefined): void {
-    const before = mainline ? parents.filter((parent) => parent.startsWith(mainline)) : [];
-    const brought = before.length === 1 ? parents.filter((parent) => parent !== before[0]) : [];
-    if (brought.length > 0) this.#merges.push({ brought: new Set(brought), before: new Set(before) });
-  }
-
-  /** A commit is gone with a reverted merge if it is reachable from what was merged, but not from before it. */
-  #matchMerges({ hash, parents }: Commit): boolean {
-    if (this.#merges.length === 0) return false;
-    let isGone = false;
-    for (const { brought, before } of this.#merges) {
-      const wasBefore = before.delete(hash);
-      const wasBrought = brought.delete(hash);
-      if (wasBefore) for (const parent of parents) before.add(parent);
-      if (wasBrought && !wasBefore) {
-        isGone = true;
-        for (const parent of parents) brought.add(parent);
-      }
-    }
-    this.#merges = this.#merges.filter(({ brought }) => brought.size > 0);
-    return isGone;
-  }
-}
-
-function targetHashes(header: string, body: string): string[] {
-  const sentences = [...body.matchAll(REVERTS_COMMIT)].map((match) => match[1]!.split('reversing', 1)[0]!);
-  const footers = TYPED_TITLE.test(header) ? [...body.matchAll(REFS_FOOTER)].map((match) => match[1]!) : [];
-  const hashes = [...sentences, ...footers].flatMap((text) => text.match(HASH) ?? []);
-  return [...new Set(hashes.map((hash) => hash.toLowerCase()))];
-}
-
-function append<K, V>(map: Map<K, V[]>, key: K, value: V): void {
-  const list = map.get(key);
-  if (list) list.push(value);
-  else map.set(key, [value]);
-}
-
-// Which commits of a range a reader should hear of, and how serious they are together: merges and our own
-// release commits are dropped, reverts cancel what they revert. One pass, so that any history fits in memory.
-
 /** What a range of commits amounts to. `bump` is the smallest honest step from the last stable release. */
 export interface Changes {
   /** Newest first, as git lists them. */
@@ -433,33 +259,32 @@ export interface Changes {
 
 const BREAKING_FOOTER = /^BREAKING[ -]CHANGES?:/m;
 const RELEASE_COMMIT = /^chore\(release\): (?:release )?\S*\d+\.\d+\.\d+\S*(?: \(#\d+\))?$/;
+/** Git's own sentence. That of a reverted merge goes on (", reversing changes made to"), and stays an entry. */
+const REVERTS = /^This reverts commit ([0-9a-f]{40,64})\.$/m;
 
 /**
- * Judges commits in the order of `git log --topo-order` (children first). A revert inside the range disappears
- * with its target, the revert of a revert brings the target back; a revert of something older is an entry.
+ * Judges commits in the order of `git log --topo-order` (children first). A revert inside the range disappears with its
+ * target, the revert of a revert brings the target back; a revert of something older is an entry.
  */
 export async function collectChanges(commits: AsyncIterable<Commit> | Iterable<Commit>): Promise<Changes> {
-  // Loaded when there are commits to read: a `--help` does not pay for the parser.
-  const reverts = new RevertTracker<Change>();
-  const kept: Change[] = [];
-  let count = 0;
+  const all: { hash: string; reverts: string | undefined; changes: Change[] }[] = [];
   for await (const commit of commits) {
-    count += 1;
-    const fate = reverts.visit(commit);
-    if (fate.isCancelled || isSilent(commit, isConventional)) continue;
-    const changes = commitChanges(commit);
-    kept.push(...changes);
-    fate.revert?.entries.push(...changes);
+    const reverts = REVERTS.exec(commit.body)?.[1];
+    all.push({ hash: commit.hash, reverts, changes: isSilent(commit) ? [] : commitChanges(commit) });
   }
-  const hidden = reverts.settled();
-  const changes = hidden.size === 0 ? kept : kept.filter((change) => !hidden.has(change));
-  return { changes, bump: bumpOf(changes), commits: count };
+  // Only of commits in the range: an open revert makes the filter compare each further commit with all since.
+  const hashes = new Set(all.some(({ reverts }) => reverts) ? all.map(({ hash }) => hash) : []);
+  const candidates = all.map(({ reverts, ...commit }) =>
+    reverts && hashes.has(reverts) ? { ...commit, revert: { hash: reverts } } : { ...commit, revert: null },
+  );
+  const changes = [...filterRevertedCommitsSync(candidates)].flatMap((commit) => commit.changes);
+  return { changes, bump: bumpOf(changes), commits: all.length };
 }
 
 /** Merge commits that only join what is listed anyway, and the commits of earlier releases. */
-function isSilent({ header, body, parents }: Commit, isConventional: (header: string) => boolean): boolean {
-  if (parents.length > 1) return !isConventional(header) && !BREAKING_FOOTER.test(body);
-  return RELEASE_COMMIT.test(header);
+function isSilent({ hash, header, body, parents }: Commit): boolean {
+  if (RELEASE_COMMIT.test(header)) return true;
+  return parents.length > 1 && !parseHeader(header, hash) && !BREAKING_FOOTER.test(body);
 }
 
 function bumpOf(changes: readonly Change[]): Changes['bump'] {

@@ -1,38 +1,24 @@
-// The objects of a release: its commit and its tag are written loose, which nobody sees until refs.ts
-// moves branch and tag to them.
-import { rm, stat } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+// What a release writes into git: its commit and its tag as loose objects, which nobody sees, then one ref transaction,
+// then the work tree that follows. And what mends all of it where git itself was killed in the middle.
+import { readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { probe, read, run } from '../command.ts';
 import { TaskError } from '../errors.ts';
-import { ensureStateDirectory, readIfPresent, statePath } from '../files.ts';
-import { git, isAncestor, resolveRevision } from '../git.ts';
+import { readIfPresent, withWorkDirectory } from '../files.ts';
+import { currentBranch, git, isAncestor, resolveRevision, setting } from '../git.ts';
 import { log } from '../log.ts';
-import { session } from '../session.ts';
-
-interface Identity {
-  /** Environment for git: empty when git knows somebody itself. */
-  env: Record<string, string>;
-  /** `Name <email>`, as the tag names its tagger. */
-  person: string;
-}
+import { uninterrupted } from '../session.ts';
 
 /** Who signs for releases on a machine where git knows nobody. */
-const FALLBACK = { name: 'Release Flow', email: 'release-flow@localhost' };
+export const FALLBACK = { name: 'Release Flow', email: 'release-flow@localhost' };
 
-/** Git's own identity, else the release identity, with a warning. */
-export async function releaseIdentity(root: string): Promise<Identity> {
+/** The environment that gives git an identity: empty where it knows somebody itself. */
+export async function releaseIdentity(root: string): Promise<{ env: Record<string, string> }> {
   const known = await probe(git(root, '-c', 'user.useConfigOnly=true', 'var', 'GIT_COMMITTER_IDENT'));
+  if (known.ok) return { env: {} };
   const { name, email } = FALLBACK;
-  if (known.ok) return { env: {}, person: known.stdout.trim().replace(/ \d+ [+-]\d{4}$/, '') };
-  log.warn(`git has no identity here; the release is signed as ${name} <${email}>`);
-  log.info('  hint: git config user.name "…" && git config user.email "…"');
-  const env = {
-    GIT_AUTHOR_NAME: name,
-    GIT_AUTHOR_EMAIL: email,
-    GIT_COMMITTER_NAME: name,
-    GIT_COMMITTER_EMAIL: email,
-  };
-  return { env, person: `${name} <${email}>` };
+  const author = { GIT_AUTHOR_NAME: name, GIT_AUTHOR_EMAIL: email };
+  return { env: { ...author, GIT_COMMITTER_NAME: name, GIT_COMMITTER_EMAIL: email } };
 }
 
 /** A time as git objects hold it. */
@@ -40,94 +26,122 @@ function gitTime(date: Date): string {
   return `${Math.floor(date.getTime() / 1000)} +0000`;
 }
 
+/** `-S` where the user wants every commit signed: `commit-tree` does not look itself. */
+async function signingFlags(root: string): Promise<string[]> {
+  return (await setting(root, 'commit.gpgSign', 'bool')) === 'true' ? ['-S'] : [];
+}
+
 interface CommitRequest {
   parent: string;
-  /** Path in the repository → new text. */
-  files: Record<string, string>;
+  /** The one file that the commit changes. */
+  path: string;
+  text: string;
   message: string;
-  identity: Identity;
   date: Date;
 }
 
 /**
- * Writes the release commit as an object; no ref, index or work tree changes. The same request gives the
- * same commit. Returns its id (a placeholder under --dry-run).
+ * Writes a commit as an object; no ref, index or work tree changes. Signed where the user's git signs. Returns its id.
  */
 export async function writeCommit(root: string, request: CommitRequest): Promise<string> {
-  if (!session.dryRun) await ensureStateDirectory(root);
-  const index = statePath(root, `index-${process.pid}`);
-  const date = gitTime(request.date);
-  const env = {
-    ...request.identity.env,
-    GIT_INDEX_FILE: index,
-    GIT_AUTHOR_DATE: date,
-    GIT_COMMITTER_DATE: date,
-  };
-  try {
-    await run(git(root, 'read-tree', request.parent), { env });
-    for (const [path, text] of Object.entries(request.files)) {
-      const blob = await run(git(root, 'hash-object', '-w', '--stdin'), { input: text });
-      await run(git(root, 'update-index', '--add', '--cacheinfo', `100644,${blob || '<blob>'},${path}`), {
-        env,
-      });
-    }
-    const tree = await run(git(root, 'write-tree'), { env });
-    const argv = git(root, 'commit-tree', tree || '<tree>', '-p', request.parent, '-F', '-');
-    return (await run(argv, { env, input: request.message })) || '<release commit>';
-  } finally {
-    await rm(index, { force: true });
-  }
+  const { parent, path, text, message, date } = request;
+  return withWorkDirectory(root, async (directory) => {
+    const dates = { GIT_AUTHOR_DATE: gitTime(date), GIT_COMMITTER_DATE: gitTime(date) };
+    const { env: identity } = await releaseIdentity(root);
+    const env = { ...identity, ...dates, GIT_INDEX_FILE: join(directory, 'index') };
+    await run(git(root, 'read-tree', parent), { env });
+    const blob = await run(git(root, 'hash-object', '-w', '--stdin'), { input: text, placeholder: '<blob>' });
+    await run(git(root, 'update-index', '--add', '--cacheinfo', `100644,${blob},${path}`), { env });
+    const tree = await run(git(root, 'write-tree'), { env, placeholder: '<tree>' });
+    const command = git(root, 'commit-tree', ...(await signingFlags(root)), tree, '-p', parent, '-F', '-');
+    return run(command, { env, input: message, placeholder: '<release commit>' });
+  });
 }
 
 interface TagRequest {
   tag: string;
   commit: string;
   message: string;
-  identity: Identity;
   date: Date;
 }
 
-/** Writes an annotated tag as an object; the ref comes with the transaction. Returns its id. */
-export async function writeTag(root: string, request: TagRequest): Promise<string> {
-  const { tag, commit, message, identity, date } = request;
-  const header = `object ${commit}\ntype commit\ntag ${tag}\ntagger ${identity.person} ${gitTime(date)}`;
-  return (await run(git(root, 'mktag'), { input: `${header}\n\n${message}` })) || '<tag object>';
+/**
+ * Writes an annotated tag as an object; the ref comes with the transaction. `git tag` itself does it, and signs it where
+ * the user's git signs, with the project's objects and settings but refs of its own. Returns its id.
+ */
+export async function writeTag(root: string, { tag, commit, message, date }: TagRequest): Promise<string> {
+  const questions = ['--git-path', 'objects', '--git-path', 'config', '--show-object-format'];
+  const answers = await read(git(root, 'rev-parse', '--path-format=absolute', ...questions));
+  const [objects = '', config = '', format = 'sha1'] = answers.split('\n');
+  return withWorkDirectory(root, async (directory) => {
+    const refs = join(directory, 'refs.git');
+    await run(['git', 'init', '--quiet', '--bare', '--template=', `--object-format=${format}`, refs]);
+    const { env: identity } = await releaseIdentity(root);
+    const place = { GIT_DIR: refs, GIT_OBJECT_DIRECTORY: objects };
+    const env = { ...identity, ...place, GIT_COMMITTER_DATE: gitTime(date) };
+    const settings = ['-c', `include.path=${config}`, '-c', 'core.hooksPath=/dev/null'];
+    const create = ['tag', '--annotate', '--cleanup=verbatim', '-F', '-', tag, commit];
+    await run(git(root, ...settings, ...create), { env, input: message });
+    return run(git(root, 'rev-parse', `refs/tags/${tag}`), { env, placeholder: '<tag object>' });
+  });
 }
 
-// The commit point: one ref transaction moves the branch and creates the tag together, or does neither; then
-// the work tree follows. And what mends both where git itself was killed in the middle.
-
-interface RefMove {
-  branch: string;
-  from: string;
-  to: string;
-  tag: string;
-  tagObject: string;
+/** Tries the user's signing key on objects that are thrown away. @throws TaskError if it cannot sign */
+export async function verifySigning(root: string, head: string): Promise<void> {
+  const [commits, tags] = await Promise.all([
+    setting(root, 'commit.gpgSign', 'bool'),
+    setting(root, 'tag.gpgSign', 'bool'),
+  ]);
+  if (commits !== 'true' && tags !== 'true') return;
+  const objects = await read(git(root, 'rev-parse', '--path-format=absolute', '--git-path', 'objects'));
+  await withWorkDirectory(root, async (directory) => {
+    const { env: identity } = await releaseIdentity(root);
+    const place = { GIT_OBJECT_DIRECTORY: directory, GIT_ALTERNATE_OBJECT_DIRECTORIES: objects };
+    const env = { ...identity, ...place };
+    try {
+      await run(git(root, 'commit-tree', '-S', `${head}^{tree}`, '-m', 'can this key sign?'), { env });
+    } catch (cause) {
+      throw new TaskError(`Cannot sign the release: ${(cause as Error).message}`, {
+        code: 'cannot-sign',
+        hint: 'try it: echo | git commit-tree -S HEAD^{tree}; or turn it off: git config commit.gpgSign false, tag.gpgSign false',
+        cause,
+      });
+    }
+  });
 }
 
-/** One transaction of `git update-ref --stdin`: all of it or nothing. */
-export async function updateRefs(root: string, message: string, lines: readonly string[]): Promise<void> {
+/** One ref of a transaction; null: it does not exist. */
+export interface RefUpdate {
+  ref: string;
+  from: string | null;
+  to: string | null;
+}
+
+/** One transaction of `git update-ref --stdin`, all of it or nothing. */
+async function transact(root: string, reason: string, updates: readonly RefUpdate[]): Promise<void> {
+  const lines = updates.map(({ ref, from, to }) => {
+    if (to === null) return `delete ${ref} ${from}`;
+    return from === null ? `create ${ref} ${to}` : `update ${ref} ${to} ${from}`;
+  });
   const input = ['start', ...lines, 'prepare', 'commit', ''].join('\n');
   log.detail(input);
-  await run(git(root, 'update-ref', '-m', message, '--stdin'), { input });
+  await run(git(root, 'update-ref', '-m', `release: ${reason}`, '--stdin'), { input });
 }
 
 /**
- * The commit point: branch and tag move together, or neither does (git-update-ref(1), `start`/`commit`).
- * @throws TaskError if somebody moved the branch or took the tag meanwhile
+ * The commit point; one that was passed is passed. @throws TaskError if somebody moved one of the refs meanwhile
  */
-export async function moveRefs(root: string, move: RefMove): Promise<void> {
+export async function moveRefs(root: string, reason: string, updates: readonly RefUpdate[]): Promise<void> {
+  if (await settleRefs(root, reason, updates)) return;
   try {
-    await updateRefs(root, `release: ${move.tag}`, [
-      `update refs/heads/${move.branch} ${move.to} ${move.from}`,
-      `create refs/tags/${move.tag} ${move.tagObject}`,
-    ]);
+    await transact(root, reason, updates);
   } catch (cause) {
+    const names = updates.map(({ ref }) => ref.replace(/^refs\/\w+\//, '')).join(' or ');
     throw new TaskError(
-      `Cannot tag ${move.tag}: ${move.branch} or the tag was changed by somebody else meanwhile`,
+      `Cannot move the refs of ${reason}: ${names} was changed by somebody else meanwhile`,
       {
         code: 'refs-moved',
-        hint: 'nothing was released; run the release again',
+        hint: 'nothing was changed; run the same command again',
         cause,
       },
     );
@@ -136,38 +150,69 @@ export async function moveRefs(root: string, move: RefMove): Promise<void> {
 
 /**
  * Was the commit point passed? A git that is killed inside the transaction may have moved one ref of the two:
- * then the other one follows here. Returns false when neither was moved.
+ * then the other one follows here. Returns false when none was moved.
  */
-export async function settleRefs(root: string, move: RefMove): Promise<boolean> {
-  const [tag, branch] = await Promise.all([
-    resolveRevision(root, `refs/tags/${move.tag}`),
-    resolveRevision(root, `refs/heads/${move.branch}`),
-  ]);
-  const tagThere = tag === move.tagObject;
-  const branchThere = branch !== undefined && (await isAncestor(root, move.to, branch));
-  if (tagThere === branchThere) return tagThere;
-  if (!tagThere && tag !== undefined) return false;
-  // A tag whose branch went elsewhere was moved, or left there, by a person: not ours to repair.
-  if (tagThere && branch !== move.from) return true;
-  log.warn(`completing the ref transaction of ${move.tag}, which was cut in half`);
-  const line = tagThere
-    ? `update refs/heads/${move.branch} ${move.to} ${move.from}`
-    : `create refs/tags/${move.tag} ${move.tagObject}`;
-  await updateRefs(root, `release: ${move.tag}`, [line]);
+export async function settleRefs(
+  root: string,
+  reason: string,
+  updates: readonly RefUpdate[],
+): Promise<boolean> {
+  const states = await Promise.all(updates.map((update) => stateOf(root, update)));
+  if (!states.includes('moved')) return false;
+  const pending = updates.filter((_, index) => states[index] === 'pending');
+  if (pending.length === 0) return true;
+  log.warn(`completing the ref transaction of ${reason}, which was cut in half`);
+  await transact(root, reason, pending);
   return true;
 }
 
+async function stateOf(
+  root: string,
+  { ref, from, to }: RefUpdate,
+): Promise<'pending' | 'moved' | 'elsewhere'> {
+  const now = (await resolveRevision(root, ref)) ?? null;
+  if (now === from) return 'pending';
+  if (now === to) return 'moved';
+  if (now === null || to === null || !ref.startsWith('refs/heads/')) return 'elsewhere';
+  // Somebody committed on top. Of a branch that went back that says nothing.
+  const wentBack = from !== null && (await isAncestor(root, to, from));
+  return !wentBack && (await isAncestor(root, to, now)) ? 'moved' : 'elsewhere';
+}
+
+interface GitLock {
+  path: string;
+  /** Milliseconds since 1970. */
+  madeAt: number;
+}
+
+/** The lock files beside which git refuses to work. */
+export async function gitLocks(root: string): Promise<GitLock[]> {
+  const answer = await read(
+    git(root, 'rev-parse', '--path-format=absolute', '--git-dir', '--git-common-dir'),
+  );
+  const [own = '', common = ''] = answer.split('\n');
+  const refs = await readdir(join(common, 'refs'), { recursive: true }).catch(() => [] as string[]);
+  const paths = [
+    ...['index.lock', 'HEAD.lock'].map((name) => join(own, name)),
+    join(common, 'packed-refs.lock'),
+    ...refs.filter((name) => name.endsWith('.lock')).map((name) => join(common, 'refs', name)),
+  ];
+  const found = paths.map(async (path): Promise<GitLock[]> => {
+    const file = await stat(path).catch(() => undefined);
+    return file ? [{ path, madeAt: file.mtimeMs }] : [];
+  });
+  return (await Promise.all(found)).flat();
+}
+
 /**
- * Removes lock files that a killed git left, beside which git refuses to work: those made since the interrupted
- * run's last step and before this process began. Call it when no git of the interrupted run is alive.
+ * Removes lock files that a killed git left: those made since the interrupted run began and before this process did.
+ * Call it when no git of the interrupted run is alive.
  */
-export async function removeStaleLocks(root: string, refs: readonly string[], since: Date): Promise<void> {
+export async function removeStaleLocks(root: string, since: Date): Promise<void> {
   const began = Date.now() - process.uptime() * 1000;
-  const directory = resolve(root, await read(git(root, 'rev-parse', '--git-common-dir')));
-  for (const name of ['index', 'HEAD', 'packed-refs', ...refs]) {
-    const path = join(directory, `${name}.lock`);
-    const found = await stat(path).catch(() => undefined);
-    if (!found || found.mtimeMs < since.getTime() - 1000 || found.mtimeMs > began) continue;
+  for (const { path, madeAt } of await gitLocks(root)) {
+    if (madeAt < since.getTime() - 1000 || madeAt > began) continue;
+    if (log.withhold(`remove ${path}, which the interrupted run left`)) continue;
     log.warn(`removing ${path}, which the interrupted run left`);
     await rm(path, { force: true });
   }
@@ -175,20 +220,24 @@ export async function removeStaleLocks(root: string, refs: readonly string[], si
 
 /** @throws TaskError before anything is moved if the work tree could not follow to `to` */
 export async function verifyWorkTreeCanFollow(root: string, from: string, to: string): Promise<void> {
-  // There is no such commit under --dry-run.
-  if (session.dryRun) return;
   const answer = await probe(git(root, 'read-tree', '-n', '-m', '-u', from, to));
   if (!answer.ok) throw edited(answer.stderr);
+}
+
+/** The work tree follows its branch from one commit to another; one that went elsewhere meanwhile is left alone. */
+export async function followBranch(root: string, branch: string, from: string, to: string): Promise<void> {
+  const [checkedOut, head] = await Promise.all([currentBranch(root), resolveRevision(root, 'HEAD')]);
+  if (checkedOut !== branch || (head !== from && head !== to)) return;
+  await uninterrupted(() => updateWorkTree(root, from, to));
 }
 
 /**
  * Brings index and work tree from one commit to another; repeating it does no harm. A file that somebody
  * edited meanwhile stops it, one that a killed git left half-written does not.
  */
-export async function updateWorkTree(root: string, from: string, to: string): Promise<void> {
-  const follow = git(root, 'read-tree', '-m', '-u', from, to);
+async function updateWorkTree(root: string, from: string, to: string): Promise<void> {
   try {
-    await run(follow);
+    await run(git(root, 'read-tree', '-m', '-u', from, to));
   } catch (error) {
     const changed = await read(git(root, 'diff-tree', '-r', '-z', '--name-only', from, to));
     const paths = changed.split('\0').filter(Boolean);
@@ -196,17 +245,19 @@ export async function updateWorkTree(root: string, from: string, to: string): Pr
       throw edited((error as Error).message);
     }
     await run(git(root, 'read-tree', '-i', '-m', from, to));
-    await run(git(root, 'checkout-index', '--force', '--index', '--', ...paths));
+    const input = paths.map((path) => `${path}\0`).join('');
+    await run(git(root, 'checkout-index', '--force', '--index', '-z', '--stdin'), { input });
   }
 }
 
 /** True if a file holds the text of one of the two commits, or the beginning of it, or is missing. */
 async function isOurs(root: string, from: string, to: string, path: string): Promise<boolean> {
-  const text = await readIfPresent(join(root, path));
+  const text = (await readIfPresent(join(root, path)))?.replaceAll('\r\n', '\n');
   if (text === undefined) return true;
   const before = await probe(git(root, 'cat-file', 'blob', `${from}:${path}`));
   const after = await probe(git(root, 'cat-file', 'blob', `${to}:${path}`));
-  return before.stdout === text || (after.ok && after.stdout.startsWith(text));
+  const plain = (stdout: string) => stdout.replaceAll('\r\n', '\n');
+  return (before.ok && plain(before.stdout) === text) || (after.ok && plain(after.stdout).startsWith(text));
 }
 
 function edited(reason: string): TaskError {

@@ -1,5 +1,5 @@
-// One release's entry in release-notes.md, in the form of Keep a Changelog. Text in, text out; the file around
-// the entry is changelog.ts, and what to say is changes.ts.
+// The release notes: one release's entry in the form of Keep a Changelog, and its place in the file. Text in, text out;
+// text is only ever inserted, and what stood in the file stays as it is.
 import semver from 'semver';
 import { TaskError } from '../errors.ts';
 import type { Change, Changes, Section } from './commits.ts';
@@ -70,10 +70,9 @@ function renderNote(note: string): string {
   return lines.join('\n').replace(/\n{3,}/g, '\n\n');
 }
 
-// The file release-notes.md around its entries: where one goes, where it is, and how it is marked withdrawn.
-// Text is only ever inserted: whatever form the file has, what stood in it stays byte for byte.
+// The file around its entries: where one goes, where it is, and how it is marked withdrawn.
 
-/** An entry in place. `text` has `\n` line ends and no blank lines at its end, to compare it with a new one. */
+/** An entry in place. `text` has `\n` line ends and no blank lines at its end, to compare it with another one. */
 interface FoundEntry {
   /** Offsets into the file: from the heading to the end of the last line that is not blank. */
   start: number;
@@ -82,41 +81,46 @@ interface FoundEntry {
   isWithdrawn: boolean;
 }
 
+/** A notes file that is just being begun. */
+export const NEW_NOTES = '# Release notes\n';
+
 const WITHDRAWN = '> **Withdrawn:**';
 const VERSION_HEADING =
   /^(?:(?:version|release)\s+)?\[?[A-Za-z@/_.-]*?(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)(?=$|[\s\])(:,+])/i;
 const UNRELEASED = /^\[?unreleased\b/i;
-const LINK_DEFINITION = /^\[[^\]]+\]:/;
 
 /**
  * The file with `entry` as its newest: under the title and any "Unreleased" section, above the first version.
- * A file that already has an entry for the tag is returned as it is, so a resumed release can repeat the step.
- * Give a Buffer to keep bytes that are not valid UTF-8. Throws TaskError for UTF-16.
+ * A file that already has an entry for the tag is returned as it is. @throws TaskError for a form that is not read
  */
-export function insertEntry<T extends string | Buffer>(existing: T, entry: string, tag: string): T {
-  if (typeof existing !== 'string') {
-    const bytes = existing as Buffer;
-    verifyReadable(bytes);
-    const result = insertEntry(bytes.toString('latin1'), Buffer.from(entry).toString('latin1'), tag);
-    return Buffer.from(result, 'latin1') as Buffer as T;
-  }
-  const text: string = existing;
-  if (findEntry(text, tag)) return existing;
+export function insertEntry(text: string, entry: string, tag: string): string {
+  verifyForm(text);
+  if (findEntry(text, tag)) return text;
   const shape = outline(text);
   const place = insertionPoint(text, shape);
   // Is a heading at that place seen as one? A file too odd for that gets the entry at the very top.
   const trial = insertAt(text.slice(0, place), place, entry.split('\n', 1)[0]!);
-  return insertAt(text, findEntry(trial, tag) ? place : shape.top, entry) as T;
+  return insertAt(text, findEntry(trial, tag) ? place : shape.top, entry);
 }
 
-/** The entry of a tag, found by the version in a heading of any form; undefined if there is none. */
-export function findEntry(existing: string | Buffer, tag: string): FoundEntry | undefined {
-  const text = typeof existing === 'string' ? existing : existing.toString('latin1');
-  const { headings } = outline(text);
+/** @throws TaskError: a file in which no heading can be found must not be added to */
+function verifyForm(text: string): void {
+  const { underlined } = outline(text);
+  const isText = !/[\0\uFFFD]/.test(text);
+  if (isText && underlined === undefined) return;
+  const reason = isText ? `its heading "${underlined}" is underlined` : 'it is not UTF-8';
+  throw new TaskError(`Cannot add to the release notes: ${reason}`, {
+    code: 'notes-form',
+    hint: isText ? `write it as: ## ${underlined}` : 'save the file as UTF-8 and commit it',
+  });
+}
+
+/** The entry of a tag, found by the version in a heading of any level; undefined if there is none. */
+export function findEntry(text: string, tag: string): FoundEntry | undefined {
   const version = headingVersion(tag);
-  const index = headings.findIndex(
-    (heading) => version !== undefined && headingVersion(heading.text) === version,
-  );
+  if (version === undefined) return undefined;
+  const { headings } = outline(text);
+  const index = headings.findIndex((heading) => headingVersion(heading.text) === version);
   const heading = headings[index];
   if (!heading) return undefined;
   const rest = headings.slice(index + 1);
@@ -124,43 +128,41 @@ export function findEntry(existing: string | Buffer, tag: string): FoundEntry | 
     ({ level, text: title }) => level <= heading.level || headingVersion(title) !== undefined,
   );
   const raw = withoutLinkDefinitions(text.slice(heading.start, next?.start)).trimEnd();
-  const decoded = typeof existing === 'string' ? raw : Buffer.from(raw, 'latin1').toString('utf8');
-  const isWithdrawn = raw
-    .slice(heading.end - heading.start)
-    .trimStart()
-    .startsWith(WITHDRAWN);
-  const unified = decoded.replace(/\r\n?/g, '\n');
+  const isWithdrawn = isMarked(text, heading);
+  const unified = raw.replaceAll('\r\n', '\n');
   return { start: heading.start, end: heading.start + raw.length, text: unified, isWithdrawn };
+}
+
+/** The file without the tag's entry, as it was before {@link insertEntry}. */
+export function removeEntry(text: string, tag: string): string {
+  const found = findEntry(text, tag);
+  if (!found) return text;
+  const before = text.slice(0, found.start);
+  const after = text.slice(found.end).trimStart();
+  return after === '' ? `${before.trimEnd()}${lineEndOf(text)}` : before + after;
 }
 
 /**
  * The file with the tag's entry marked as withdrawn, for a release that was published and so cannot be deleted.
  * A second call changes nothing. `reason` is one line of Markdown. Throws TaskError if there is no such entry.
  */
-export function withdrawEntry<T extends string | Buffer>(existing: T, tag: string, reason: string): T {
-  if (typeof existing !== 'string') {
-    const bytes = existing as Buffer;
-    verifyReadable(bytes);
-    const result = withdrawEntry(bytes.toString('latin1'), tag, Buffer.from(reason).toString('latin1'));
-    return Buffer.from(result, 'latin1') as Buffer as T;
-  }
-  const text: string = existing;
+export function withdrawEntry(text: string, tag: string, reason: string): string {
+  verifyForm(text);
   const found = findEntry(text, tag);
   if (!found) {
-    const hint = 'add the entry again, or mark the release yourself';
     throw new TaskError(`Cannot mark ${tag} as withdrawn: the notes have no entry for it`, {
       code: 'no-entry',
-      hint,
+      hint: 'add the entry again, or mark the release yourself',
     });
   }
-  if (found.isWithdrawn) return existing;
+  if (found.isWithdrawn) return text;
   const heading = outline(text).headings.find(({ start }) => start === found.start)!;
-  return insertAt(text, heading.end, `${WITHDRAWN} ${reason.replace(/\s+/g, ' ').trim()}`.trimEnd()) as T;
+  return insertAt(text, heading.end, `${WITHDRAWN} ${reason.replace(/\s+/g, ' ').trim()}`.trimEnd());
 }
 
 /** Versions (without prefix) that the file marks as withdrawn; one pass, for a file with thousands of them. */
-export function withdrawnVersions(existing: string): Set<string> {
-  const marked = outline(existing).headings.filter((heading) => isMarked(existing, heading));
+export function withdrawnVersions(text: string): Set<string> {
+  const marked = outline(text).headings.filter((heading) => isMarked(text, heading));
   return new Set(marked.flatMap((heading) => headingVersion(heading.text) ?? []));
 }
 
@@ -203,25 +205,24 @@ function firstListItem(text: string, from: number): number | undefined {
 /** The text up to a block of `[1.0.0]: https://…` lines at its end, which belong to the file, not to an entry. */
 function withoutLinkDefinitions(text: string): string {
   let end = text.length;
+  let isFound = false;
   while (end > 0) {
-    const start = Math.max(text.lastIndexOf('\n', end - 1), text.lastIndexOf('\r', end - 1)) + 1;
+    const start = end < 2 ? 0 : text.lastIndexOf('\n', end - 2) + 1;
     const line = text.slice(start, end).trim();
-    if (line !== '' && !LINK_DEFINITION.test(line)) break;
-    end = Math.max(0, start - 1);
+    const isDefinition = /^\[[^\]]+\]:/.test(line);
+    if (line !== '' && !isDefinition) break;
+    isFound ||= isDefinition;
+    end = start;
   }
-  const rest = text.slice(end);
-  return rest.trim() === '' ? text : text.slice(0, end + (/^(?:\r\n|\n|\r)?/.exec(rest)?.[0].length ?? 0));
+  return isFound ? text.slice(0, end) : text;
 }
-
-// Finds the headings of a Markdown file and where they stand, skipping what only looks like one: code fences,
-// HTML comments, front matter. Reads positions and changes nothing, so that the file can be kept byte for byte.
 
 interface Heading {
   level: number;
   text: string;
   /** Offset of the first character of the heading's line. */
   start: number;
-  /** Offset after its line end; for underlined headings after the underline's. */
+  /** Offset after its line end. */
   end: number;
 }
 
@@ -231,78 +232,72 @@ interface Outline {
   top: number;
   /** True if the file ends inside a fence or a comment, so that nothing may be appended to it. */
   endsInside: boolean;
+  /** A heading that is underlined, the first one: Markdown's other form, which is not read. */
+  underlined: string | undefined;
 }
 
-const BYTE_ORDER_MARK = /^(?:\uFEFF|\u00EF\u00BB\u00BF)/;
-const LINE = /([^\r\n]*)(\r\n|\n|\r|$)/y;
 const FENCE = /^(?: *(?:[-*+]|\d{1,9}[.)]))? *(`{3,}|~{3,})(?!.*`)/;
 const ATX = /^(#{1,6})(?:[ \t]+(.*))?$/;
-const UNDERLINE = /^(=+|-+)[ \t]*$/;
-const NO_PARAGRAPH = /^(?:\s*$|[#>|]|[-*+][ \t]|\d+[.)][ \t]| {4}|[-=*_ \t]+$|<)/;
+const NO_PARAGRAPH = /^(?:\s*$|[#>|<]|[-*+][ \t]|\d+[.)][ \t]| {4}|[-=*_ \t]+$|\[[^\]]+\]:)/;
 const HTML_BLOCKS: readonly (readonly [RegExp, RegExp])[] = [
   [/^ {0,3}<!--/, /-->/],
   [/^ {0,3}<(?:pre|script|style|textarea)(?=[\s>]|$)/i, /<\/(?:pre|script|style|textarea)>/i],
 ];
 
-/** Headings in the order of the file. `text` may be UTF-8 decoded or latin1 bytes: only ASCII is looked at. */
+/** The headings in the order of the file, without what only looks like one: in code fences, comments, front matter. */
 export function outline(text: string): Outline {
-  const top = afterFrontMatter(text, BYTE_ORDER_MARK.exec(text)?.[0].length ?? 0);
-  const headings: Heading[] = [];
+  const shape: Outline = {
+    headings: [],
+    top: afterFrontMatter(text),
+    endsInside: false,
+    underlined: undefined,
+  };
   let closes: ((line: string) => boolean) | undefined;
-  let above: { line: string; start: number } | undefined;
-  for (const { line, start, end } of lines(text, top)) {
+  let above: string | undefined;
+  for (const { line, start, end } of lines(text, shape.top)) {
     if (closes) {
       if (closes(line)) closes = undefined;
       continue;
     }
-    const heading = atxHeading(line, start, end) ?? underlined(line, end, above);
-    if (heading) headings.push(heading);
+    const [, marks, words = ''] = ATX.exec(line.trimEnd()) ?? [];
+    // `## v1.2.0 ##` has the same text as `## v1.2.0`.
+    if (marks) shape.headings.push({ level: marks.length, text: withoutClosing(words), start, end });
     else closes = opensBlock(line);
-    above = heading || closes || NO_PARAGRAPH.test(line) ? undefined : { line, start };
+    const isUnderline = above !== undefined && /^=+\s*$/.test(line);
+    const isVersionUnderline = /^-+\s*$/.test(line) && headingVersion(above ?? '') !== undefined;
+    if (isUnderline || isVersionUnderline) shape.underlined ??= above;
+    above = marks || closes || NO_PARAGRAPH.test(line) ? undefined : line.trim();
   }
-  return { headings, top, endsInside: closes !== undefined };
+  return { ...shape, endsInside: closes !== undefined };
 }
 
-/** YAML or TOML between two equal fences on the very first lines; without a second fence it is ordinary text. */
-function afterFrontMatter(text: string, start: number): number {
-  let fence: string | undefined;
-  for (const { line, end } of lines(text, start)) {
-    const trimmed = line.trimEnd();
-    if (fence === undefined) {
-      if (trimmed !== '---' && trimmed !== '+++') return start;
-      fence = trimmed;
-    } else if (trimmed === fence) {
-      return end;
-    }
-  }
-  return start;
-}
-
-function* lines(text: string, from: number) {
-  LINE.lastIndex = from;
-  for (let start = from; start < text.length; start = LINE.lastIndex) {
-    LINE.lastIndex = start;
-    const match = LINE.exec(text);
-    if (!match) return;
-    yield { line: match[1]!, start, end: LINE.lastIndex };
-  }
-}
-
-function atxHeading(line: string, start: number, end: number): Heading | undefined {
-  const match = line.startsWith('#') ? ATX.exec(line.trimEnd()) : null;
-  return match ? { level: match[1]!.length, text: withoutClosing(match[2] ?? ''), start, end } : undefined;
-}
-
-/** `## v1.2.0 ##` has the same text as `## v1.2.0`. */
 function withoutClosing(text: string): string {
   const words = text.trim().split(/[ \t]+/);
   return (/^#+$/.test(words.at(-1) ?? '') ? words.slice(0, -1) : words).join(' ');
 }
 
-function underlined(line: string, end: number, above: { line: string; start: number } | undefined) {
-  const match = above ? UNDERLINE.exec(line) : null;
-  if (!match || !above) return undefined;
-  return { level: match[1]!.startsWith('=') ? 1 : 2, text: above.line.trim(), start: above.start, end };
+/** YAML or TOML between two equal fences on the very first lines; without a second fence it is ordinary text. */
+function afterFrontMatter(text: string): number {
+  const top = text.startsWith('\uFEFF') ? 1 : 0;
+  let fence: string | undefined;
+  for (const { line, end } of lines(text, top)) {
+    const trimmed = line.trimEnd();
+    if (fence === undefined) {
+      if (trimmed !== '---' && trimmed !== '+++') return top;
+      fence = trimmed;
+    } else if (trimmed === fence) {
+      return end;
+    }
+  }
+  return top;
+}
+
+function* lines(text: string, from: number) {
+  for (let start = from, end = from; start < text.length; start = end) {
+    const newline = text.indexOf('\n', start);
+    end = newline === -1 ? text.length : newline + 1;
+    yield { line: text.slice(start, end).replace(/\r?\n$/, ''), start, end };
+  }
 }
 
 /** The test for the line that ends the fence or HTML block which this line opens, if it opens one. */
@@ -319,41 +314,25 @@ function opensBlock(line: string): ((line: string) => boolean) | undefined {
   return (other) => html[1].test(other);
 }
 
-// Puts lines into a text without touching a byte of what is there: blank lines around them, the line ends of
-// the file, a title if there was nothing. Apart from changelog.ts, which decides where.
-
-const TITLE = '# Release notes';
+function lineEndOf(text: string): string {
+  return /\r?\n/.exec(text)?.[0] ?? '\n';
+}
 
 /** Inserts lines at the start of a line, set off by blank lines, in the line ends of the file. */
 export function insertAt(text: string, position: number, lines: string): string {
   const before = text.slice(0, position);
   const after = text.slice(position);
-  const lineEnd = /\r\n|\n|\r/.exec(text)?.[0] ?? '\n';
-  const isEmpty = text.replace(BYTE_ORDER_MARK, '').trim() === '';
-  const body = isEmpty ? `${TITLE}\n\n${lines.trimEnd()}` : lines.trimEnd();
-  const startsFile = before.replace(BYTE_ORDER_MARK, '') === '';
-  const gap = startsFile ? '' : lineEnd.repeat(2 - Math.min(2, lineEndsAtEnd(before)));
-  const blankAfter = after === '' || /^[ \t]*(?:\r|\n)/.test(after) ? '' : lineEnd;
+  const lineEnd = lineEndOf(text);
+  const isEmpty = text.trim() === '';
+  const body = isEmpty ? `${NEW_NOTES}\n${lines.trimEnd()}` : lines.trimEnd();
+  const startsFile = before.replace('\uFEFF', '') === '';
+  const ends = /(?:\r?\n)?(?:\r?\n)?$/.exec(before.slice(-4))?.[0].match(/\n/g)?.length ?? 0;
+  const gap = startsFile ? '' : lineEnd.repeat(2 - ends);
+  const blankAfter = after === '' || /^[ \t]*\r?\n/.test(after) ? '' : lineEnd;
   return `${before}${gap}${body.replace(/\r?\n/g, lineEnd)}${lineEnd}${blankAfter}${after}`;
 }
 
-function lineEndsAtEnd(text: string): number {
-  const tail = /(?:\r\n|\n|\r)?(?:\r\n|\n|\r)?$/.exec(text.slice(-4))?.[0] ?? '';
-  return tail.match(/\r\n|\n|\r/g)?.length ?? 0;
-}
-
-/** Throws for UTF-16: in its bytes no heading can be found, and ASCII must not be mixed into it. */
-function verifyReadable(bytes: Buffer): void {
-  const [first, second] = bytes;
-  if (!((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff))) return;
-  throw new TaskError('Cannot add to the release notes: the file is UTF-16', {
-    code: 'notes-encoding',
-    hint: 'save it as UTF-8 first',
-  });
-}
-
-// Makes other people's words safe inside a Markdown list item: no HTML, no headings, no nested lists, no
-// control characters. Apart from notes.ts, because escaping is where a mistake lets a commit message write HTML.
+// Other people's words inside a Markdown list item: no HTML, no headings, no nested lists, no control characters.
 
 const CONTROL = /[\p{Cc}\u2028\u2029\u202A-\u202E\u2066-\u2069]+/gu;
 /** Most lines: begins with a letter, and nothing in it means anything to Markdown or HTML. */
@@ -417,41 +396,4 @@ function escapeText(text: string, isBeforeBacktick: boolean): string {
     .replace(/&(?=#?\w+;)/g, '&amp;')
     .replace(/!(?=\[)/g, '\\!');
   return isBeforeBacktick && text.endsWith('\\') ? `${escaped}\\` : escaped;
-}
-
-// Taking exactly that text out of the notes which a release put in, even when others wrote above and below it
-// since. Pure.
-
-/**
- * `present` without what `after` has more than `before`; undefined if that text is not in it exactly once.
- */
-export function withoutInsertion(present: string, before: string, after: string): string | undefined {
-  if (after === before) return present;
-  let start = 0;
-  while (start < before.length && before[start] === after[start]) start += 1;
-  let end = 0;
-  while (end < before.length - start && before.at(-1 - end) === after.at(-1 - end)) end += 1;
-  if (start + end !== before.length) return undefined;
-  const inserted = wholeLines(before, after.slice(start, after.length - end), start);
-  const place = present.indexOf(inserted);
-  if (place === -1 || present.indexOf(inserted, place + 1) !== -1) {
-    return present.includes(inserted) ? undefined : alreadyGone(present, inserted);
-  }
-  return present.slice(0, place) + present.slice(place + inserted.length);
-}
-
-/**
- * What two texts have in common may reach into the first line of the insertion (`## [v1.`): seen from the start
- * of that line, it is the same insertion.
- */
-function wholeLines(before: string, inserted: string, start: number): string {
-  const line = before.lastIndexOf('\n', start - 1) + 1;
-  const common = before.slice(line, start);
-  return inserted.endsWith(common) ? common + inserted.slice(0, inserted.length - common.length) : inserted;
-}
-
-/** A person took the entry out already: no line of it that names the version is left. */
-function alreadyGone(present: string, inserted: string): string | undefined {
-  const heading = /^#+ .*$/m.exec(inserted)?.[0];
-  return heading && !present.includes(heading) ? present : undefined;
 }

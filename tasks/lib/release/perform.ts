@@ -1,430 +1,366 @@
-// Carrying out a release. Everything that can fail comes before the commit point (moveRefs); everything
-// after it can be repeated, and is, by the next run if this one dies.
+// A release as one list of steps. Everything that can fail comes before the commit point (`refs`); what follows can be
+// repeated, and is, by the next run if this one dies. A version that is named again takes the same way: each step looks
+// first whether its work is done.
 
-import { probe } from '../command.ts';
+import { z } from 'zod';
 import { buildCommit } from '../docker/build.ts';
 import { candidateReference, removeCandidates, tryCandidate } from '../docker/candidate.ts';
-import { type EngineInfo, engineInfo } from '../docker/engine.ts';
+import { engineInfo } from '../docker/engine.ts';
 import { inspectImage, tagImage } from '../docker/objects.ts';
 import { pushImage } from '../docker/registry.ts';
-import { combinedError, TaskError } from '../errors.ts';
+import { CommandError, combinedError, TaskError } from '../errors.ts';
 import { clearWorkDirectories } from '../files.ts';
-import { git, isAncestor, resolveRevision, shortHash, workTree } from '../git.ts';
-import { type Phases, timed } from '../history.ts';
+import { currentBranch, isAncestor, resolveRevision, workTree } from '../git.ts';
 import { log } from '../log.ts';
-import { type Journal, type JournalEntry, openJournal, readJournal } from '../old-journal.ts';
 import { imageReference, type Project, registryReference, variable } from '../project.ts';
-import { session, uninterrupted } from '../session.ts';
+import { uninterrupted } from '../session.ts';
+import { forgetRun, interruptedRun, type Journey, resumeSteps, type Step } from '../steps.ts';
+import { runOtherTask } from '../task.ts';
 import {
+  followBranch,
   moveRefs,
-  releaseIdentity,
+  type RefUpdate,
   removeStaleLocks,
   settleRefs,
-  updateWorkTree,
   verifyWorkTreeCanFollow,
   writeCommit,
   writeTag,
 } from './git-write.ts';
 import { runChecks, runHooks } from './hooks.ts';
-import { isHighestStable, isMaintenanceBranch, type ReleasePlan } from './plan.ts';
-import { askRemote, verifyImageNameFree, workTreeProblems } from './preflight.ts';
-import { publishRefs, type RecordMerge } from './publish.ts';
+import { isMaintenanceBranch, isOvertaken, type ReleasePlan } from './plan.ts';
+import { workTreeProblems } from './preflight.ts';
+import { publish, queryRemote } from './publish.ts';
 import {
   acceptRebuild,
+  baseImageOf,
+  imageDiffers,
   isReleasedImage,
-  type PreparedRelease,
-  type ReleaseRecord,
-  readRelease,
   releasedDigests,
+  releaseOfTag,
   releaseTagMessage,
 } from './record.ts';
-import { finishUndo, type PreparedUndo } from './undo.ts';
-import { parseTag } from './version.ts';
+import { isStable, parseTag } from './version.ts';
 
-interface ReleaseRun {
-  engine: EngineInfo;
-  plan: ReleasePlan;
+const releaseSchema = z.strictObject({
+  tag: z.string(),
+  /** Without prefix. */
+  version: z.string(),
+  branch: z.string(),
+  /** The branch's commit before. */
+  head: z.string(),
+  /** Of commit and tag; ISO 8601. */
+  date: z.string(),
+  /** The new text of the notes file. */
+  notes: z.string(),
+  /** The version before on this branch, and the tag that the notes begin at. */
+  current: z.string().nullable(),
+  previous: z.string().nullable(),
+  /** `latest` shall follow. */
+  movesLatest: z.boolean(),
+  /** Publish it: image to the registry if one is set, branch and tag to the remote. */
+  push: z.boolean(),
+  /** Switch prod to it at the end. */
+  deploy: z.boolean(),
+  /** It is released already, and named again to do what is left. */
+  isReleased: z.boolean(),
+  // What the steps find out.
+  commit: z.string(),
+  tagObject: z.string(),
+  /** `Image.id` of the image that was tried. */
+  digest: z.string(),
+  platforms: z.record(z.string(), z.string()),
+  /** Why prod could not be switched: the release stands all the same. */
+  failedDeploy: z.strictObject({ message: z.string(), code: z.string(), hint: z.string() }).optional(),
+});
+
+export type ReleaseData = z.output<typeof releaseSchema>;
+
+interface ReleaseOptions {
   push: boolean;
   deploy: boolean;
-  phases: Phases;
 }
 
-/** @throws TaskError; until the commit point nothing has changed that anybody can see */
-export async function performRelease(project: Project, release: ReleaseRun): Promise<PreparedRelease> {
-  const { plan, phases } = release;
-  const journal = releaseJournal(project);
-  try {
-    await journal.record('started', { tag: plan.version.tag, started: true });
-    await timed(phases, 'checks', () => runOwnCommands(project, plan));
-    const prepared = await prepare(project, release);
-    await uninterrupted(async () => {
-      await journal.record('prepared', prepared);
-      await timed(phases, 'commit', () => moveRefs(project.root, { ...prepared, to: prepared.commit }));
-      await journal.record('committed', prepared);
-    });
-    await timed(phases, 'finish', () => finishRelease(project, prepared));
-    return prepared;
-  } catch (error) {
-    await uninterrupted(() => abandonRelease(project));
-    throw error;
-  }
+/** What the steps start from. */
+export function releaseData(plan: ReleasePlan, { push, deploy }: ReleaseOptions): ReleaseData {
+  const { version, branch, head, notes, movesLatest } = plan;
+  const from = { current: version.current ?? null, previous: plan.previousTag ?? null };
+  const names = { tag: version.tag, version: version.next, branch, head, date: plan.date.toISOString() };
+  const found = { commit: '', tagObject: '', digest: '', platforms: {} };
+  return { ...names, ...from, notes, movesLatest, push, deploy, isReleased: false, ...found };
+}
+
+export function releaseJourney(project: Project): Journey<ReleaseData> {
+  return {
+    root: project.root,
+    task: 'release',
+    command: 'npm run release',
+    schema: releaseSchema,
+    steps: (data) => releaseSteps(project, data),
+    history: ({ current, version }) => ({ from: current, to: version }),
+  };
+}
+
+/** The steps of a release; of one that is released already, from the commit point on. */
+export function releaseSteps(project: Project, data: ReleaseData): Step<ReleaseData>[] {
+  const { tag, branch, isReleased } = data;
+  const refs: Step<ReleaseData> = {
+    name: 'refs',
+    title: isReleased
+      ? `${tag} is released on this machine`
+      : `move ${branch} and create ${tag}, both or neither`,
+    apply: async (data) => data.isReleased || moveRefs(project.root, tag, refUpdates(data)),
+    commits: true,
+    isDone: async (data) => data.isReleased || settleRefs(project.root, tag, refUpdates(data)),
+  };
+  return [...(isReleased ? [] : preparingSteps(project, data)), refs, ...publicSteps(project, data)];
+}
+
+/** Until the commit point: nothing that anybody can see. */
+function preparingSteps(project: Project, { tag }: ReleaseData): Step<ReleaseData>[] {
+  const { release } = project;
+  const hasCommands = release.checks.length + release.hooks.before.length > 0;
+  const checks = {
+    name: 'checks',
+    title: 'run the checks',
+    apply: (d: ReleaseData) => runOwnCommands(project, d),
+  };
+  return [
+    ...(hasCommands ? [checks] : []),
+    {
+      name: 'commit',
+      title: `write ${release.notes} into a commit, on no branch yet`,
+      apply: async (data) => {
+        data.commit = await releaseCommit(project, data);
+      },
+    },
+    {
+      name: 'build',
+      title: `build ${imageReference(project, tag)} from that commit`,
+      apply: (data) => build(project, data),
+      undo: () => removeCandidates(project),
+    },
+    {
+      name: 'candidate',
+      title: 'start it once, as prod would run it, and query its health',
+      apply: ({ version, commit }) =>
+        tryCandidate(project, {
+          image: candidateReference(project, commit),
+          expected: { version, revision: commit },
+        }),
+    },
+    {
+      name: 'tag',
+      title: `write the tag ${tag} with the image's digest, as an object`,
+      apply: async (data) => {
+        data.tagObject = await releaseTag(project, data);
+        await verifyWorkTreeCanFollow(project.root, data.head, data.commit);
+      },
+    },
+  ];
+}
+
+/** From the commit point on. Each may have been done already, wholly or in part, and finds out by looking. */
+function publicSteps(project: Project, { tag, push, deploy, movesLatest }: ReleaseData): Step<ReleaseData>[] {
+  const { root, release } = project;
+  const reference = registryReference(project, tag);
+  const latest = imageReference(project, 'latest');
+  const remoteLatest = registryReference(project, 'latest');
+  const steps: (Step<ReleaseData> | false)[] = [
+    {
+      name: 'work-tree',
+      title: 'let the working tree follow',
+      apply: ({ branch, head, commit }) => followBranch(root, branch, head, commit),
+    },
+    {
+      name: 'image-name',
+      title: `tag the image ${imageReference(project, tag)}`,
+      apply: (data) => uninterrupted(() => nameImage(project, data)),
+    },
+    push &&
+      reference !== undefined && {
+        name: 'push-image',
+        title: `push ${reference}`,
+        apply: ({ digest }) =>
+          pushImage(imageReference(project, tag), reference, { immutable: true, same: [digest] }),
+      },
+    push && {
+      name: 'push-refs',
+      title: `push the branch and ${tag} to ${release.remote}`,
+      apply: ({ branch, head, commit }) =>
+        publish(project, { branch, from: head, commit, tag, what: `${tag} is made` }),
+    },
+    movesLatest && {
+      name: 'latest',
+      title: `tag it ${latest}`,
+      apply: async (data) => {
+        data.movesLatest = !(await isOvertaken(project, data.version, push));
+        if (data.movesLatest) await tagImage(imageReference(project, tag), latest);
+      },
+    },
+    movesLatest &&
+      push &&
+      remoteLatest !== undefined && {
+        name: 'push-latest',
+        title: `push ${remoteLatest}`,
+        apply: async (data) => data.movesLatest && pushImage(latest, remoteLatest, { immutable: false }),
+      },
+    { name: 'cleanup', title: 'remove the candidate', apply: () => removeCandidates(project) },
+    release.hooks.after.length > 0 && {
+      name: 'hooks-after',
+      title: 'run the hooks that follow a release',
+      apply: (data) => runHooks(project, 'after', hookContext(project, data)),
+    },
+    deploy && {
+      name: 'deploy',
+      title: `switch prod to ${tag}`,
+      apply: (data) => deployRelease(project, data),
+    },
+  ];
+  return steps.filter((step) => step !== false);
+}
+
+function refUpdates({ branch, head, commit, tag, tagObject }: ReleaseData): RefUpdate[] {
+  return [
+    { ref: `refs/heads/${branch}`, from: head, to: commit },
+    { ref: `refs/tags/${tag}`, from: null, to: tagObject },
+  ];
+}
+
+function hookContext(project: Project, data: ReleaseData) {
+  const { tag, version, branch, commit, digest, push } = data;
+  const image = (push && registryReference(project, tag)) || imageReference(project, tag);
+  return { tag, version, branch, image, previous: data.previous ?? '', commit, digest };
 }
 
 /** Hooks and checks are the project's own commands: what is released must still be what was planned. */
-async function runOwnCommands(project: Project, plan: ReleasePlan): Promise<void> {
-  const { checks, hooks } = project.release;
-  const { version, image, branch, previousTag: previous = '' } = plan;
-  const context = {
-    tag: version.tag,
-    version: version.next,
-    branch,
-    image,
-    previous,
-    commit: '',
-    digest: '',
-  };
-  await runHooks(project, 'before', context);
+async function runOwnCommands(project: Project, data: ReleaseData): Promise<void> {
+  await runHooks(project, 'before', hookContext(project, data));
   await runChecks(project);
-  if (checks.length + hooks.before.length === 0) return;
   const problems = workTreeProblems(project, await workTree(project.root));
   if (problems.length > 0)
     throw combinedError('Cannot release: a check or hook changed the project', problems);
 }
 
-async function prepare(project: Project, release: ReleaseRun): Promise<PreparedRelease> {
-  const { root } = project;
-  const { plan, push, deploy } = release;
-  const { tag, next: version } = plan.version;
-  const identity = await releaseIdentity(root);
-  const commit = await writeCommit(root, {
-    parent: plan.head,
-    files: { [project.release.notes]: plan.notes },
-    message: `chore(release): ${tag}\n`,
-    identity,
-    date: plan.date,
-  });
-  const { digest, platforms, baseImage } = await buildAndTry(project, release, commit);
-  const image = (push && registryReference(project, tag)) || plan.image;
-  const message = releaseTagMessage(tag, { image, digest, platforms, ...(baseImage ? { baseImage } : {}) });
-  const tagObject = await writeTag(root, { tag, commit, message, identity, date: plan.date });
-  await verifyWorkTreeCanFollow(root, plan.head, commit);
-  return {
-    tag,
-    version,
-    branch: plan.branch,
-    from: plan.head,
-    commit,
-    tagObject,
-    digest,
-    platforms,
-    previous: plan.previousTag ?? null,
-    movesLatest: plan.movesLatest,
-    push,
-    deploy,
-  };
+function releaseCommit({ root, release }: Project, { head, notes, tag, date }: ReleaseData): Promise<string> {
+  const message = `chore(release): ${tag}\n`;
+  return writeCommit(root, { parent: head, path: release.notes, text: notes, message, date: new Date(date) });
 }
 
-/** The image of the release commit under its candidate's name, found healthy and the right one. */
-async function buildAndTry(
-  project: Project,
-  { engine, plan, push, phases }: ReleaseRun,
-  commit: string,
-): Promise<Omit<ReleaseRecord, 'image'>> {
-  const { tag, next: version } = plan.version;
-  const candidate = candidateReference(project, commit);
-  const platforms = push && project.image.registry ? project.image.platforms : [];
-  log.step(`build ${plan.image} from commit ${shortHash(commit)}`);
-  const build = { commit, version, candidate, platforms, date: plan.date };
-  const image = await timed(phases, 'build', () => buildCommit(project, engine, build));
-  await verifyImageNameFree(project, tag, image);
-  log.step(`start it once and ask its ${project.environments.prod.health}`);
-  const expected = { version, revision: commit };
-  const [base] = await Promise.all([
-    baseImageRecord(project),
-    timed(phases, 'candidate', () => tryCandidate(project, { image: candidate, expected })),
-  ]);
-  return { digest: image.id, platforms: image.platforms, ...base };
-}
-
-async function baseImageRecord(project: Project): Promise<{ baseImage?: string }> {
-  const reference = variable(project, 'BASE_IMAGE') ?? project.image.base_image;
-  const image = reference ? await inspectImage(reference) : undefined;
-  return image ? { baseImage: `${reference}@${image.id}` } : {};
-}
-
-// What follows a release's commit point, in order. Each step may already have been done, wholly or in part,
-// by a run that died, and finds out by looking.
-
-interface FinishStep {
-  /** As the journal names it once the step is done. */
-  name: string;
-  isWanted: (prepared: PreparedRelease, project: Project) => boolean;
-  perform: (project: Project, prepared: PreparedRelease, recordMerge: RecordMerge) => Promise<unknown>;
-}
-
-const always = () => true;
-
-const FINISH_STEPS: readonly FinishStep[] = [
-  {
-    name: 'work-tree',
-    isWanted: always,
-    perform: (project, prepared) => uninterrupted(() => followWorkTree(project, prepared)),
-  },
-  {
-    name: 'image',
-    isWanted: always,
-    perform: (project, prepared) => uninterrupted(() => nameImage(project, prepared)),
-  },
-  {
-    name: 'pushed-image',
-    isWanted: ({ push }, { image }) => push && image.registry !== undefined,
-    perform: pushVersion,
-  },
-  { name: 'pushed-refs', isWanted: ({ push }) => push, perform: publishRefs },
-  {
-    name: 'latest',
-    isWanted: ({ movesLatest }) => movesLatest,
-    perform: (project, { tag }) => tagImage(imageReference(project, tag), imageReference(project, 'latest')),
-  },
-  {
-    name: 'pushed-latest',
-    isWanted: ({ push, movesLatest }, { image }) => push && movesLatest && image.registry !== undefined,
-    perform: (project) =>
-      pushImage(imageReference(project, 'latest'), registryReference(project, 'latest')!, {
-        immutable: false,
-      }),
-  },
-  { name: 'cleaned', isWanted: always, perform: (project) => uninterrupted(() => removeCandidates(project)) },
-  {
-    name: 'hooks',
-    isWanted: (_prepared, { release }) => release.hooks.after.length > 0,
-    perform: (project, prepared) =>
-      runHooks(project, 'after', {
-        tag: prepared.tag,
-        version: prepared.version,
-        branch: prepared.branch,
-        image: registryReference(project, prepared.tag) ?? imageReference(project, prepared.tag),
-        previous: prepared.previous ?? '',
-        commit: prepared.commit,
-        digest: prepared.digest,
-      }),
-  },
-];
-
-/** The branch may be another one by now, or further: then its work tree is not ours to touch. */
-async function followWorkTree(project: Project, { from, commit, merge }: PreparedRelease): Promise<void> {
-  const { root } = project;
-  if (session.dryRun) return updateWorkTree(root, from, commit);
-  const head = await resolveRevision(root, 'HEAD');
-  if (head === commit) await updateWorkTree(root, from, commit);
-  if (merge && head === merge.to) await updateWorkTree(root, merge.from, merge.to);
-}
-
-/** Gives the tried image its version's name; builds it again from the commit if it was lost meanwhile. */
-async function nameImage(project: Project, prepared: PreparedRelease): Promise<void> {
-  const reference = imageReference(project, prepared.tag);
-  const candidate = candidateReference(project, prepared.commit);
-  if (session.dryRun) return tagImage(candidate, reference);
-  const present = await inspectImage(reference);
-  if (present && releasedDigests(prepared).includes(present.id)) return;
-  if (present) throw imageDiffers(prepared, reference, present.id);
-  const tried = await inspectImage(candidate);
-  if (tried?.id !== prepared.digest) await rebuild(project, prepared, candidate);
-  await tagImage(candidate, reference);
-}
-
-async function rebuild(project: Project, prepared: PreparedRelease, candidate: string): Promise<void> {
-  const { tag, version, commit, digest } = prepared;
-  log.step(`build ${tag} again from commit ${shortHash(commit)}`);
-  const names = Object.keys(prepared.platforms);
-  const platforms = prepared.push || names.length > 1 ? names : [];
-  const isIndex = !Object.values(prepared.platforms).includes(digest);
+async function build(project: Project, data: ReleaseData): Promise<void> {
+  const { commit, version, push, date } = data;
   const image = await buildCommit(project, await engineInfo(), {
     commit,
     version,
-    candidate,
-    ...(isIndex ? { platforms } : {}),
+    candidate: candidateReference(project, commit),
+    platforms: push && project.image.registry ? project.image.platforms : [],
+    date: new Date(date),
   });
-  if (!isReleasedImage(prepared, image)) throw imageDiffers(prepared, candidate, image.id);
-  if (releasedDigests(prepared).includes(image.id)) return;
-  const why = 'the index was built again: same platforms, other provenance';
-  await acceptRebuild(project.root, tag, {
-    digest: image.id,
-    released: digest,
-    why,
-    at: new Date().toISOString(),
-  });
+  data.digest = image.id;
+  data.platforms = image.platforms;
 }
 
-/** @throws TaskError if the registry has another image under the version */
-function pushVersion(project: Project, prepared: PreparedRelease): Promise<string> {
-  const reference = registryReference(project, prepared.tag) as string;
-  return pushImage(imageReference(project, prepared.tag), reference, {
-    immutable: true,
-    same: [prepared.digest],
-  });
+async function releaseTag(project: Project, data: ReleaseData): Promise<string> {
+  const { tag, commit, digest, platforms, push, date } = data;
+  const image = (push && registryReference(project, tag)) || imageReference(project, tag);
+  const baseImage = await baseImageOf(project);
+  const message = releaseTagMessage(tag, { image, digest, platforms, ...(baseImage ? { baseImage } : {}) });
+  return writeTag(project.root, { tag, commit, message, date: new Date(date) });
 }
 
-function imageDiffers(prepared: PreparedRelease, reference: string, found: string): TaskError {
-  return new TaskError(
-    `The image ${reference} is not the one of ${prepared.tag}: it is ${found}, released was ${prepared.digest}`,
-    {
-      code: 'image-changed',
-      hint: `docker image rm ${reference}, then run the release again to finish it`,
-    },
-  );
-}
-
-// A release that is ready for its commit point: all that is needed to finish it, which is what the journal
-// keeps, so that another run can.
-
-/** What is asked for on top of what the run that died was asked for. */
-interface ResumeOptions {
-  push: boolean;
-  deploy: boolean;
-}
-
-/** What the journal keeps of a run that has not prepared its release yet. */
-type ReleaseJournal = PreparedRelease | { tag: string; started: true };
-
-function isPrepared(entry: ReleaseJournal): entry is PreparedRelease {
-  return !('started' in entry);
-}
-
-function releaseJournal(project: Project): Journal<ReleaseJournal> {
-  return openJournal<ReleaseJournal>(project.root, 'release');
-}
-
-// Finishing a release: after its commit point, by the run that made it or by the next one; and clearing away
-// what never reached the commit point.
-
-/**
- * Does what follows the commit point, step by step, each made durable. With `deploy` the journal stays open:
- * the caller switches prod and then closes it.
- */
-export async function finishRelease(project: Project, prepared: PreparedRelease): Promise<void> {
-  const journal = releaseJournal(project);
-  let known = prepared;
-  const recordMerge = async (merge: { from: string; to: string }) => {
-    known = { ...known, merge };
-    await journal.record('merging', known);
-  };
-  for (const step of FINISH_STEPS) {
-    if (!step.isWanted(known, project)) continue;
-    await step.perform(project, known, recordMerge);
-    await journal.record(step.name, known);
-  }
-  if (!prepared.deploy) await journal.close();
-}
-
-/** The deployment is over, well or not: nothing of the release is left to finish. */
-export function closeRelease(project: Project): Promise<void> {
-  return releaseJournal(project).close();
-}
-
-/** Clears what a release that never happened left behind. A failure here must not hide the first error. */
-async function abandonRelease(project: Project): Promise<void> {
-  if (session.dryRun) return;
+/** Gives the tried image its version's name; builds it again from the commit if it was lost meanwhile. */
+async function nameImage(project: Project, data: ReleaseData): Promise<void> {
+  const { tag, commit, digest } = data;
+  const reference = imageReference(project, tag);
+  const present = await inspectImage(reference);
+  if (present && releasedDigests(data).includes(present.id)) return;
+  if (present) throw imageDiffers(reference, tag, present.id, digest);
   try {
-    const interrupted = await readJournal<ReleaseJournal>(project.root, 'release');
-    if (interrupted && (await isCommitted(project, interrupted))) {
-      log.warn(`${interrupted.data.tag} is released on this machine; the next run finishes what is left`);
-      return;
-    }
-    await removeCandidates(project);
-    await releaseJournal(project).close();
+    await tagImage(digest, reference);
   } catch (error) {
-    log.warn(`could not clear up after the release: ${(error as Error).message}`);
+    if (!(error instanceof CommandError)) throw error;
+    log.info(`the image ${digest} is gone: building ${tag} again from its commit`);
+    await rebuild(project, data);
+    await tagImage(candidateReference(project, commit), reference);
   }
 }
 
-// A release that an earlier run began and did not end: past its commit point it is finished, else cleared away.
-
-async function isCommitted(project: Project, { data }: JournalEntry<ReleaseJournal>): Promise<boolean> {
-  return isPrepared(data) && (await settleRefs(project.root, { ...data, to: data.commit }));
+async function rebuild(project: Project, data: ReleaseData): Promise<void> {
+  const { tag, version, commit, digest } = data;
+  const names = Object.keys(data.platforms);
+  const platforms = data.push || names.length > 1 ? names : [];
+  const isIndex = !Object.values(data.platforms).includes(digest);
+  const candidate = candidateReference(project, commit);
+  const request = { commit, version, candidate, ...(isIndex ? { platforms } : {}) };
+  const image = await buildCommit(project, await engineInfo(), request);
+  if (!isReleasedImage(data, image)) throw imageDiffers(candidate, tag, image.id, digest);
+  if (releasedDigests(data).includes(image.id)) return;
+  const why = 'the index was built again: same platforms, other provenance';
+  await acceptRebuild(project, tag, { digest: image.id, released: digest, why });
 }
 
-/** What is left of it to finish; undefined where it never reached the commit point, and is now cleared away. */
-async function settleInterrupted(
-  project: Project,
-  interrupted: JournalEntry<ReleaseJournal>,
-  options: ResumeOptions,
-): Promise<PreparedRelease | undefined> {
-  const { data, step, at } = interrupted;
-  return uninterrupted(async () => {
-    await clearWorkDirectories(project.root);
-    if (isPrepared(data)) {
-      const refs = [`refs/heads/${data.branch}`, `refs/tags/${data.tag}`];
-      await removeStaleLocks(project.root, refs, new Date(at));
-    }
-    if (!isPrepared(data) || !(await isCommitted(project, interrupted))) {
-      log.warn(`clearing away ${data.tag}, interrupted at ${at} before it was released`);
-      await removeCandidates(project);
-      await releaseJournal(project).close();
-      return undefined;
-    }
-    log.step(`finishing ${data.tag}, interrupted at ${at} after "${step}"`);
-    return {
-      ...data,
-      push: data.push || options.push,
-      deploy: data.deploy || options.deploy,
-      movesLatest: data.movesLatest && (await isHighestStable(project, data)),
-    };
-  });
+/** The environments that a deployment leaves active: dev goes on where it runs. */
+export function deployTarget(project: Project): 'prod' | 'both' {
+  return ['dev', 'both'].includes(variable(project, 'ACTIVE_ENV') ?? '') ? 'both' : 'prod';
 }
 
-// What an earlier run began: looked for by every run, and settled by code that is loaded only then, since it is rare.
+/** A process of its own. Should it die, the next run deploys; a failure is final, and the release stands. */
+async function deployRelease(project: Project, data: ReleaseData): Promise<void> {
+  try {
+    await runOtherTask(project, 'switch-env', deployTarget(project), '--version', data.tag);
+  } catch (error) {
+    if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
+    data.failedDeploy = { message: error.message, code: error.code, hint: error.hint ?? '' };
+  }
+}
 
 /**
- * The release whose commit point was passed by a run that then died; what did not get there is cleared away.
- * Asked-for options come on top of those of the run that died. Undefined when there is nothing to finish.
+ * Finishes, or undoes, the release that a killed run left. One that somebody has taken back since is forgotten.
+ * Call it holding the lock.
  */
-export async function interruptedRelease(
-  project: Project,
-  options: ResumeOptions,
-): Promise<PreparedRelease | undefined> {
-  const interrupted = await readJournal<ReleaseJournal>(project.root, 'release');
-  if (!interrupted || session.dryRun) return undefined;
-  return settleInterrupted(project, interrupted, options);
+export async function resumeRelease(project: Project) {
+  const { root } = project;
+  const journey = releaseJourney(project);
+  const interrupted = await interruptedRun(journey);
+  if (!interrupted) return undefined;
+  await clearWorkDirectories(root);
+  await removeStaleLocks(root, new Date(interrupted.startedAt));
+  const { tag, tagObject } = interrupted.data;
+  if (interrupted.committed && (await resolveRevision(root, `refs/tags/${tag}`)) !== tagObject) {
+    log.warn(`${tag} was released by a run that was interrupted, and taken back since: nothing to resume`);
+    await removeCandidates(project);
+    await forgetRun(journey);
+    return undefined;
+  }
+  return resumeSteps(journey);
 }
 
-/** Completes an undoing that a run began and did not end. */
-export async function resumeUndo(project: Project): Promise<void> {
-  const begun = await readJournal<PreparedUndo>(project.root, 'undo');
-  if (!begun || session.dryRun) return;
-  const { data, step, at } = begun;
-  log.step(`finishing the undoing of ${data.tag}, interrupted at ${at} after "${step}"`);
-  await finishUndo(project, data);
-}
-
-// Naming a version that is already released here: whatever of it is missing is done again, above all the
-// pushes that were not asked for at first. Nothing about the release itself changes.
-
-/** The release of the version that was asked for, ready to be finished; undefined if it is a new one. */
+/** The release of the version that was asked for, to do what is left of it; undefined if it is a new one. */
 export async function existingRelease(
   project: Project,
   requested: string | undefined,
-  options: ResumeOptions,
-): Promise<PreparedRelease | undefined> {
+  options: ReleaseOptions,
+): Promise<ReleaseData | undefined> {
   const { root, release } = project;
   const version = requested && /^v?\d/.test(requested) ? requested.replace(/^v/, '') : undefined;
   const tag = `${release.tag_prefix}${version}`;
   if (!version || parseTag(release.tag_prefix, tag) !== version) return undefined;
-  const [tagObject, commit, record] = await Promise.all([
+  const [tagObject, branch] = await Promise.all([
     resolveRevision(root, `refs/tags/${tag}`),
-    resolveRevision(root, `refs/tags/${tag}^{commit}`),
-    readRelease(root, tag),
+    currentBranch(root),
   ]);
-  const branch = (await probe(git(root, 'symbolic-ref', '--short', '--quiet', 'HEAD'))).stdout.trim();
-  if (!tagObject || !commit || !record || !branch || !(await isAncestor(root, commit, 'HEAD')))
-    return undefined;
-  const from = await resolveRevision(root, `${commit}^`);
-  if (!from) throw new TaskError(`The release ${tag} has no commit before it`, { code: 'not-released' });
-  if (options.push) await askRemote(project, true);
-  log.step(`${tag} is released on this machine; doing what is left of it`);
-  const { digest, platforms } = record;
-  const movesLatest =
-    !isMaintenanceBranch(project, branch) && (await isHighestStable(project, { tag, push: options.push }));
-  const names = { tag, version, branch, from, commit, tagObject };
-  return { ...names, digest, platforms, previous: null, movesLatest, ...options };
+  if (!tagObject || !branch) return undefined;
+  const found = await releaseOfTag(project, tag).catch((error: TaskError) => {
+    if (error.code === 'not-released') return undefined;
+    throw error;
+  });
+  if (!found || !(await isAncestor(root, found.commit, 'HEAD'))) return undefined;
+  const head = await resolveRevision(root, `${found.commit}^`);
+  if (!head) throw new TaskError(`The release ${tag} has no commit before it`, { code: 'not-released' });
+  if (options.push) await queryRemote(project, true);
+  const { digest, platforms } = found.record;
+  const isLatest = isStable(version) && !isMaintenanceBranch(project, branch);
+  const movesLatest = isLatest && !(await isOvertaken(project, version, options.push));
+  const names = { tag, version, branch, head, date: new Date().toISOString(), commit: found.commit };
+  const known = { tagObject, digest, platforms, current: null, previous: null, notes: '' };
+  return { ...names, ...known, movesLatest, ...options, isReleased: true };
 }

@@ -1,15 +1,17 @@
-// What a release will do, worked out before anything is written: version, notes, image, names.
-import { readFile, writeFile } from 'node:fs/promises';
+// What a release will do, worked out before anything is written: version, notes, image. Everything is read from commits
+// and tags, nothing from the working tree.
+
 import { join } from 'node:path';
+import semver from 'semver';
 import { read, runAttached, stream } from '../command.ts';
 import { TaskError } from '../errors.ts';
-import { withWorkDirectory } from '../files.ts';
-import { type GitTag, git, localTags, type RemoteState, remoteState } from '../git.ts';
+import { readIfPresent, withWorkDirectory, writeFileAtomic } from '../files.ts';
+import { fileAt, type GitTag, git, localTags, type RemoteState, remoteState } from '../git.ts';
 import { imageReference, type Project, registryReference } from '../project.ts';
 import { choose } from '../prompt.ts';
-import { session } from '../session.ts';
 import { type Changes, collectChanges, commitLogArguments, parseCommitLog } from './commits.ts';
-import { findEntry, insertEntry, renderEntry } from './notes.ts';
+import { findEntry, insertEntry, NEW_NOTES, renderEntry } from './notes.ts';
+import { readRelease } from './record.ts';
 import {
   changesBase,
   isStable,
@@ -47,7 +49,8 @@ export interface ReleasePlan {
   entry: string;
   /** Nothing in the commits is worth telling, and nobody wrote an entry. */
   isEmpty: boolean;
-  image: string;
+  /** What a person should think about before saying yes. */
+  warning: string | undefined;
   date: Date;
 }
 
@@ -69,57 +72,50 @@ export async function planRelease(
   request: ReleaseRequest,
 ): Promise<ReleasePlan> {
   const { head, branch } = repository;
-  const prefix = project.release.tag_prefix;
+  const { tag_prefix: tagPrefix, notes: path } = project.release;
   const merged = repository.tags.filter((tag) => tag.merged);
-  verifySomethingNew(project, head, merged);
-  let base = changesBase(merged, request.requested ?? 'auto', prefix);
-  let changes = await changesSince(project, base?.name);
+  await verifySomethingNew(project, head, merged);
+  const started = changesBase(merged, request.requested ?? 'auto', tagPrefix);
+  const first = await changesSince(project, started?.name);
   const isMaintenance = isMaintenanceBranch(project, branch);
   const everywhere = tagsEverywhere(repository);
-  const versions = { merged, everywhere, changes, preid: request.preid, tagPrefix: prefix };
+  const versions = { merged, everywhere, changes: first, preid: request.preid, tagPrefix };
   const rules = { ...versions, allowBackport: isMaintenance };
   const requested = request.requested ?? (await chooseVersion(rules));
   const version = planVersion({ ...rules, requested });
-  const exact = changesBase(merged, version.next, prefix);
-  if (exact?.name !== base?.name) {
-    base = exact;
-    changes = await changesSince(project, base?.name);
-  }
-  const image = imageReference(project, version.tag);
-  const entry = renderEntry({
+  const base = changesBase(merged, version.next, tagPrefix);
+  const changes = base?.name === started?.name ? first : await changesSince(project, base?.name);
+  const written = renderEntry({
     tag: version.tag,
     date: request.date.toISOString().slice(0, 10),
     changes,
-    image: (request.push && registryReference(project, version.tag)) || image,
+    image: (request.push && registryReference(project, version.tag)) || imageReference(project, version.tag),
     upgrade: switchCommand(version.tag),
-    ...(base ? { rollback: switchCommand(base.name), previousTag: base.name } : {}),
+    ...(base ? { previousTag: base.name } : {}),
+    // A tag without our record is history: it has no image to go back to.
+    ...(base && (await readRelease(project.root, base.name)) ? { rollback: switchCommand(base.name) } : {}),
   });
-  const movesLatest = version.isHighestStable && !isMaintenance;
-  const notes = insertEntry(await readNotes(project), entry, version.tag);
-  const { date } = request;
+  const notes = insertEntry((await fileAt(project.root, head, path)) ?? NEW_NOTES, written, version.tag);
   // An entry that somebody wrote beforehand stays as it is, and is what gets shown.
-  const shown = findEntry(notes, version.tag)?.text ?? entry;
-  const isEmpty = shown === entry.trimEnd() && changes.changes.length === 0;
-  const previousTag = base?.name;
-  return {
-    version,
-    head,
-    branch,
-    previousTag,
-    movesLatest,
-    changes,
-    notes,
-    entry: shown,
-    isEmpty,
-    image,
-    date,
-  };
+  const entry = findEntry(notes, version.tag)?.text ?? written;
+  const isEmpty = entry === written.trimEnd() && changes.changes.length === 0;
+  const movesLatest = version.isHighestStable && !isMaintenance;
+  const warning = breakingWarning(version, changes, base?.version);
+  const place = { head, branch, previousTag: base?.name, date: request.date };
+  return { ...place, version, changes, notes, entry, isEmpty, movesLatest, warning };
+}
+
+/** A breaking change may be released as a patch, but not unawares. */
+function breakingWarning({ next, isPrerelease }: VersionPlan, { bump }: Changes, base: string | undefined) {
+  const isExpected = bump !== 'major' || isPrerelease || !base || semver.major(base) === 0;
+  if (isExpected || semver.major(next) > semver.major(base)) return undefined;
+  return `${next} has a breaking change since ${base}: by semantic versioning it should be a major release (npm run release -- major)`;
 }
 
 /** A prerelease that nothing followed can still be completed, but not a stable release. */
-function verifySomethingNew(project: Project, head: string, merged: readonly VersionTag[]): void {
-  const here = knownTags(merged, project.release.tag_prefix).find(({ commit }) => commit === head);
-  if (!here || !isStable(here.version)) return;
+async function verifySomethingNew({ root, release }: Project, head: string, merged: readonly VersionTag[]) {
+  const here = knownTags(merged, release.tag_prefix).find(({ commit }) => commit === head);
+  if (!here || !isStable(here.version) || !(await readRelease(root, here.name))) return;
   throw new TaskError(`Nothing to release: no commits since ${here.name}`, {
     code: 'nothing-to-release',
     hint: `the newest release is ${here.name}; run it: npm run switch -- prod --version ${here.name}; publish it: npm run release -- ${here.name} --push`,
@@ -132,25 +128,11 @@ function switchCommand(tag: string): string {
 
 async function changesSince(project: Project, tag: string | undefined): Promise<Changes> {
   const range = tag ? `refs/tags/${tag}..HEAD` : 'HEAD';
-  const [first = 'log', ...rest] = commitLogArguments(range);
-  return collectChanges(parseCommitLog(stream(git(project.root, first, ...rest))));
-}
-
-/** A notes file that is just being begun. */
-export const NEW_NOTES = '# Release notes\n';
-
-/** The notes file as it is, or the beginning of one. */
-async function readNotes(project: Project): Promise<string> {
-  try {
-    return await readFile(join(project.root, project.release.notes), 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return NEW_NOTES;
-    throw error;
-  }
+  return collectChanges(parseCommitLog(stream(git(project.root, ...commitLogArguments(range)))));
 }
 
 // From which branches releases are made: the release branch, and maintenance branches for fixes of older
-// versions, which `latest` never follows. Pure.
+// versions, which `latest` never follows.
 
 type ReleaseSettings = Pick<Project, 'release'>;
 
@@ -169,22 +151,13 @@ function escapeRegExp(text: string): string {
   return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 }
 
-// Which version a person wants: a choice on a terminal, each with the version it leads to, the recommended
-// one first; and the tags that decide, those of the remote included.
-
-function tagsEverywhere({
-  tags,
-  remote,
-}: {
-  tags: GitTag[];
-  remote: RemoteState | undefined;
-}): VersionRequest['everywhere'] {
-  const remoteTags = [...(remote?.tags ?? [])].map(([name, commit]) => ({
+function tagsEverywhere({ tags, remote }: Pick<Repository, 'tags' | 'remote'>): VersionTag[] {
+  const there = [...(remote?.tags ?? [])].map(([name, commit]) => ({
     name,
     commit,
     where: 'remote' as const,
   }));
-  return [...tags.map((tag) => ({ ...tag, where: 'local' as const })), ...remoteTags];
+  return [...tags.map((tag) => ({ ...tag, where: 'local' as const })), ...there];
 }
 
 /** @throws TaskError exit 2 without a terminal */
@@ -197,58 +170,39 @@ async function chooseVersion(request: Omit<VersionRequest, 'requested'>): Promis
   return choose('Which version?', choices, 'name it: release.ts patch|minor|major|prerelease|auto|X.Y.Z');
 }
 
-// The plan of a release, or of its undoing, in words: what is shown before the question.
-
-export function describeReleasePlan(
-  project: Project,
-  plan: ReleasePlan,
-  { push, deploy }: { push: boolean; deploy: boolean },
-): string {
-  const { version, changes, image, branch, previousTag } = plan;
-  const current = version.current ? `${project.release.tag_prefix}${version.current}` : undefined;
+/** The plan in words: what is released, the steps that will run, the notes. */
+export function describeReleasePlan(project: Project, plan: ReleasePlan, steps: readonly string[]): string {
+  const { version, changes, previousTag } = plan;
+  const current = version.current ? `${project.release.tag_prefix}${version.current} → ` : '';
   const commits = `${changes.commits} commit${changes.commits === 1 ? '' : 's'}`;
-  const latest = plan.movesLatest ? `, then ${imageReference(project, 'latest')}` : ' (latest stays)';
   return [
-    `Release ${current ? `${current} → ` : ''}${version.tag}`,
-    `  commits  ${commits} since ${previousTag ?? 'the beginning'}`,
-    `  writes   ${project.release.notes}, one commit on ${branch}, tag ${version.tag}`,
-    `  builds   ${image} from that commit${latest}`,
-    ...(push ? pushLines(project, plan) : []),
-    ...(deploy ? [`  deploys  ${version.tag} to prod`] : []),
+    `Release ${current}${version.tag}, ${commits} since ${previousTag ?? 'the beginning'}`,
+    ...steps.map((title) => `  → ${title}`),
+    ...(plan.movesLatest ? [] : ['  latest stays where it is']),
     '',
     plan.entry.replace(/^/gm, '  │ ').trimEnd(),
   ].join('\n');
 }
 
-function pushLines(project: Project, { version, branch, movesLatest }: ReleasePlan): string[] {
-  const reference = registryReference(project, version.tag);
-  const platforms = project.image.platforms.length > 0 ? ` (${project.image.platforms.join(', ')})` : '';
-  const image = reference
-    ? [`  pushes   ${reference}${platforms}${movesLatest ? ' and latest' : ''}`]
-    : ['  pushes   no image: image.registry is not set in configs/release.toml'];
-  return [...image, `  pushes   ${branch} and ${version.tag} to ${project.release.remote}`];
-}
-
-// The entry in the hands of a person before it is committed: opened in their editor, taken as they left it.
-
-/** The plan with the entry as it was edited. @throws TaskError if it lost its heading or everything */
+/** The plan with the entry as a person left it in their editor. @throws TaskError if it lost its heading or everything */
 export async function editEntry(project: Project, plan: ReleasePlan): Promise<ReleasePlan> {
+  const { root, release } = project;
   const { tag } = plan.version;
-  const existing = await readNotes(project);
+  const existing = (await fileAt(root, plan.head, release.notes)) ?? NEW_NOTES;
   if (findEntry(existing, tag)) {
-    throw new TaskError(`Cannot edit the notes of ${tag}: ${project.release.notes} already has its entry`, {
+    throw new TaskError(`Cannot edit the notes of ${tag}: ${release.notes} already has its entry`, {
       code: 'notes-exist',
       hint: 'edit it there and commit it; the release takes it as it is',
     });
   }
   // $GIT_EDITOR, core.editor, $VISUAL, $EDITOR, vi: the order that people have set up for git.
-  const editor = await read(git(project.root, 'var', 'GIT_EDITOR'));
-  const entry = await withWorkDirectory(project.root, async (directory) => {
+  const editor = await read(git(root, 'var', 'GIT_EDITOR'));
+  const entry = await withWorkDirectory(root, async (directory) => {
     const file = join(directory, `${tag}.md`);
-    if (!session.dryRun) await writeFile(file, `${plan.entry.trimEnd()}\n`);
+    await writeFileAtomic(file, `${plan.entry.trimEnd()}\n`);
     const [program = 'vi', ...argv] = editor.split(/\s+/);
     await runAttached([program, ...argv, file]);
-    return session.dryRun ? plan.entry : readFile(file, 'utf8');
+    return (await readIfPresent(file)) ?? plan.entry;
   });
   const notes = insertEntry(existing, entry, tag);
   if (entry.trim() !== '' && findEntry(notes, tag)) return { ...plan, entry, notes, isEmpty: false };
@@ -258,16 +212,10 @@ export async function editEntry(project: Project, plan: ReleasePlan): Promise<Re
   });
 }
 
-// Whether a release is the highest stable one: only that one is `latest`.
-
 /** `latest` moves only forward: another clone may have released something higher in the meantime. */
-export async function isHighestStable(project: Project, { tag, push }: { tag: string; push: boolean }) {
+export async function isOvertaken(project: Project, version: string, push: boolean): Promise<boolean> {
   const { root, release } = project;
   const remote = push ? await remoteState(root, release.remote) : undefined;
-  const everywhere = [
-    ...(await localTags(root)),
-    ...[...(remote?.tags ?? [])].map(([name, commit]) => ({ name, commit })),
-  ];
-  const highest = knownTags(everywhere, release.tag_prefix).find(({ version }) => isStable(version));
-  return highest?.name === tag;
+  const known = knownTags(tagsEverywhere({ tags: await localTags(root), remote }), release.tag_prefix);
+  return known.some((other) => isStable(other.version) && semver.gt(other.version, version));
 }

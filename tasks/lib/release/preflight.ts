@@ -1,31 +1,29 @@
-// Everything that can stop a release before anything is written, found in one go. Each problem comes with
-// its remedy; asking changes nothing.
+// Everything that can stop a release before anything is written, found in one go. Each problem comes with its remedy.
 
 import { statfs } from 'node:fs/promises';
-import { probe } from '../command.ts';
+import { join, posix } from 'node:path';
+import { read } from '../command.ts';
 import { composeServices, verifyCompose, verifyServices } from '../docker/compose.ts';
-import { type EngineInfo, engineInfo } from '../docker/engine.ts';
-import { type Image, inspectImage } from '../docker/objects.ts';
+import { type EngineInfo, engineEndpoint, engineInfo, isLocalEndpoint } from '../docker/engine.ts';
+import { inspectImage } from '../docker/objects.ts';
 import { registryDigest } from '../docker/registry.ts';
 import { verifyServiceConfig } from '../docker/service-config.ts';
 import { combinedError, TaskError } from '../errors.ts';
+import { formatBytes } from '../format.ts';
 import {
-  type GitTag,
+  fileAt,
   git,
-  hasRemote,
-  isAncestor,
+  hasObject,
   isShallow,
   localTags,
-  NO_PROMPT,
-  type RemoteState,
-  remoteState,
   shortHash,
+  submodules,
   type WorkTree,
   workTree,
 } from '../git.ts';
 import { log } from '../log.ts';
 import { imageReference, type Project, registryReference, variable } from '../project.ts';
-import { session } from '../session.ts';
+import { FALLBACK, gitLocks, releaseIdentity, verifySigning } from './git-write.ts';
 import {
   isReleaseBranch,
   planRelease,
@@ -33,12 +31,7 @@ import {
   type ReleaseRequest,
   type Repository,
 } from './plan.ts';
-import { parseTag } from './version.ts';
-
-interface Preflight {
-  plan: ReleasePlan;
-  engine: EngineInfo;
-}
+import { movedTags, queryRemote, verifyNotBehind, verifyPushAccess } from './publish.ts';
 
 /** Collects the problems of several checks; what is not a problem of the user's is thrown at once. */
 class Problems {
@@ -56,7 +49,7 @@ class Problems {
 }
 
 /** Checks everything and plans the release. @throws TaskError listing every problem found */
-export async function verifyReleasable(project: Project, request: ReleaseRequest): Promise<Preflight> {
+export async function verifyReleasable(project: Project, request: ReleaseRequest): Promise<ReleasePlan> {
   const problems = new Problems();
   const [repository, engine] = await Promise.all([
     checkRepository(project, request, problems),
@@ -65,12 +58,13 @@ export async function verifyReleasable(project: Project, request: ReleaseRequest
   ]);
   // A choice is offered only when the answer can be followed.
   const canPlan = repository && (request.requested !== undefined || problems.found.length === 0);
+  if (repository) await checkCommit(project, repository.head, problems);
   const plan = canPlan ? await problems.of(planRelease(project, repository, request)) : undefined;
   if (plan && engine) await checkNames(project, plan, request, problems);
   if (problems.found.length > 0 || !engine || !plan) {
-    throw combinedError(`Cannot release: ${problems.found.length} things stand in the way`, problems.found);
+    throw combinedError(`Cannot release: ${problems.found.length} problems`, problems.found);
   }
-  return { plan, engine };
+  return plan;
 }
 
 /** What is asked of git alone: for --notes-only, which needs neither an engine nor a clean tree. */
@@ -86,21 +80,44 @@ async function checkRepository(
   { push }: Pick<ReleaseRequest, 'push'>,
   problems: Problems,
 ): Promise<Repository | undefined> {
+  const { root } = project;
   const [tree, , remote] = await Promise.all([
-    workTree(project.root),
+    workTree(root),
     problems.of(verifyCompleteHistory(project)),
-    problems.of(askRemote(project, push)),
+    problems.of(queryRemote(project, push)),
   ]);
   problems.found.push(...workTreeProblems(project, tree));
   if (!tree.head) return undefined;
   const repository = { head: tree.head, branch: tree.branch ?? project.release.branch, remote };
   const [tags] = await Promise.all([
-    localTags(project.root),
+    localTags(root),
     remote && problems.of(verifyNotBehind(project, repository, remote)),
     remote && push && problems.of(verifyPushAccess(project, repository.branch)),
   ]);
   if (remote) problems.found.push(...movedTags(project, tags, remote));
   return { ...repository, tags };
+}
+
+/** What the commit holds must be buildable, git must be free to write it, and able to sign it. */
+async function checkCommit({ root, image }: Project, head: string, problems: Problems): Promise<void> {
+  const locks = await gitLocks(root);
+  const lock = locks[0]?.path;
+  if (lock) {
+    problems.found.push(
+      new TaskError(`Cannot release: another git works in this project, ${lock} is there`, {
+        code: 'git-locked',
+        hint: `wait until it has ended; if no git runs (ps -e | grep git), it was killed: rm ${lock}`,
+      }),
+    );
+  }
+  await Promise.all([
+    problems.of(verifyBuildInputs(root, head, image)),
+    problems.of(verifySigning(root, head)),
+  ]);
+  const { env } = await releaseIdentity(root);
+  if (Object.keys(env).length === 0) return;
+  log.warn(`git has no identity here; the release is signed as ${FALLBACK.name} <${FALLBACK.email}>`);
+  log.info('  hint: git config user.name "…" && git config user.email "…"');
 }
 
 async function checkEngine(
@@ -164,21 +181,20 @@ async function verifyConfiguration(project: Project): Promise<void> {
   }
 }
 
-// Is the version's name still free wherever it will be written: in the local engine, in the registry? A name
-// that something else has is never taken from it.
-
-/** Before the build there is nothing that a present image could be equal to. @throws TaskError */
-export async function verifyImageNameFree(project: Project, tag: string, built?: Image): Promise<void> {
+/** A name that something else has is never taken from it. @throws TaskError */
+async function verifyImageNameFree(project: Project, tag: string): Promise<void> {
   const reference = imageReference(project, tag);
   const present = await inspectImage(reference);
-  if (!present || present.id === built?.id || (built && session.dryRun)) return;
+  if (!present) return;
   const revision = present.labels['org.opencontainers.image.revision'];
   const origin = revision ? `, built from commit ${revision.slice(0, 7)},` : '';
-  const than = built ? `is not the one just built (${built.id})` : 'has no git tag';
-  throw new TaskError(`Cannot release: the image ${reference} exists (${present.id})${origin} and ${than}`, {
-    code: 'image-exists',
-    hint: `if nobody needs it, take its name away: docker image rm ${reference}`,
-  });
+  throw new TaskError(
+    `Cannot release: the image ${reference} exists (${present.id})${origin} and has no git tag`,
+    {
+      code: 'image-exists',
+      hint: `if nobody needs it, remove the tag: docker image rm ${reference}`,
+    },
+  );
 }
 
 /** Also shows that the registry answers and lets us in. @throws TaskError */
@@ -192,89 +208,56 @@ async function verifyRegistryNameFree(project: Project, tag: string): Promise<vo
   });
 }
 
-// What the git remote has to say before a release: what it has, whether it is ahead, whether a tag was moved,
-// whether it would take a push. Without --push a remote that does not answer is only a warning.
-
-/** undefined when there is no remote, or it does not answer. @throws TaskError with `push` */
-export async function askRemote(project: Project, push: boolean): Promise<RemoteState | undefined> {
-  const { remote } = project.release;
-  if (!(await hasRemote(project.root, remote))) {
-    if (push) throw noRemote(remote);
-    log.detail(`no git remote named ${remote}: only local tags are looked at`);
-    return undefined;
+/**
+ * The image is built from the commit, by `git archive`: a file may be in the folder and yet not in there.
+ * @throws TaskError if the Dockerfile, or what it copies, is missing, or a submodule
+ */
+async function verifyBuildInputs(root: string, head: string, image: Project['image']): Promise<void> {
+  const [listed, parts] = await Promise.all([
+    read(git(root, 'ls-tree', '--full-tree', '-r', '-t', '-z', '--name-only', head)),
+    submodules(root, head),
+  ]);
+  const attributes = git(root, 'check-attr', '--cached', '-z', '--stdin', 'export-ignore');
+  const fields = (await read(attributes, { input: listed })).split('\0');
+  const ignored = fields.filter((_, index) => index % 3 === 0 && fields[index + 2] === 'set');
+  const paths = new Set(listed.split('\0'));
+  const isWithin = (path: string, folders: readonly string[]) =>
+    folders.some((folder) => path === folder || path.startsWith(`${folder}/`));
+  const missing: string[] = [];
+  for (const { path, commit } of parts)
+    if (!(await hasObject(join(root, path), commit)))
+      missing.push(`${path} (a submodule that is not checked out: git submodule update --init ${path})`);
+  const dockerfile = posix.normalize(image.dockerfile);
+  const text = (await fileAt(root, head, dockerfile)) ?? '';
+  const sources = copiedPaths(text).map((path) => posix.join(image.context, path).replace(/^\/|\/$/g, ''));
+  for (const path of new Set([dockerfile, ...sources])) {
+    const isThere =
+      path === '.' ||
+      paths.has(path) ||
+      isWithin(
+        path,
+        parts.map((part) => part.path),
+      );
+    if (isWithin(path, ignored)) missing.push(`${path} (export-ignore in .gitattributes leaves it out)`);
+    else if (!isThere) missing.push(`${path} (it is not committed)`);
   }
-  try {
-    return await remoteState(project.root, remote);
-  } catch (error) {
-    if (error instanceof TaskError && error.code === 'interrupted') throw error;
-    if (push) throw silentRemote(remote, error);
-    log.warn(`${remote} does not answer; only local tags are looked at`);
-    log.detail(String(error));
-    return undefined;
-  }
-}
-
-function noRemote(remote: string): TaskError {
-  return new TaskError(`Cannot push: there is no git remote named ${remote}`, {
-    code: 'no-remote',
-    hint: `git remote add ${remote} URL, or set release.remote in configs/release.toml`,
+  if (missing.length === 0) return;
+  throw new TaskError(`Cannot build the image: what it is built from has no ${missing.join(', ')}`, {
+    code: 'build-input-missing',
+    hint: `the image is built from the commit alone; what that holds: git archive ${shortHash(head)} | tar -t`,
   });
 }
 
-function silentRemote(remote: string, cause: unknown): TaskError {
-  return new TaskError(`Cannot push: ${remote} does not answer: ${(cause as Error).message}`, {
-    code: 'remote-unreachable',
-    hint: `try it: git ls-remote ${remote}; or release without --push and publish later`,
-    cause,
-  });
-}
-
-/** @throws TaskError if the remote's branch has commits that HEAD does not contain */
-async function verifyNotBehind(
-  project: Project,
-  { head, branch }: { head: string; branch: string },
-  remote: RemoteState,
-): Promise<void> {
-  const { remote: name } = project.release;
-  const theirs = remote.branches.get(branch);
-  if (!theirs || theirs === head || (await isAncestor(project.root, theirs, head))) return;
-  throw new TaskError(
-    `Cannot release: ${name}/${branch} is at ${theirs.slice(0, 7)}, which ${branch} does not contain`,
-    {
-      code: 'behind-remote',
-      hint: `git pull --no-rebase ${name} ${branch}`,
-    },
-  );
-}
-
-/** Version tags that name one commit here and another one there. Pure. */
-export function movedTags(project: Project, tags: readonly GitTag[], remote: RemoteState): TaskError[] {
-  return tags.flatMap(({ name, commit }) => {
-    const theirs = remote.tags.get(name);
-    const isMoved = theirs !== undefined && theirs !== commit && parseTag(project.release.tag_prefix, name);
-    return isMoved ? [tagDiffers(project, name, commit, theirs)] : [];
-  });
-}
-
-/** Asks the remote whether it would take this push, without pushing. @throws TaskError */
-async function verifyPushAccess(project: Project, branch: string): Promise<void> {
-  const { root, release } = project;
-  const push = git(
-    root,
-    'push',
-    '--dry-run',
-    '--no-verify',
-    '--porcelain',
-    release.remote,
-    `HEAD:refs/heads/${branch}`,
-  );
-  const answer = await probe(push, { env: NO_PROMPT, timeoutMs: 60_000 });
-  if (answer.ok) return;
-  // What git advises is for a person who types the push; the remedy here is another.
-  const reason = (answer.stderr.trim() || answer.stdout.trim()).replace(/^hint: .*\n?/gm, '').trim();
-  throw new TaskError(`Cannot push to ${release.remote}: ${reason}`, {
-    code: 'no-push-access',
-    hint: `see what it says: git push --dry-run ${release.remote} HEAD:refs/heads/${branch}`,
+/** The paths that COPY and ADD take from the build context, without patterns. Pure. */
+export function copiedPaths(dockerfile: string): string[] {
+  const instructions = dockerfile.replace(/\\\r?\n/g, ' ').split(/\r?\n/);
+  return instructions.flatMap((line) => {
+    const [, words = ''] = /^\s*(?:COPY|ADD)\s+(.*)$/i.exec(line) ?? [];
+    if (/--from=/.test(words)) return [];
+    const parts = words.trim().startsWith('[')
+      ? [...words.matchAll(/"([^"]*)"/g)].map((match) => match[1]!)
+      : words.split(/\s+/).filter((word) => word && !word.startsWith('--'));
+    return parts.slice(0, -1).filter((path) => !/[*?[$]|^<<|^https?:|^git@/.test(path));
   });
 }
 
@@ -282,7 +265,7 @@ async function verifyPushAccess(project: Project, branch: string): Promise<void>
 // engine's storage? A build that runs out of space half-way costs minutes and says so badly.
 
 /** What a release needs at most for images that are small; a larger one in use raises it. */
-const LEAST = 64 * 2 ** 20;
+const LEAST = 64e6;
 
 /** Bytes that should be free, from the size of the image that was built last (bytes; 0: none yet). Pure. */
 export function spaceNeeded(imageSize: number): number {
@@ -292,9 +275,11 @@ export function spaceNeeded(imageSize: number): number {
 /** @throws TaskError naming the place that is full */
 async function verifyDiskSpace(project: Project, engine: EngineInfo, imageSize: number) {
   const needed = spaceNeeded(imageSize);
+  // Of an engine on another machine the directory is not here to be looked at; in a virtual one it does not exist.
+  const isHere = isLocalEndpoint(await engineEndpoint());
   const places = [
     { path: project.root, what: 'for the tree and the image archive' },
-    ...(isLocalEngine() ? [{ path: engine.dataRoot, what: "in the engine's storage" }] : []),
+    ...(isHere ? [{ path: engine.dataRoot, what: "in the engine's storage" }] : []),
   ];
   for (const { path, what } of places) {
     const free = await statfs(path).then(
@@ -303,7 +288,7 @@ async function verifyDiskSpace(project: Project, engine: EngineInfo, imageSize: 
     );
     if (free === undefined || free >= needed) continue;
     throw new TaskError(
-      `Not enough disk space ${what}: ${path} has ${mebibytes(free)}, needed ${mebibytes(needed)}`,
+      `Not enough disk space ${what}: ${path} has ${formatBytes(free)}, needed ${formatBytes(needed)}`,
       {
         code: 'disk-full',
         hint: 'make room, e.g. docker builder prune and docker image prune',
@@ -312,18 +297,7 @@ async function verifyDiskSpace(project: Project, engine: EngineInfo, imageSize: 
   }
 }
 
-/** Of an engine on another machine the directory is not here to be asked; in a virtual one it does not exist. */
-function isLocalEngine(): boolean {
-  return !session.context && (process.env.DOCKER_HOST ?? 'unix:').startsWith('unix:');
-}
-
-function mebibytes(bytes: number): string {
-  return `${Math.round(bytes / 2 ** 20)} MiB`;
-}
-
-// Is this a branch that is released, and is everything committed? Pure: what git said goes in, problems with
-// their remedies come out.
-
+/** Is this a branch that is released, and is everything committed? Pure. */
 export function workTreeProblems(project: Pick<Project, 'release'>, tree: WorkTree): TaskError[] {
   const problems: TaskError[] = [];
   const { branch, maintenance } = project.release;
@@ -358,16 +332,4 @@ export function workTreeProblems(project: Pick<Project, 'release'>, tree: WorkTr
     );
   }
   return problems;
-}
-
-/** The tag on one commit here and on another there. */
-export function tagDiffers(project: Project, tag: string, here: string, there: string): TaskError {
-  const { remote } = project.release;
-  return new TaskError(
-    `The tag ${tag} is at ${shortHash(here)} here and at ${shortHash(there)} on ${remote}: one was moved`,
-    {
-      code: 'tag-differs',
-      hint: `find out which is right; to take the remote's: git tag --delete ${tag} && git fetch ${remote} tag ${tag}`,
-    },
-  );
 }

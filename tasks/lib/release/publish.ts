@@ -1,108 +1,248 @@
-// Publishing branch and tag: one atomic push of explicit refs, never --tags. If somebody else pushed in the
-// meantime, their commits are merged: the released commit itself is bound to its image and cannot be rebased.
+// The git remote: what it has, whether it would take a push, and publishing a branch, with its release tag or alone. One
+// atomic push of explicit refs, never --tags. What others pushed in the meantime is merged: the released commit is bound
+// to its image and cannot be rebased.
 
 import { probe, read, run } from '../command.ts';
-import { TaskError } from '../errors.ts';
-import { git, isAncestor, NO_PROMPT, remoteState, resolveRevision, shortHash } from '../git.ts';
+import { CommandError, lastLines, TaskError } from '../errors.ts';
+import {
+  currentBranch,
+  type GitTag,
+  git,
+  hasObject,
+  isAncestor,
+  type RemoteState,
+  remoteEnvironment,
+  remoteState,
+  remoteUrl,
+  resolveRevision,
+  shortHash,
+} from '../git.ts';
 import { log } from '../log.ts';
 import type { Project } from '../project.ts';
-import { session } from '../session.ts';
-import { releaseIdentity, updateRefs, updateWorkTree, verifyWorkTreeCanFollow } from './git-write.ts';
-import { tagDiffers } from './preflight.ts';
-import type { PreparedRelease } from './record.ts';
+import { followBranch, moveRefs, releaseIdentity, verifyWorkTreeCanFollow } from './git-write.ts';
+import { parseTag } from './version.ts';
 
-/** Makes the merge known to the journal before a ref moves to it. */
-export type RecordMerge = (merge: { from: string; to: string }) => Promise<void>;
-
-const ATTEMPTS = 3;
-
-/** @throws TaskError if the remote has the tag on another commit, refuses the push or does not answer */
-export async function publishRefs(
-  project: Project,
-  prepared: PreparedRelease,
-  recordMerge: RecordMerge,
-): Promise<void> {
+/**
+ * What the remote has. Without --push one that does not answer is only a warning: undefined, as where there is none.
+ * @throws TaskError with `push`
+ */
+export async function queryRemote(project: Project, push: boolean): Promise<RemoteState | undefined> {
   const { remote } = project.release;
-  if (session.dryRun) return pushRefs(project, prepared, prepared.commit);
-  for (let attempt = 1; ; attempt += 1) {
-    const state = await remoteState(project.root, remote);
-    const tagged = state.tags.get(prepared.tag);
-    if (tagged && tagged !== prepared.commit)
-      throw tagDiffers(project, prepared.tag, prepared.commit, tagged);
-    const tip = state.branches.get(prepared.branch);
-    const isContained = tip !== undefined && (await isAncestor(project.root, prepared.commit, tip));
-    if (tagged && isContained) return;
-    try {
-      const source = isContained ? undefined : await pushableCommit(project, prepared, tip, recordMerge);
-      return await pushRefs(project, prepared, source);
-    } catch (error) {
-      const others = /fetch first|non-fast-forward|failed to update ref|cannot lock ref|stale info/;
-      if (attempt >= ATTEMPTS || !others.test((error as Error).message))
-        throw rejected(project, prepared, error);
-      log.warn(`${remote} got commits at this very moment; trying again`);
-    }
+  if ((await remoteUrl(project.root, remote)) === undefined) {
+    if (push) throw noRemote(remote);
+    log.detail(`no git remote named ${remote}: only local tags are looked at`);
+    return undefined;
+  }
+  try {
+    return await remoteState(project.root, remote);
+  } catch (error) {
+    if (error instanceof TaskError && error.code === 'interrupted') throw error;
+    if (push) throw silentRemote(remote, error);
+    log.warn(`${remote} does not answer; only local tags are looked at`);
+    log.detail(String(error));
+    return undefined;
   }
 }
 
-async function pushRefs(project: Project, { tag, branch }: PreparedRelease, source: string | undefined) {
-  const { root, release } = project;
-  const refs = [...(source ? [`${source}:refs/heads/${branch}`] : []), `refs/tags/${tag}:refs/tags/${tag}`];
-  await run(git(root, 'push', '--atomic', '--no-follow-tags', release.remote, ...refs), { env: NO_PROMPT });
+function noRemote(remote: string): TaskError {
+  return new TaskError(`Cannot push: there is no git remote named ${remote}`, {
+    code: 'no-remote',
+    hint: `git remote add ${remote} URL, or set release.remote in configs/release.toml`,
+  });
 }
 
-function rejected(project: Project, { tag, branch }: PreparedRelease, error: unknown): unknown {
-  if (error instanceof TaskError && error.code !== 'command-failed') return error;
-  return new TaskError(
-    `${tag} is made on this machine, but ${project.release.remote} did not take it: ${(error as Error).message}`,
+function silentRemote(remote: string, cause: unknown): TaskError {
+  return new TaskError(`Cannot push: ${remote} does not answer: ${(cause as Error).message}`, {
+    code: 'remote-unreachable',
+    hint: `try it: git ls-remote ${remote}; or release without --push and publish later`,
+    cause,
+  });
+}
+
+/** @throws TaskError if the remote's branch has commits that HEAD does not contain */
+export async function verifyNotBehind(
+  project: Project,
+  { head, branch }: { head: string; branch: string },
+  remote: RemoteState,
+): Promise<void> {
+  const { remote: name } = project.release;
+  const theirs = remote.branches.get(branch);
+  if (!theirs || theirs === head || (await isAncestor(project.root, theirs, head))) return;
+  throw new TaskError(
+    `Cannot release: ${name}/${branch} is at ${theirs.slice(0, 7)}, which ${branch} does not contain`,
     {
-      code: 'push-rejected',
-      hint: `once that is settled, run the release again: it pushes ${branch} and ${tag} and goes on from there.\nTo take the release back instead: npm run release -- --undo ${tag}`,
-      cause: error,
+      code: 'behind-remote',
+      hint: `git pull --no-rebase ${name} ${branch}`,
     },
   );
 }
 
-/** The release commit if the remote's branch can simply follow to it, else a commit that also has theirs. */
+/** Version tags that name one commit here and another one there. Pure. */
+export function movedTags(project: Project, tags: readonly GitTag[], remote: RemoteState): TaskError[] {
+  return tags.flatMap(({ name, commit }) => {
+    const theirs = remote.tags.get(name);
+    const isMoved = theirs !== undefined && theirs !== commit && parseTag(project.release.tag_prefix, name);
+    return isMoved ? [tagDiffers(project, name, commit, theirs)] : [];
+  });
+}
+
+/** Asks the remote whether it would take this push, without pushing. @throws TaskError */
+export async function verifyPushAccess(project: Project, branch: string): Promise<void> {
+  const { root, release } = project;
+  const options = { env: await remoteEnvironment(root), timeoutMs: 60_000 };
+  const trial = ['push', '--dry-run', '--no-verify', '--porcelain'];
+  const to = [release.remote, `HEAD:refs/heads/${branch}`];
+  const atomic = await probe(git(root, ...trial, '--atomic', ...to), options);
+  const isUnable = !atomic.ok && NO_ATOMIC.test(atomic.stderr);
+  if (isUnable) log.info(`${release.remote} takes no atomic push: the branch goes first, then the tag`);
+  const answer = isUnable ? await probe(git(root, ...trial, ...to), options) : atomic;
+  if (answer.ok) return;
+  // What git advises is for a person who types the push; the remedy here is another.
+  const reason = (answer.stderr.trim() || answer.stdout.trim()).replace(/^hint: .*\n?/gm, '').trim();
+  throw new TaskError(`Cannot push to ${release.remote}: ${reason}`, {
+    code: 'no-push-access',
+    hint: `see what it says: git push --dry-run ${release.remote} HEAD:refs/heads/${branch}`,
+  });
+}
+
+/** The tag on one commit here and on another there. */
+export function tagDiffers(project: Project, tag: string, here: string, there: string): TaskError {
+  const { remote } = project.release;
+  return new TaskError(
+    `The tag ${tag} is at ${shortHash(here)} here and at ${shortHash(there)} on ${remote}: one was moved`,
+    {
+      code: 'tag-differs',
+      hint: `find out which is right; to take the remote's: git tag --delete ${tag} && git fetch ${remote} tag ${tag}`,
+    },
+  );
+}
+
+interface Publication {
+  branch: string;
+  /** The branch's commit before, and the one that the remote shall have. */
+  from: string;
+  commit: string;
+  /** The tag that names it; undefined: the branch alone. */
+  tag: string | undefined;
+  /** What it is, in words. */
+  what: string;
+}
+
+const ATTEMPTS = 3;
+/** What git says of a push that others were quicker than. */
+const OVERTAKEN = /fetch first|non-fast-forward|failed to update ref|cannot lock ref|stale info/;
+export const NO_ATOMIC = /does not support --atomic/;
+
+/** @throws TaskError if the remote has the tag on another commit, refuses the push or does not answer */
+export async function publish(project: Project, publication: Publication): Promise<void> {
+  const { root, release } = project;
+  const { branch, commit, tag } = publication;
+  await followMerge(project, publication);
+  for (let attempt = 1; ; attempt += 1) {
+    const state = await remoteState(root, release.remote);
+    const tagged = tag === undefined ? commit : state.tags.get(tag);
+    if (tag && tagged && tagged !== commit) throw tagDiffers(project, tag, commit, tagged);
+    try {
+      const source = await pushableCommit(project, publication, state.branches.get(branch));
+      const refs = [
+        ...(source ? [`${source}:refs/heads/${branch}`] : []),
+        ...(tag && !tagged ? [`refs/tags/${tag}:refs/tags/${tag}`] : []),
+      ];
+      if (refs.length > 0) await pushRefs(project, refs);
+      return;
+    } catch (error) {
+      if (attempt >= ATTEMPTS || !OVERTAKEN.test((error as Error).message))
+        throw rejected(project, publication, error);
+      log.warn(`${release.remote} got commits at this very moment; trying again`);
+    }
+  }
+}
+
+/** Together if the remote can do that, else the branch first: the next run finds out what is missing. */
+async function pushRefs(project: Project, refs: readonly string[]): Promise<void> {
+  const { root, release } = project;
+  const env = await remoteEnvironment(root);
+  const push = (...argv: string[]) => run(git(root, 'push', ...argv), { env });
+  const plain = ['--no-follow-tags', release.remote];
+  try {
+    await push('--atomic', ...plain, ...refs);
+  } catch (error) {
+    if (!NO_ATOMIC.test((error as Error).message)) throw error;
+    log.detail(`${release.remote} takes no atomic push: the branch goes first, then the tag`);
+    for (const ref of refs) await push(...plain, ref);
+  }
+}
+
+function rejected(project: Project, { branch, tag, what }: Publication, error: unknown): unknown {
+  if (!(error instanceof CommandError)) return error;
+  // A hook of the user's may have said why, on either of the two.
+  const said = lastLines(`${error.stdout.trimEnd()}\n${error.stderr}`.trim(), 40);
+  const undo = tag ? `\nTo take the release back instead: npm run release -- --undo ${tag}` : '';
+  return new TaskError(`${what} on this machine, but ${project.release.remote} did not take it:\n${said}`, {
+    code: 'push-rejected',
+    hint: `once that is settled, run npm run release again: it pushes ${branch}${tag ? ` and ${tag}` : ''} and resumes from there${undo}`,
+    cause: error,
+  });
+}
+
+/**
+ * What the remote's branch shall become: the commit, or one that also has what others pushed (`tip`). Undefined where it
+ * has the commit already.
+ */
 async function pushableCommit(
   project: Project,
-  { branch, commit, tag }: PreparedRelease,
+  publication: Publication,
   tip: string | undefined,
-  recordMerge: RecordMerge,
-): Promise<string> {
+): Promise<string | undefined> {
   const { root, release } = project;
-  if (!tip || (await isAncestor(root, tip, commit))) return commit;
+  const { branch, from, commit } = publication;
+  if (!tip || tip === from || (await isAncestor(root, tip, from))) return commit;
+  if (!(await hasObject(root, tip))) {
+    const fetch = git(root, 'fetch', '--quiet', '--no-tags', release.remote, `refs/heads/${branch}`);
+    await run(fetch, { env: await remoteEnvironment(root) });
+  }
+  if (await isAncestor(root, commit, tip)) return undefined;
   const ours = (await resolveRevision(root, `refs/heads/${branch}`)) ?? commit;
   if (await isAncestor(root, tip, ours)) return ours;
-  log.step(`merge what ${release.remote}/${branch} got meanwhile (${shortHash(tip)})`);
-  await run(git(root, 'fetch', '--quiet', '--no-tags', release.remote, `refs/heads/${branch}`), {
-    env: NO_PROMPT,
-  });
-  const to = await mergeCommit(project, ours, tip, `Merge ${release.remote}/${branch} after ${tag}\n`);
-  const isCheckedOut =
-    (await read(git(root, 'symbolic-ref', '--quiet', 'HEAD'), { okExitCodes: [1] })) ===
-    `refs/heads/${branch}`;
-  if (isCheckedOut) await verifyWorkTreeCanFollow(root, ours, to);
-  await recordMerge({ from: ours, to });
-  await updateRefs(root, `release: ${tag}`, [`update refs/heads/${branch} ${to} ${ours}`]);
-  if (isCheckedOut) await updateWorkTree(root, ours, to);
+  log.info(`merging what ${release.remote}/${branch} got meanwhile (${shortHash(tip)})`);
+  const to = await mergeCommit(project, publication, ours, tip);
+  if ((await currentBranch(root)) === branch) await verifyWorkTreeCanFollow(root, ours, to);
+  await moveRefs(root, mergeTitle(project, publication), [{ ref: `refs/heads/${branch}`, from: ours, to }]);
+  await followBranch(root, branch, ours, to);
   return to;
 }
 
+function mergeTitle({ release }: Project, { branch, tag, commit }: Publication): string {
+  return `Merge ${release.remote}/${branch} after ${tag ?? shortHash(commit)}`;
+}
+
 /** Merges two commits without touching the work tree. @throws TaskError on a conflict */
-async function mergeCommit(project: Project, ours: string, theirs: string, message: string) {
+async function mergeCommit(project: Project, publication: Publication, ours: string, theirs: string) {
   const { root, release } = project;
   const merged = await probe(git(root, 'merge-tree', '--write-tree', ours, theirs));
+  const [tree = '', ...conflicts] = merged.stdout.trim().split('\n');
   if (!merged.ok) {
     throw new TaskError(
-      `${release.remote} got commits meanwhile that conflict with ours:\n${merged.stdout.trim().split('\n').slice(1).join('\n')}`,
+      `${release.remote} got commits meanwhile that conflict with ours:\n${conflicts.join('\n') || merged.stderr}`,
       {
         code: 'merge-conflict',
         hint: `git pull --no-rebase ${release.remote} (never --rebase: the released commit must stay), then run the release again`,
       },
     );
   }
-  const tree = merged.stdout.split('\n')[0] ?? '';
   const { env } = await releaseIdentity(root);
-  const argv = git(root, 'commit-tree', tree, '-p', ours, '-p', theirs, '-F', '-');
-  return run(argv, { env, input: message });
+  const command = git(root, 'commit-tree', tree, '-p', ours, '-p', theirs, '-F', '-');
+  return run(command, { env, input: `${mergeTitle(project, publication)}\n` });
+}
+
+/** A run that was killed between moving the branch to its merge and the work tree left an index of the first parent. */
+async function followMerge(project: Project, publication: Publication): Promise<void> {
+  const { root } = project;
+  const { branch } = publication;
+  const head = await resolveRevision(root, `refs/heads/${branch}`);
+  if (!head || (await currentBranch(root)) !== branch) return;
+  const subject = await read(git(root, 'show', '--no-patch', '--format=%s', head));
+  if (subject !== mergeTitle(project, publication)) return;
+  const isBehind = await probe(git(root, 'diff-index', '--cached', '--quiet', `${head}^1`));
+  if (isBehind.ok) await followBranch(root, branch, await read(git(root, 'rev-parse', `${head}^1`)), head);
 }

@@ -1,104 +1,111 @@
-// Taking a release back, worked out before anything is touched. What nobody else can have seen is removed
-// exactly; what was published is never deleted, only marked withdrawn, and what floats moves back.
-
-import { join } from 'node:path';
-import { run } from '../command.ts';
+// Taking a release back, worked out before anything is touched, then as a list of steps. What nobody else can have seen is
+// removed exactly; what was published is never deleted, only marked withdrawn, and what floats moves back.
+import { z } from 'zod';
 import { inspectImage, tagImage, untagImage } from '../docker/objects.ts';
 import { pushImage, registryDigest } from '../docker/registry.ts';
 import { updateDotenv } from '../dotenv.ts';
 import { combinedError, TaskError } from '../errors.ts';
-import { readIfPresent } from '../files.ts';
+import { clearWorkDirectories } from '../files.ts';
 import {
   fileAt,
-  git,
-  hasRemote,
+  hasObject,
   isAncestor,
-  NO_PROMPT,
   remoteState,
+  remoteUrl,
   resolveRevision,
   shortHash,
   workTree,
 } from '../git.ts';
-import { withHistory } from '../history.ts';
-import { withLock } from '../lock.ts';
 import { log } from '../log.ts';
-import { openJournal } from '../old-journal.ts';
 import { imageReference, type Project, registryReference, variable, variableName } from '../project.ts';
-import { session, uninterrupted } from '../session.ts';
+import { interruptedRun, type Journey, resumeSteps, type Step } from '../steps.ts';
 import { runOtherTask } from '../task.ts';
 import {
-  releaseIdentity,
-  updateRefs,
-  updateWorkTree,
+  followBranch,
+  moveRefs,
+  type RefUpdate,
+  removeStaleLocks,
+  settleRefs,
   verifyWorkTreeCanFollow,
   writeCommit,
 } from './git-write.ts';
-import { withdrawEntry, withoutInsertion } from './notes.ts';
-import { NEW_NOTES } from './plan.ts';
+import { findEntry, NEW_NOTES, removeEntry, withdrawEntry } from './notes.ts';
 import { workTreeProblems } from './preflight.ts';
-import { readRelease, releasedDigests, releasesToRun } from './record.ts';
+import { publish } from './publish.ts';
+import { releasedDigests, releaseOfTag, releasesToRun } from './record.ts';
 
-export interface UndoPlan {
-  kind: 'remove' | 'withdraw';
-  tag: string;
-  tagObject: string;
+const undoSchema = z.strictObject({
+  kind: z.enum(['remove', 'withdraw']),
+  tag: z.string(),
+  tagObject: z.string(),
   /** The release commit and the one before it. */
-  commit: string;
-  parent: string;
-  branch: string;
+  commit: z.string(),
+  parent: z.string(),
+  branch: z.string(),
   /** Where the branch is now. */
-  head: string;
-  /** The notes file of the commit that follows; undefined: the branch goes back to `parent`. */
-  notes: string | undefined;
+  head: z.string(),
+  /** The notes file of the commit that follows; null: the branch goes back to `parent`. */
+  notes: z.string().nullable(),
   /** The release that `latest` and the environments go back to. */
-  successor: string | undefined;
+  successor: z.string().nullable(),
   /** `latest` is this release's image here, or in the registry. */
-  isLatest: { local: boolean; registry: boolean };
+  isLatest: z.strictObject({ local: z.boolean(), registry: z.boolean() }),
   /** .env names it as what prod runs. */
-  isProd: boolean;
-}
+  isProd: z.boolean(),
+  /** What is active, as .env says. */
+  active: z.string(),
+  /** The commit that the branch goes to. */
+  next: z.string(),
+});
+
+export type UndoData = z.output<typeof undoSchema>;
 
 /** @throws TaskError if it cannot be told who has seen the release, or undoing would touch others' work */
-export async function planUndo(project: Project, tag: string): Promise<UndoPlan> {
+export async function planUndo(project: Project, tag: string): Promise<UndoData> {
   const { root } = project;
-  const [tagObject, commit, record, tree] = await Promise.all([
+  const { commit, record } = await releaseOfTag(project, tag);
+  const [tagObject = '', parent, tree] = await Promise.all([
     resolveRevision(root, `refs/tags/${tag}`),
-    resolveRevision(root, `refs/tags/${tag}^{commit}`),
-    readRelease(root, tag),
+    resolveRevision(root, `${commit}^`),
     workTree(root),
   ]);
-  if (!tagObject || !commit || !record) throw notHere(tag);
-  const parent = await resolveRevision(root, `${commit}^`);
   const { head, branch } = tree;
   const problems = workTreeProblems(project, tree);
   if (head && !(await isAncestor(root, commit, head))) problems.push(elsewhere(tag, commit, branch));
   const isProd = variable(project, 'PROD_TAG') === tag;
-  const successor = (await releasesToRun(project)).find((name) => name !== tag);
+  const successor = (await releasesToRun(project)).find((name) => name !== tag) ?? null;
   if (isProd && !successor) problems.push(noSuccessor(tag));
   if (problems.length > 0 || !head || !branch || !parent)
-    throw combinedError(`Cannot undo ${tag}: ${problems.length} things stand in the way`, problems);
+    throw combinedError(`Cannot undo ${tag}: ${problems.length} problems`, problems);
   const seen = await seenByOthers(project, { tag, commit, branch });
   const kind = seen.tag || seen.image ? 'withdraw' : 'remove';
-  const goesBack = kind === 'remove' && head === commit && !seen.commit;
   const names = { kind, tag, tagObject, commit, parent, branch, head, successor, isProd } as const;
-  const notes = goesBack ? undefined : await notesAfter(project, names);
-  return { ...names, notes, isLatest: await isLatest(project, releasedDigests(record)) };
+  const goesBack = kind === 'remove' && head === commit && !seen.commit;
+  const notes = goesBack ? null : await notesAfter(project, names);
+  const isLatest = await findLatest(project, releasedDigests(record));
+  const active = variable(project, 'ACTIVE_ENV') ?? '';
+  return { ...names, notes, isLatest, active, next: goesBack ? parent : '' };
 }
 
-interface Release {
+interface Published {
   tag: string;
   commit: string;
   branch: string;
 }
 
 /** @throws TaskError when remote or registry do not answer: then nobody knows who has it */
-async function seenByOthers(project: Project, { tag, commit, branch }: Release) {
+async function seenByOthers(project: Project, { tag, commit, branch }: Published) {
   const { root, release } = project;
-  const remote = (await hasRemote(root, release.remote))
-    ? await remoteState(root, release.remote)
-    : undefined;
+  const url = await remoteUrl(root, release.remote);
+  const remote = url === undefined ? undefined : await remoteState(root, release.remote);
   const reference = registryReference(project, tag);
   const tip = remote?.branches.get(branch);
+  if (tip && !(await hasObject(root, tip))) {
+    throw new TaskError(`Cannot undo ${tag}: ${release.remote}/${branch} has commits that are not here`, {
+      code: 'behind-remote',
+      hint: `git pull --no-rebase ${release.remote} ${branch}`,
+    });
+  }
   return {
     tag: remote?.tags.has(tag) ?? false,
     image: reference !== undefined && (await registryDigest(reference)) !== undefined,
@@ -106,46 +113,34 @@ async function seenByOthers(project: Project, { tag, commit, branch }: Release) 
   };
 }
 
-async function isLatest(project: Project, digests: string[]): Promise<UndoPlan['isLatest']> {
+async function findLatest(project: Project, digests: string[]): Promise<UndoData['isLatest']> {
   const reference = registryReference(project, 'latest');
-  const [local, registry] = [
-    await inspectImage(imageReference(project, 'latest')),
-    reference ? await registryDigest(reference) : undefined,
-  ];
+  const local = await inspectImage(imageReference(project, 'latest'));
+  const registry = reference ? await registryDigest(reference) : undefined;
   const isOne = (id: string | undefined) => id !== undefined && digests.includes(id);
   return { local: isOne(local?.id), registry: isOne(registry) };
 }
 
+type NamedRelease = Pick<UndoData, 'kind' | 'tag' | 'commit' | 'head' | 'successor'>;
+
 /** The notes without the entry, or with the mark that it is withdrawn. */
-async function notesAfter(
-  project: Project,
-  {
-    kind,
-    tag,
-    commit,
-    parent,
-    successor,
-  }: Pick<UndoPlan, 'kind' | 'tag' | 'commit' | 'parent' | 'successor'>,
-): Promise<string> {
-  const path = project.release.notes;
-  const present = (await readIfPresent(join(project.root, path))) ?? '';
+async function notesAfter(project: Project, { kind, tag, commit, head, successor }: NamedRelease) {
+  const { root, release } = project;
+  const present = (await fileAt(root, head, release.notes)) ?? NEW_NOTES;
   if (kind === 'withdraw') {
-    return withdrawEntry(present, tag, `do not use it${successor ? `; use ${successor}` : ''}`);
+    const marked = withdrawEntry(present, tag, `do not use it${successor ? `; use ${successor}` : ''}`);
+    if (marked !== present) return marked;
+    throw new TaskError(`Cannot undo ${tag}: it is withdrawn already`, {
+      code: 'already-withdrawn',
+      hint: `its tag and image stay; ${release.notes} says so`,
+    });
   }
-  const before = (await fileAt(project.root, parent, path)) ?? NEW_NOTES;
-  const after = (await fileAt(project.root, commit, path)) ?? '';
-  const text = withoutInsertion(present, before, after);
-  if (text !== undefined) return text;
-  throw new TaskError(`Cannot undo ${tag}: its entry in ${path} was edited after the release`, {
+  const released = findEntry((await fileAt(root, commit, release.notes)) ?? '', tag)?.text;
+  const entry = findEntry(present, tag)?.text;
+  if (entry === undefined || entry === released) return removeEntry(present, tag);
+  throw new TaskError(`Cannot undo ${tag}: its entry in ${release.notes} was edited after the release`, {
     code: 'notes-edited',
     hint: `take the entry out yourself and commit that; then: npm run release -- --undo ${tag}`,
-  });
-}
-
-function notHere(tag: string): TaskError {
-  return new TaskError(`Cannot undo ${tag}: it is not a release of this project`, {
-    code: 'not-released',
-    hint: 'see the releases: git tag --list; fetch them: git fetch --tags',
   });
 }
 
@@ -163,159 +158,142 @@ function noSuccessor(tag: string): TaskError {
   });
 }
 
-// Carrying out the undoing of a release. Every step finds out by looking whether it was done already; the
-// journal holds the plan until the end, so that the next run completes what a dying one began.
-
-/** The plan with the commit that the branch goes to. */
-export interface PreparedUndo extends UndoPlan {
-  next: string;
+export function undoJourney(project: Project): Journey<UndoData> {
+  return {
+    root: project.root,
+    task: 'undo',
+    command: 'npm run release',
+    schema: undoSchema,
+    steps: (data) => undoReleaseSteps(project, data),
+    history: ({ tag, successor }) => ({ from: tag, to: successor }),
+  };
 }
 
-async function performUndo(project: Project, plan: UndoPlan): Promise<void> {
-  const { root } = project;
-  const next = plan.notes === undefined ? plan.parent : await notesCommit(project, plan, plan.notes);
-  await verifyWorkTreeCanFollow(root, plan.head, next);
-  await finishUndo(project, { ...plan, next });
-}
-
-async function notesCommit(project: Project, plan: UndoPlan, notes: string): Promise<string> {
-  const { tag, commit, kind, head } = plan;
-  const title = `chore(release): ${tag}`;
-  const message =
-    kind === 'remove'
-      ? `Revert "${title}"\n\nThis reverts commit ${commit}.\n`
-      : `chore(release): withdraw ${tag}\n`;
-  return writeCommit(project.root, {
-    parent: head,
-    files: { [project.release.notes]: notes },
-    message,
-    identity: await releaseIdentity(project.root),
-    date: new Date(),
-  });
-}
-
-/** Does what is left of an undoing. */
-export async function finishUndo(project: Project, undo: PreparedUndo): Promise<void> {
-  const { root } = project;
-  const journal = openJournal<PreparedUndo>(root, 'undo');
-  await uninterrupted(async () => {
-    await journal.record('started', undo);
-    await moveLatest(project, undo);
-    if (undo.kind === 'remove') await removeNames(project, undo.tag);
-    await journal.record('images', undo);
-    await moveBranch(project, undo);
-    await journal.record('refs', undo);
-    const isThere = session.dryRun || (await resolveRevision(root, 'HEAD')) === undo.next;
-    if (isThere) await updateWorkTree(root, undo.head, undo.next);
-    await journal.record('work-tree', undo);
-  });
-  if (undo.kind === 'withdraw') await publishWithdrawal(project, undo);
-  await journal.close();
-}
-
-async function moveLatest(project: Project, { isLatest, successor }: UndoPlan): Promise<void> {
-  if (!isLatest.local) return;
+/** The steps of an undoing: what runs goes back first, and dev last, once `latest` is another image. */
+export function undoReleaseSteps(project: Project, data: UndoData): Step<UndoData>[] {
+  const { root, release } = project;
+  const { kind, tag, branch, notes, successor, isLatest, isProd, active } = data;
   const latest = imageReference(project, 'latest');
+  const remoteLatest = registryReference(project, 'latest');
+  const change = kind === 'remove' ? 'without the entry; later commits stay' : 'with the mark';
+  const refs =
+    notes === null ? `move ${branch} back to ${shortHash(data.parent)}` : `move ${branch} to that commit`;
+  const steps: (Step<UndoData> | false)[] = [
+    notes !== null && {
+      name: 'commit',
+      title: `write ${release.notes} ${change} into a commit, on no branch yet`,
+      apply: async (data) => {
+        data.next = await notesCommit(project, data, notes);
+      },
+    },
+    {
+      name: 'check',
+      title: 'see that the working tree can follow',
+      apply: ({ head, next }) => verifyWorkTreeCanFollow(root, head, next),
+    },
+    isProd &&
+      successor !== null && {
+        name: 'prod',
+        title: `switch prod to ${successor}`,
+        apply: () => switchProd(project, active, successor),
+        undo: () => switchProd(project, active, tag),
+      },
+    {
+      name: 'refs',
+      title: kind === 'remove' ? `${refs} and delete the tag ${tag}` : refs,
+      apply: (data) => moveRefs(root, `undo ${tag}`, refUpdates(data)),
+      commits: true,
+      isDone: (data) => settleRefs(root, `undo ${tag}`, refUpdates(data)),
+    },
+    {
+      name: 'work-tree',
+      title: 'let the working tree follow',
+      apply: ({ branch, head, next }) => followBranch(root, branch, head, next),
+    },
+    isLatest.local && {
+      name: 'latest',
+      title: successor ? `tag ${successor} as ${latest}` : `remove the tag ${latest}`,
+      apply: () => moveLatest(project, latest, successor),
+    },
+    kind === 'remove' && {
+      name: 'images',
+      title: `remove the tag ${imageReference(project, tag)}`,
+      apply: async () => {
+        for (const name of [registryReference(project, tag), imageReference(project, tag)])
+          if (name) await untagImage(name);
+      },
+    },
+    isLatest.registry &&
+      remoteLatest !== undefined && {
+        name: 'push-latest',
+        title: `push ${successor ?? 'nothing'} as ${remoteLatest}`,
+        apply: () => pushLatest(project, data, remoteLatest),
+      },
+    kind === 'withdraw' && {
+      name: 'push',
+      title: `push ${branch} to ${release.remote}`,
+      apply: ({ head, next }) =>
+        publish(project, { branch, from: head, commit: next, tag: undefined, what: `${tag} is withdrawn` }),
+    },
+    isLatest.local &&
+      successor !== null &&
+      (active === 'dev' || active === 'both') && {
+        name: 'dev',
+        title: 'switch dev to the other latest',
+        apply: () => runOtherTask(project, 'switch-env', active),
+      },
+  ];
+  return steps.filter((step) => step !== false);
+}
+
+function refUpdates({ kind, branch, head, next, tag, tagObject }: UndoData): RefUpdate[] {
+  const removed = { ref: `refs/tags/${tag}`, from: tagObject, to: null };
+  return [{ ref: `refs/heads/${branch}`, from: head, to: next }, ...(kind === 'remove' ? [removed] : [])];
+}
+
+async function notesCommit({ root, release }: Project, data: UndoData, notes: string): Promise<string> {
+  const { tag, commit, kind, head } = data;
+  const title = `chore(release): ${tag}`;
+  const reverts = `Revert "${title}"\n\nThis reverts commit ${commit}.\n`;
+  const message = kind === 'remove' ? reverts : `chore(release): withdraw ${tag}\n`;
+  return writeCommit(root, { parent: head, path: release.notes, text: notes, message, date: new Date() });
+}
+
+/** By the switch task, as a person would, with its proof of health. */
+async function switchProd(project: Project, active: string, tag: string): Promise<void> {
+  if (active === 'prod' || active === 'both')
+    await runOtherTask(project, 'switch-env', active, '--version', tag);
+  else await updateDotenv(project.root, { [variableName(project, 'PROD_TAG')]: tag });
+}
+
+async function moveLatest(project: Project, latest: string, successor: string | null): Promise<void> {
   const image = successor ? imageReference(project, successor) : undefined;
   if (image && (await inspectImage(image))) return tagImage(image, latest);
   log.warn(`no other release is on this machine: ${latest} loses its image (npm run build-push makes one)`);
   await untagImage(latest);
 }
 
-async function removeNames(project: Project, tag: string): Promise<void> {
-  for (const reference of [registryReference(project, tag), imageReference(project, tag)]) {
-    if (reference) await untagImage(reference);
-  }
-}
-
-/** One transaction again: an unpublished tag goes together with its commit. */
-async function moveBranch(project: Project, undo: PreparedUndo): Promise<void> {
-  const { root } = project;
-  const { kind, tag, tagObject, branch, head, next } = undo;
-  const [at, tagged] = session.dryRun
-    ? [head, tagObject]
-    : await Promise.all([
-        resolveRevision(root, `refs/heads/${branch}`),
-        resolveRevision(root, `refs/tags/${tag}`),
-      ]);
-  const lines = [
-    ...(at === head && next !== head ? [`update refs/heads/${branch} ${next} ${head}`] : []),
-    ...(kind === 'remove' && tagged === tagObject ? [`delete refs/tags/${tag} ${tagObject}`] : []),
-  ];
-  if (lines.length > 0) await updateRefs(root, `release: undo ${tag}`, lines);
-}
-
-async function publishWithdrawal(project: Project, undo: PreparedUndo): Promise<void> {
-  const { root, release } = project;
-  const { branch, next, successor, isLatest } = undo;
-  const latest = registryReference(project, 'latest');
+async function pushLatest(project: Project, { tag, successor }: UndoData, latest: string): Promise<void> {
   const image = successor ? imageReference(project, successor) : undefined;
-  if (latest && isLatest.registry && image && (await inspectImage(image)))
-    await pushImage(image, latest, { immutable: false });
-  else if (isLatest.registry) log.warn(`${latest} still is ${undo.tag}: no other release is on this machine`);
-  const tip = (await remoteState(root, release.remote)).branches.get(branch);
-  if (!session.dryRun && tip && (await isAncestor(root, next, tip))) return;
-  const push = git(
-    root,
-    'push',
-    '--atomic',
-    '--no-follow-tags',
-    release.remote,
-    `${next}:refs/heads/${branch}`,
-  );
-  await run(push, { env: NO_PROMPT });
+  if (image && (await inspectImage(image))) await pushImage(image, latest, { immutable: false });
+  else log.warn(`${latest} still is ${tag}: no other release is on this machine`);
 }
 
-// Undoing a release that may be running: prod goes back first, dev once `latest` is another image. Both by the
-// switch task itself, as a person would, with its own lock and its own proof of health.
-
-/** Before the release goes: prod must not lose its image. Not to be called with the lock held. */
-async function moveProdBack(project: Project, { isProd, successor }: UndoPlan): Promise<void> {
-  if (!isProd || !successor) return;
-  const active = variable(project, 'ACTIVE_ENV');
-  if (active === 'prod' || active === 'both')
-    await runOtherTask(project, 'switch-env', active, '--version', successor);
-  else await updateDotenv(project.root, { [variableName(project, 'PROD_TAG')]: successor });
+/** Finishes, or takes back, the undoing that a killed run left. Call it holding the lock. */
+export async function resumeUndo(project: Project) {
+  const journey = undoJourney(project);
+  const interrupted = await interruptedRun(journey);
+  if (!interrupted) return undefined;
+  await clearWorkDirectories(project.root);
+  await removeStaleLocks(project.root, new Date(interrupted.startedAt));
+  return resumeSteps(journey);
 }
 
-/** Once `latest` is another image again: dev follows it. Not to be called with the lock held. */
-async function moveDevBack(project: Project, { isLatest, successor }: UndoPlan): Promise<void> {
-  const active = variable(project, 'ACTIVE_ENV');
-  if (!isLatest.local || !successor || (active !== 'dev' && active !== 'both')) return;
-  await runOtherTask(project, 'switch-env', active);
-}
-
-/** Takes the release back and what runs it. Not to be called with the lock held. */
-export async function takeBack(project: Project, plan: UndoPlan): Promise<void> {
-  const { tag, successor = null } = plan;
-  await moveProdBack(project, plan);
-  // Planned again under the lock: between the question and the answer anything may have happened.
-  await withLock(project.root, 'release', () =>
-    withHistory(project.root, 'undo', { from: tag, to: successor }, async () =>
-      performUndo(project, await planUndo(project, tag)),
-    ),
-  );
-  await moveDevBack(project, plan);
-}
-
-/** The plan of an undoing in words. */
-export function describeUndo(project: Project, plan: UndoPlan): string {
-  const { tag, kind, successor, branch, parent } = plan;
-  const { notes } = project.release;
-  const goesTo = successor ?? 'nothing';
-  const isLatest = plan.isLatest.local || plan.isLatest.registry;
-  return [
+/** The plan of an undoing in words; its steps are listed below it. */
+export function describeUndo({ tag, kind }: UndoData, steps: readonly string[]): string {
+  const what =
     kind === 'remove'
       ? `Take back ${tag}: nobody else has it`
-      : `Withdraw ${tag}: it was published, so its tag and image stay`,
-    ...(plan.notes === undefined
-      ? [`  moves    ${branch} back to ${parent.slice(0, 7)}, with ${notes}`]
-      : [
-          `  commits  ${notes} ${kind === 'remove' ? `without the entry; later commits stay` : 'with the mark'}`,
-        ]),
-    ...(kind === 'remove' ? [`  removes  tag ${tag} and image ${imageReference(project, tag)}`] : []),
-    ...(isLatest ? [`  moves    latest to ${goesTo}`] : []),
-    ...(plan.isProd ? [`  switches prod to ${goesTo}`] : []),
-    ...(kind === 'withdraw' ? [`  pushes   ${branch} to ${project.release.remote}`] : []),
-  ].join('\n');
+      : `Withdraw ${tag}: it was published, so its tag and image stay`;
+  return [what, ...steps.map((title) => `  → ${title}`)].join('\n');
 }

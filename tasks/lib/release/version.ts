@@ -136,8 +136,7 @@ function refusal(code: string, next: string, tagPrefix: string, fact: string, hi
   return new TaskError(`Cannot release ${tagPrefix}${next}: ${fact}`, { code, hint });
 }
 
-// Tags read as versions. Apart from version.ts, which decides the next one, because notes, builds and status
-// ask the same questions: which tags are versions, which is the highest, where do the notes of one begin.
+// Tags read as versions: which tags are versions, which is the highest, where do the notes of one begin.
 
 /** A tag as git lists it; `commit` is what it points to, peeled. */
 export interface VersionTag {
@@ -193,8 +192,7 @@ export function changesBase(
   return candidates.find(({ version }) => !asked || semver.lt(version, asked));
 }
 
-// From what was asked for to a version number, as semver counts. Apart from version.ts, which decides whether
-// that number may be released beside everything that already is.
+// From what was asked for to a version number, as semver counts.
 
 type StableBump = 'major' | 'minor' | 'patch';
 export const BUMPS = ['patch', 'minor', 'major', 'prerelease', 'auto'] as const;
@@ -217,15 +215,30 @@ function nextVersion(request: NextRequest, current?: string, stable?: string): {
   const { requested, preid = 'rc', changes } = request;
   const word = BUMPS.find((bump) => bump === requested);
   if (!word) return { next: explicitVersion(requested), bump: 'explicit' };
-  if (!/^[a-z][0-9a-z-]*$/i.test(preid)) {
-    throw usageError(`--preid ${preid} cannot name a prerelease`, {
-      hint: 'use a word such as rc, beta or alpha',
-    });
-  }
+  verifyPreid(preid);
   if (!current) return { next: word === 'prerelease' ? `1.0.0-${preid}.0` : '1.0.0', bump: 'first' };
   if (word !== 'auto') return { next: semver.inc(current, word, preid)!, bump: word };
   const bump = changes?.bump ?? 'patch';
   return { next: finishedVersion(current, stable, bump), bump };
+}
+
+/** Refuses what can be no version, before anything is looked at. @throws a usage error (exit 2) */
+export function verifyRequested(requested: string | undefined, preid: string | undefined): void {
+  const word = BUMPS.find((bump) => bump === requested);
+  if (requested !== undefined && !word) explicitVersion(requested);
+  if (preid === undefined) return;
+  verifyPreid(preid);
+  if (requested === undefined || word === 'prerelease') return;
+  throw usageError(`--preid ${preid} names a prerelease, and "${requested}" makes none`, {
+    hint: `npm run release -- prerelease --preid ${preid}`,
+  });
+}
+
+function verifyPreid(preid: string): void {
+  if (/^[a-z][0-9a-z-]*$/i.test(preid)) return;
+  throw usageError(`--preid ${preid} cannot name a prerelease`, {
+    hint: 'use a word such as rc, beta or alpha',
+  });
 }
 
 /**
