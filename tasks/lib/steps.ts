@@ -42,6 +42,8 @@ export interface Journey<Data> {
 const journalSchema = z.strictObject({
   format: z.literal(1),
   task: z.string(),
+  /** What resumes it. */
+  command: z.string().optional(),
   /** ISO 8601, UTC. */
   startedAt: z.string(),
   at: z.string(),
@@ -92,20 +94,47 @@ export async function forgetRun({ root, task }: Pick<Journey<unknown>, 'root' | 
   if (!log.withhold(`remove: ${path}`)) await rm(path, { force: true });
 }
 
-/** Every interrupted run of this project. @throws TaskError if a journal cannot be read */
-export async function interruptedRuns(root: string): Promise<JournalFile[]> {
-  const names = await readdir(statePath(root, 'journal')).catch(() => [] as string[]);
-  const journals = names.filter((name) => name.endsWith('.json'));
-  const found = await Promise.all(
-    journals.map((name) => parseJournal(statePath(root, 'journal', name), z.unknown())),
-  );
-  return found.flatMap((journal) => (journal ? [journal as JournalFile] : []));
+/** What an interrupted run left, as far as its journal can be read. */
+export interface InterruptedRun {
+  /** As its journal is named: `switch`, `switch@pi`. */
+  task: string;
+  /** What a person runs to resume it. */
+  command: string;
+  /** ISO 8601, UTC. */
+  at?: string;
+  step?: string | undefined;
+  /** Why the journal cannot be read. */
+  error?: TaskError;
 }
 
-async function save<Data>({ root, task }: Journey<Data>, journal: Journal<Data>): Promise<void> {
+/** Every interrupted run of this project; only looks. */
+export async function interruptedRuns(root: string): Promise<InterruptedRun[]> {
+  const names = await readdir(statePath(root, 'journal')).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+    return [];
+  });
+  const tasks = names.filter((name) => name.endsWith('.json')).map((name) => name.slice(0, -'.json'.length));
+  const found = await Promise.all(tasks.map((task) => describeJournal(root, task)));
+  return found.filter((run) => run !== undefined);
+}
+
+async function describeJournal(root: string, task: string): Promise<InterruptedRun | undefined> {
+  const [name, context] = task.split('@');
+  const command = `npm run ${name === 'undo' ? 'release' : name}${context ? ` -- --context ${context}` : ''}`;
+  try {
+    const journal = await parseJournal(journalPath(root, task), z.unknown());
+    const step = journal?.current ?? journal?.done.at(-1);
+    return journal && { task, command: journal.command ?? command, at: journal.at, step };
+  } catch (error) {
+    if (!(error instanceof TaskError)) throw error;
+    return { task, command, error };
+  }
+}
+
+async function save<Data>({ root, task, command }: Journey<Data>, journal: Journal<Data>): Promise<void> {
   await ensureStateDirectory(root);
   await mkdir(statePath(root, 'journal'), { recursive: true });
-  const text = `${JSON.stringify({ ...journal, at: new Date().toISOString() }, null, 2)}\n`;
+  const text = `${JSON.stringify({ ...journal, command, at: new Date().toISOString() }, null, 2)}\n`;
   await replaceFile(journalPath(root, task), text, { mode: 0o600 });
 }
 

@@ -7,7 +7,7 @@ import type { EngineInfo } from '../../tasks/lib/docker/engine.ts';
 import { overlaps, parseRoutes } from '../../tasks/lib/docker/network.ts';
 import { type Facts, failed, gather, ok, warning } from '../../tasks/lib/doctor/check.ts';
 import { LIVE_CHECKS } from '../../tasks/lib/doctor/live.ts';
-import { CAPACITY_CHECKS, ENGINE_CHECKS, judgeFileSystem } from '../../tasks/lib/doctor/machine.ts';
+import { judgeFileSystem, MACHINE_CHECKS } from '../../tasks/lib/doctor/machine.ts';
 import { findSecrets } from '../../tasks/lib/doctor/project.ts';
 import { CHECKS } from '../../tasks/lib/doctor/run.ts';
 
@@ -31,19 +31,14 @@ const STATS = (limit: number) => ({
 
 /** Facts of a well machine, with what a test changes. */
 function machine(
-  change: {
-    info?: Partial<EngineInfo>;
-    answers?: Record<string, unknown>;
-    cpus?: string;
-    containers?: object[];
-  } = {},
+  change: { info?: Partial<EngineInfo>; answers?: Record<string, unknown>; containers?: object[] } = {},
 ) {
-  const limits = { deploy: { resources: { limits: { cpus: change.cpus ?? '3.0' } } } };
+  const limits = { deploy: { resources: { limits: { cpus: 3 } } } };
   return {
     project: { environments: { dev: { service: 'dev' }, prod: { service: 'prod' } } },
     info: async () => ({ ...INFO, ...change.info }),
     containers: async () => change.containers ?? [CONTAINER],
-    resolved: async () => JSON.stringify({ services: { dev: limits, prod: limits } }),
+    model: async () => ({ services: { dev: limits, prod: limits }, networks: {} }),
     services: async () => ({ dev: { image: 'app:latest' }, prod: { image: 'app:v1.0.0' } }),
     ask: async (path: string) =>
       change.answers?.[path] ??
@@ -51,7 +46,7 @@ function machine(
   } as unknown as Facts;
 }
 
-const find = (id: string) => [...ENGINE_CHECKS, ...CAPACITY_CHECKS].find((check) => check.id === id)!;
+const find = (id: string) => MACHINE_CHECKS.find((check) => check.id === id)!;
 const LIMITS = INFO.limits;
 const STATS_PATH = '/containers/c1/stats?stream=false&one-shot=true';
 
@@ -134,8 +129,8 @@ test('the worst of several findings decides; each detail and each remedy is told
 });
 
 const fileSystems: [type: number, verdict: string, what: RegExp][] = [
-  [0xef53, 'ok', /fit/],
-  [0x9123683e, 'ok', /fit/],
+  [0xef53, 'ok', /suitable for SQLite/],
+  [0x9123683e, 'ok', /suitable for SQLite/],
   [0x6969, 'failed', /NFS: locks over a network/],
   [0xff534d42, 'failed', /CIFS/],
   [0xff534d42 | 0, 'failed', /CIFS/],

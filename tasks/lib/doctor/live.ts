@@ -2,14 +2,12 @@
 // variables and the configuration that the files say. Starts and stops nothing. What is sent is release.toml's.
 
 import { randomBytes } from 'node:crypto';
-import { request } from 'node:http';
 import { resolve } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { effectiveValues, loadConfig } from '../../../service/config/config.ts';
 import { askHealth } from '../docker/health.ts';
 import { withReach } from '../docker/remote.ts';
 import { TaskError } from '../errors.ts';
-import type { HttpAddress } from '../http.ts';
+import { type HttpAddress, request } from '../http.ts';
 import {
   ENVIRONMENTS,
   type EnvironmentName,
@@ -18,7 +16,15 @@ import {
   portOf,
   variable,
 } from '../project.ts';
-import { type Check, type Facts, type Finding, failed, gather, ok, unchecked, when } from './check.ts';
+import { type Check, type Facts, type Finding, failed, gather, ok, unchecked } from './check.ts';
+
+type Live = NonNullable<Project['live']>;
+
+export const LIVE_CHECKS: readonly Check[] = [
+  { id: 'live-memory', title: 'live: dev writes, prod reads', run: sharedMemory },
+  { id: 'live-variables', title: 'live: variables', run: variables },
+  { id: 'live-config', title: 'live: configuration', run: configuration },
+];
 
 async function running({ containers, project }: Facts) {
   const found = await containers();
@@ -40,8 +46,8 @@ async function sharedMemory(facts: Facts): Promise<Finding> {
   const token = live.token ? variable(project, live.token) : undefined;
   return withReach(async (reach) => {
     const [dev, prod] = await Promise.all([reach(portOf(project, 'dev')), reach(portOf(project, 'prod'))]);
-    const written = await sendLive({ where: dev, spec: live.write, nonce, token });
-    const answer = await sendLive({ where: prod, spec: live.read, nonce, token });
+    const written = await send(dev, live.write, nonce, token);
+    const answer = await send(prod, live.read, nonce, token);
     if (answer.includes(nonce)) return ok('written through dev, read through prod');
     const remedy = 'do both containers mount the same data directory? docker inspect; see also: docker logs';
     return failed(
@@ -55,19 +61,15 @@ async function variables(facts: Facts): Promise<Finding> {
   const services = await facts.services();
   const found = (await running(facts)).filter(({ container }) => container);
   if (found.length === 0) return unchecked('nothing runs');
-  const problems = found.flatMap(({ name, container }) => {
+  const problems: Finding[] = [];
+  for (const { name, container } of found) {
     const wanted = services[facts.project.environments[name].service]?.environment ?? {};
     const different = Object.keys(wanted).filter((key) => container!.environment[key] !== wanted[key]);
+    if (different.length === 0) continue;
     // Names only: a value may be a secret.
-    return different.length === 0
-      ? []
-      : [
-          failed(
-            `${name} runs with other values of ${different.join(', ')} than the compose file gives`,
-            `npm run switch -- ${name} (or both) makes it anew`,
-          ),
-        ];
-  });
+    const detail = `${name} runs with other values of ${different.join(', ')} than the compose file gives`;
+    problems.push(failed(detail, `npm run switch -- ${name} (or both) makes it anew`));
+  }
   return gather(problems, `as in the compose files: ${found.map(({ name }) => name).join(', ')}`);
 }
 
@@ -91,12 +93,11 @@ async function configProblems(facts: Facts, name: EnvironmentName): Promise<Find
   });
   if (status !== 200) return [failed(`${name} answers ${status || error}`, 'see why: npm run status')];
   const remedy = `npm run switch -- ${name} (or both) makes it anew; where a value comes from: npm run doctor -- --config ${name}`;
-  return Object.entries(project.health.config).flatMap(([key, path]) => {
+  const differences = Object.entries(project.health.config).flatMap(([key, path]) => {
     const [has, should] = [JSON.stringify(body[key]), JSON.stringify(wanted.get(path))];
-    return when(has !== should, () =>
-      failed(`${name} runs with ${path} ${has}, the files say ${should}`, remedy),
-    );
+    return has === should ? [] : [`${name} runs with ${path} ${has}, the files say ${should}`];
   });
+  return differences.map((detail) => failed(detail, remedy));
 }
 
 async function configuration(facts: Facts): Promise<Finding> {
@@ -116,52 +117,18 @@ async function configuration(facts: Facts): Promise<Finding> {
   );
 }
 
-export const LIVE_CHECKS: readonly Check[] = [
-  { id: 'live-memory', title: 'live: dev writes, prod reads', run: sharedMemory },
-  { id: 'live-variables', title: 'live: variables', run: variables },
-  { id: 'live-config', title: 'live: configuration', run: configuration },
-];
-
-// One HTTP request of `doctor --live`, as release.toml describes it: the only one of the doctor's that writes.
-
-type Live = NonNullable<Project['live']>;
-
-interface LiveRequest {
-  where: HttpAddress;
-  spec: Live['write'];
-  nonce: string;
-  token: string | undefined;
-}
-
-function refused({ spec, token }: LiveRequest, why: string): TaskError {
-  return new TaskError(`${spec.method} ${spec.path}: ${why}`, {
+/** The body of the response. @throws TaskError without one, or with anything but 200 */
+async function send(where: HttpAddress, spec: Live['write'], nonce: string, token: string | undefined) {
+  const fill = (text: string) => text.replaceAll('%nonce%', nonce);
+  const headers = { ...spec.headers, ...(token ? { authorization: `Bearer ${token}` } : {}) };
+  const address = { ...where, url: where.url + fill(spec.path) };
+  const options = { method: spec.method, headers, body: fill(spec.body) };
+  const { status, text, error } = await request(address, options);
+  if (status === 200) return text;
+  throw new TaskError(`${spec.method} ${spec.path}: ${error?.message ?? `answered ${status}`}`, {
     code: 'live',
     hint: token
       ? 'is the token in .env the one that the container got? npm run switch makes it anew'
       : 'does it want a token? [live] token in release.toml names its variable in .env',
-  });
-}
-
-/** The body of the answer. @throws TaskError when nobody answers, or with anything but 200 */
-function sendLive(live: LiveRequest): Promise<string> {
-  const { where, spec, nonce, token } = live;
-  const fill = (text: string) => text.replaceAll('%nonce%', nonce);
-  const headers = { ...spec.headers, ...(token ? { authorization: `Bearer ${token}` } : {}) };
-  const socket = where.socketPath ? { socketPath: where.socketPath } : {};
-  return new Promise((resolve, reject) => {
-    const options = { method: spec.method, headers, agent: false as const, ...socket };
-    const outgoing = request(where.url + fill(spec.path), options, (response) => {
-      text(response).then(
-        (body) =>
-          response.statusCode === 200
-            ? resolve(body)
-            : reject(refused(live, `answered ${response.statusCode}`)),
-        (error: Error) => reject(refused(live, error.message)),
-      );
-    });
-    const timer = setTimeout(() => outgoing.destroy(new Error('no answer within 5 s')), 5000);
-    outgoing.on('error', (error) => reject(refused(live, error.message)));
-    outgoing.on('close', () => clearTimeout(timer));
-    outgoing.end(fill(spec.body));
   });
 }

@@ -8,19 +8,11 @@ import { paint } from '../log.ts';
 import { loadProject, type Project } from '../project.ts';
 import { type Check, collectFacts, type Facts, type Finding, unchecked, type Verdict } from './check.ts';
 import { LIVE_CHECKS } from './live.ts';
-import { CAPACITY_CHECKS, ENGINE_CHECKS, NETWORK_CHECKS, STORAGE_CHECKS } from './machine.ts';
-import { CONFIG_CHECKS, RELEASE_CHECKS, REPOSITORY_CHECKS, STATE_CHECKS } from './project.ts';
+import { MACHINE_CHECKS } from './machine.ts';
+import { PROJECT_CHECKS } from './project.ts';
+import { STATE_CHECKS } from './state.ts';
 
-export const CHECKS: readonly Check[] = [
-  ...ENGINE_CHECKS,
-  ...CAPACITY_CHECKS,
-  ...CONFIG_CHECKS,
-  ...STORAGE_CHECKS,
-  ...NETWORK_CHECKS,
-  ...REPOSITORY_CHECKS,
-  ...RELEASE_CHECKS,
-  ...STATE_CHECKS,
-];
+export const CHECKS: readonly Check[] = [...MACHINE_CHECKS, ...PROJECT_CHECKS, ...STATE_CHECKS];
 
 interface Examined extends Finding {
   id: string;
