@@ -2,6 +2,8 @@
 // it writes one sample down for the uptime (cron, each minute), with --heal it also restarts a prod that is ill.
 //
 // Exit code 0: all is well; 1: something is not, and the report says what to do.
+import { stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import {
   CONTEXT_FLAG,
   describeStatus,
@@ -40,12 +42,24 @@ await runTask({
     if (flags.watch && flags.json) throw usageError('status: --watch is for people, --json for one answer');
     if (flags.heal && !flags.record)
       throw usageError('status: --heal needs --record, which remembers what it did');
+    if (flags.html !== undefined) await verifyPage(flags.html);
     const project = await loadProject();
     if (flags.record) return record(project, flags.heal);
     const look = () => lookOnce(project, flags.html, flags.watch);
     return flags.watch ? watch(look) : look();
   },
 });
+
+/** @throws TaskError (exit 2) where no file can be written */
+async function verifyPage(file: string) {
+  const folder = dirname(resolve(file));
+  const isDirectory = async (path: string) =>
+    (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
+  const cannot = `status: cannot write the page ${file}`;
+  if (file === '' || (await isDirectory(file))) throw usageError(`${cannot}: expected the name of a file`);
+  if (await isDirectory(folder)) return;
+  throw usageError(`${cannot}: ${folder} is not a directory`, { hint: `mkdir -p ${folder}` });
+}
 
 async function lookOnce(project: Project, file: string | undefined, isWatching: boolean) {
   const facts = await loadFacts(project);

@@ -76,9 +76,10 @@ export { BUMPS, verifyRequested } from './release/version.ts';
 export { outdatedSchemas, writeSchemas } from './schemas.ts';
 export { applySetup, planSetup } from './setup/setup.ts';
 export { describeStatus } from './status/describe.ts';
+export { loadFacts } from './status/facts.ts';
 export { statusPage } from './status/page.ts';
 export { recordStatus, WATCH_MS, watch } from './status/record.ts';
-export { loadFacts, reportStatus, seriesOf } from './status/report.ts';
+export { reportStatus, seriesOf } from './status/report.ts';
 export { describeSteps, interruptedRun, resumeSteps, runSteps, undoSteps } from './steps.ts';
 export { describeEnvironment, describeObservation, observationData, observe } from './switch/observe.ts';
 export {

@@ -1,9 +1,10 @@
 // What status saw, for situations that no engine produces on request: both environments of this very project are well,
 // but for what a test changes.
+
 import type { Container } from '../../tasks/lib/docker/objects.ts';
 import type { HistoryEntry } from '../../tasks/lib/history.ts';
 import { type EnvironmentName, loadProject, type Project } from '../../tasks/lib/project.ts';
-import type { StatusFacts } from '../../tasks/lib/status/report.ts';
+import type { StatusFacts } from '../../tasks/lib/status/facts.ts';
 import { HOUR, type SampleLog } from '../../tasks/lib/uptime.ts';
 import { REPOSITORY } from './project.ts';
 
@@ -27,13 +28,17 @@ interface Situation {
   outdated?: boolean;
 }
 
+export function runningContainer(name: EnvironmentName, called = `synapse-${name}`): Container {
+  return {
+    ...{ id: name, name: called, service: `synapse-${name}`, state: 'running', health: 'healthy' },
+    ...{ image: `synapse:${name === 'dev' ? 'latest' : 'v1.3.0'}`, imageId: DIGEST, restarts: 0 },
+    ...{ startedAt: before(273_600), memoryLimit: 3e9, labels: {} },
+  } as Container;
+}
+
 function environment(name: EnvironmentName, { container, status = 200, body, outdated }: Situation) {
   const port = name === 'dev' ? 8003 : 8002;
-  const found = {
-    ...{ id: name, name: `synapse-${name}`, service: `synapse-${name}`, state: 'running', health: 'healthy' },
-    ...{ image: `synapse:${name === 'dev' ? 'latest' : 'v1.3.0'}`, imageId: DIGEST, restarts: 0 },
-    ...{ startedAt: before(273_600), memoryLimit: 3e9, labels: {}, ...container },
-  } as Container;
+  const found = { ...runningContainer(name), ...container };
   const told = {
     ...{ version: '1.3.0', revision: 'a5198f20a413e214e862a99d36efd8d2a9c13d5d' },
     ...{ logLevel: name === 'dev' ? 'DEBUG' : 'INFO', automaticLearning: 'moderate', ...body },
@@ -66,6 +71,8 @@ export function statusFacts({ dev = {}, prod = {}, ...change }: Situations = {})
     releases: [{ name: 'v1.3.0', version: '1.3.0', commit: '', record: { digest: DIGEST, platforms: {} } }],
     history: [],
     samples: { hours: [], samples: [] },
+    task: undefined,
+    interrupted: [],
     dataBytes: 48e6,
     backup: {
       report: { at: before(25_200), name: 'x.tar.zst', ageSeconds: 25_200, overdue: false, failure: null },

@@ -1,8 +1,10 @@
 // What status makes of what it saw, for situations that no engine produces on request: health, problems, healing,
 // measures, words. What would be lost: an alarm that stays silent, or a nurse that kills.
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Container, cpuPercent, parseUsage, type Usage } from '../../tasks/lib/docker/objects.ts';
+import { TaskError } from '../../tasks/lib/errors.ts';
 import { ago, duration, formatBytes, percent } from '../../tasks/lib/format.ts';
 import { headline } from '../../tasks/lib/status/describe.ts';
 import { decideHealing } from '../../tasks/lib/status/record.ts';
@@ -12,6 +14,7 @@ import {
   before,
   historyEntry,
   NOW,
+  runningContainer,
   type Situations,
   statusFacts,
   statusProject,
@@ -44,19 +47,56 @@ for (const [health, seen] of healths) {
 }
 
 type Row = [codes: string[], seen: Situations, hint?: RegExp | undefined, dotenv?: Record<string, string>];
-const NONE = { SYNAPSE_ACTIVE_ENV: 'none' };
+const active = (name: string) => ({ SYNAPSE_ACTIVE_ENV: name });
+const stopped = { container: { state: 'exited' } };
+const none = { container: null };
+/** What an interrupted switch leaves: the new container made, the old one serving under the name it was given. */
+const renamed = (prod: Partial<Container> | null): Situations => ({
+  prod: { container: prod },
+  containers: [runningContainer('dev'), runningContainer('prod', 'synapse-prod.before')],
+});
+const interrupted = [{ task: 'switch', command: 'npm run switch', at: before(60), step: 'stop prod' }];
+const unreadable = new TaskError('Cannot read x.json', { hint: 'rm x.json' });
+
 const problems: Row[] = [
   [[], {}],
-  [['not-running'], prodIs({ state: 'exited' }), /npm run switch/],
-  [[], prodIs({ state: 'exited' }), undefined, { SYNAPSE_ACTIVE_ENV: 'dev' }],
-  [[], { dev: { container: null }, prod: { container: null } }, undefined, NONE],
+  // Starting one never stops the other: it runs, or is meant to.
+  [['not-running'], { prod: stopped }, /start it: npm run switch -- both; .* npm run switch -- dev$/],
+  [['not-running'], { dev: stopped }, /start it: npm run switch -- both; .* npm run switch -- prod$/],
+  [['not-running', 'not-running'], { dev: stopped, prod: none }, /start it: npm run switch -- both; /],
+  [
+    ['not-running'],
+    { dev: none, prod: stopped },
+    /start it: npm run switch -- prod; .* none$/,
+    active('prod'),
+  ],
+  [
+    ['should-not-run', 'not-running'],
+    { prod: stopped },
+    /^stop dev: npm run switch -- prod; keep it: npm run switch -- both$/,
+    active('prod'),
+  ],
+  // An engine that was restarted brings back what was stopped.
+  [['should-not-run'], { dev: none }, /^stop prod: npm run switch -- none; .* -- prod$/, active('none')],
+  [['should-not-run', 'should-not-run'], {}, /^stop dev: npm run switch -- prod; /, active('none')],
+  [['should-not-run'], {}, /^stop dev: npm run switch -- prod; keep it: .* both$/, active('prod')],
+  [[], { task: 'switch' }, undefined, active('prod')],
+  [[], { dev: none, prod: stopped }, undefined, active('none')],
+  [
+    ['interrupted', 'other-container'],
+    { ...renamed({ state: 'exited' }), interrupted },
+    /^resume it: npm run switch$/,
+  ],
+  [['other-container'], renamed(null), /npm run switch -- both/],
+  [[], { ...renamed({ state: 'created' }), task: 'switch' }],
+  [['interrupted'], { interrupted: [{ task: 'switch', command: '', error: unreadable }] }, /^rm x\.json$/],
   [['unhealthy'], prodIs({}, 503), /docker logs --tail 50 synapse-prod/],
   [['crash-looping'], prodIs({ state: 'restarting' }), /docker logs --tail 50 synapse-prod/],
-  [['not-released'], prodIs({ imageId: 'sha256:other' }), /--version v1\.3\.0/],
-  [['not-released', 'other-release'], prodIs({ image: 'synapse:v0.9.0' }), /--version v1\.3\.0/],
+  [['not-released'], prodIs({ imageId: 'sha256:other' }), /switch -- both --version v1\.3\.0/],
+  [['not-released', 'other-release'], prodIs({ image: 'synapse:v0.9.0' }), /both --version v1\.3\.0/],
   [[], { dev: { container: { imageId: 'sha256:other' }, body: { revision: 'abc-dirty' } } }],
-  [['dirty'], { prod: { body: { revision: 'abc-dirty' } } }, /latest-release/],
-  [['other-release'], {}, /npm run switch -- prod/, { SYNAPSE_PROD_TAG: 'v2.0.0' }],
+  [['dirty'], { prod: { body: { revision: 'abc-dirty' } } }, /switch -- both --version latest-release/],
+  [['other-release'], {}, /npm run switch -- both/, { SYNAPSE_PROD_TAG: 'v2.0.0' }],
   [['memory'], { prod: { memory: { bytes: 95, limit: 100 } } }, /limit in \.env/],
   [[], { prod: { memory: { bytes: 95, limit: 100 }, container: { memoryLimit: 0 } } }],
 ];

@@ -1,95 +1,28 @@
-// What runs, how healthy it is, and how that compares with what is promised, as data. `loadFacts` looks everything up
-// once and cheaply: one connection to the engine, compose, git and our own files. `reportStatus` judges it and is pure.
+// What runs, how healthy it is, and how that compares with what is promised: the report as data, with what is not well
+// and what to do about it. Pure.
 
-import { lstat, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { activeEnvironment } from '../active.ts';
-import { loadBackupFacts, type Problem } from '../backup/report.ts';
-import { withEngine } from '../docker/engine.ts';
-import { type Container, cpuPercent, projectContainers, type Usages, usagesOf } from '../docker/objects.ts';
-import { TaskError } from '../errors.ts';
-import { duration, percent } from '../format.ts';
-import { type HistoryEntry, readHistory } from '../history.ts';
+import type { Problem } from '../backup/report.ts';
+import type { Container } from '../docker/objects.ts';
+import { ago, duration, percent } from '../format.ts';
+import type { HistoryEntry } from '../history.ts';
 import {
   dataDirectory,
+  ENVIRONMENTS,
   type EnvironmentName,
   imageReference,
   type Project,
   portOf,
   variable,
 } from '../project.ts';
-import { type ReleaseTag, releasedDigests, releaseTags } from '../release/record.ts';
-import { session } from '../session.ts';
-import { type EnvironmentState, isHealthy, type Observation, observe } from '../switch/observe.ts';
-import { byHour, byPeriod, DAY, HOUR, readSamples, type Uptime, uptimeOf } from '../uptime.ts';
+import { type ReleaseTag, releasedDigests } from '../release/record.ts';
+import type { InterruptedRun } from '../steps.ts';
+import { type EnvironmentState, isHealthy } from '../switch/observe.ts';
+import { byHour, byPeriod, DAY, HOUR, type Uptime, uptimeOf } from '../uptime.ts';
+import type { StatusFacts } from './facts.ts';
 
-export type StatusFacts = Awaited<ReturnType<typeof loadFacts>>;
 export type StatusReport = ReturnType<typeof reportStatus>;
 export type EnvironmentReport = ReturnType<typeof reportEnvironment>;
-
-/** @throws TaskError only where the project itself is wrong; without an engine the other facts still come */
-export async function loadFacts(project: Project, at = new Date()) {
-  const { root, release } = project;
-  const engine = observeEngine(project).catch((error: unknown): Running => {
-    if (!(error instanceof TaskError) || error.code !== 'engine-down') throw error;
-    return { observation: undefined, engineError: error, containers: [], usages: {}, cpu: {} };
-  });
-  const [running, releases, history, samples, dataBytes, backup] = await Promise.all([
-    engine,
-    releaseTags(root, release.tag_prefix),
-    readHistory(root),
-    readSamples(root),
-    directorySize(dataDirectory(project)),
-    loadBackupFacts(project, at),
-  ]);
-  // Switches belong to an engine; releases and backups to the project.
-  const isOurs = ({ task, context = 'default' }: HistoryEntry) =>
-    task !== 'switch' || context === (session.context ?? 'default');
-  return { at, ...running, releases, history: history.filter(isOurs), samples, dataBytes, backup };
-}
-
-interface Running {
-  /** Undefined: no engine answers. */
-  observation: Observation | undefined;
-  engineError: TaskError | undefined;
-  containers: Container[];
-  usages: Usages;
-  /** Per cent of one CPU. */
-  cpu: Partial<Record<EnvironmentName, number | undefined>>;
-}
-
-function observeEngine(project: Project): Promise<Running> {
-  return withEngine(async (ask) => {
-    let containers: Container[] = [];
-    let before: Usages = {};
-    const observation = await observe(project, async () => {
-      containers = await projectContainers(project, ask);
-      before = await usagesOf(ask, project, containers);
-      return containers;
-    });
-    // CPU is a difference; what compose and /health took in between is long enough.
-    const usages = await usagesOf(ask, project, containers);
-    const cpu = { dev: cpuPercent(before.dev, usages.dev), prod: cpuPercent(before.prod, usages.prod) };
-    return { observation, engineError: undefined, containers, usages, cpu };
-  });
-}
-
-/** More than any data directory of this kind has; beyond it the size is not known. */
-const MOST_FILES = 50_000;
-
-/** Bytes of all files below `path`, links not followed; undefined if it cannot be read, or holds too many. */
-async function directorySize(path: string): Promise<number | undefined> {
-  const folders = [path];
-  const files: string[] = [];
-  for (const folder of folders) {
-    const entries = await readdir(folder, { withFileTypes: true }).catch(() => undefined);
-    if (!entries || files.length > MOST_FILES) return undefined;
-    for (const entry of entries) (entry.isDirectory() ? folders : files).push(join(folder, entry.name));
-  }
-  // A file may vanish while we look (a temporary one of SQLite).
-  const found = await Promise.all(files.map((file) => lstat(file).catch(() => ({ size: 0 }))));
-  return found.reduce((sum, { size }) => sum + size, 0);
-}
 
 /** Pure: the same facts always give the same report. */
 export function reportStatus(project: Project, facts: StatusFacts) {
@@ -103,6 +36,7 @@ export function reportStatus(project: Project, facts: StatusFacts) {
   const { code = '', message = null, hint = null } = engineError ?? {};
   const down: Problem[] = message === null ? [] : [{ code, message, hint: hint ?? '' }];
   const noBackup = !backup.report.at && !backup.problem;
+  const interrupted = facts.interrupted.map((run) => interruptedProblem(run, at));
   return {
     at: at.toISOString(),
     engine: { running: !engineError, message, hint },
@@ -114,7 +48,13 @@ export function reportStatus(project: Project, facts: StatusFacts) {
     backup: backup.report,
     measures: measuresOf(facts, uptime, project.release.tag_prefix),
     uptime,
-    problems: [...down, ...dev.problems, ...prod.problems, ...(backup.problem ? [backup.problem] : [])],
+    problems: [
+      ...down,
+      ...interrupted,
+      ...dev.problems,
+      ...prod.problems,
+      ...(backup.problem ? [backup.problem] : []),
+    ],
     /** Worth knowing, nothing wrong. */
     notes: [
       ...notesOn(dev),
@@ -154,7 +94,7 @@ function releaseOf(releases: readonly ReleaseTag[], { imageId, image }: Containe
 
 function reportEnvironment(project: Project, facts: StatusFacts, name: EnvironmentName) {
   const seen = describeFacts(project, facts, name);
-  return { ...seen, problems: environmentProblems(project, seen, facts.observation?.environments[name]) };
+  return { ...seen, problems: environmentProblems(project, facts, seen) };
 }
 
 function describeFacts(project: Project, facts: StatusFacts, name: EnvironmentName) {
@@ -212,22 +152,50 @@ export function isActive(project: Project, name: EnvironmentName): boolean {
 
 /** From here on a container is about to be killed by its limit. */
 const MEMORY_ALARM = 0.9;
-const SWITCH = 'npm run switch --';
 
 export const shortDigest = (digest: string | null) => digest?.slice(0, 'sha256:'.length + 12) ?? 'no digest';
 
+/** The running containers of an environment, whatever their names. */
+function runningContainers({ containers }: StatusFacts, project: Project, name: EnvironmentName) {
+  const { service } = project.environments[name];
+  return containers.filter((one) => one.service === service && one.state === 'running');
+}
+
+/** The switch that adds an environment to, or takes it away from, all that runs or is meant to: no other is stopped. */
+function switchTo(project: Project, facts: StatusFacts, change: 'with' | 'without', name: EnvironmentName) {
+  const isWanted = (one: EnvironmentName) =>
+    one === name
+      ? change === 'with'
+      : isActive(project, one) || runningContainers(facts, project, one).length > 0;
+  const wanted = ENVIRONMENTS.filter(isWanted);
+  return `npm run switch -- ${wanted.length === 2 ? 'both' : (wanted[0] ?? 'none')}`;
+}
+
 function environmentProblems(
   project: Project,
+  facts: StatusFacts,
   report: ReturnType<typeof describeFacts>,
-  state: EnvironmentState | undefined,
 ): Problem[] {
   const { name, active, health, container, restarts, image, digest, releasedAs, dirty, memory } = report;
+  const state = facts.observation?.environments[name];
   const problems: Problem[] = [];
   const add = (code: string, message: string, hint: string) => problems.push({ code, message, hint });
+  const start = switchTo(project, facts, 'with', name);
+  const stop = switchTo(project, facts, 'without', name);
   const logs = `see why: docker logs --tail 50 ${container}`;
-  if (active && (health === 'stopped' || health === 'absent')) {
+  const isStopped = health === 'stopped' || health === 'absent';
+  const serving = runningContainers(facts, project, name)[0];
+  const other = state && serving && serving.name !== state.containerName && !facts.task ? serving.name : '';
+  if (other) {
+    const what = `${name} runs as container ${other} instead of ${state?.containerName}: a switch was interrupted`;
+    add('other-container', what, `put it in order: ${facts.interrupted[0]?.command ?? start}`);
+  } else if (active && isStopped && !serving) {
     const what = health === 'absent' ? 'has no container' : 'is stopped';
-    add('not-running', `${name} is meant to run, but ${what}`, `start it: ${SWITCH} ${name} (or both)`);
+    const hint = `start it: ${start}; if it should not run: ${stop}`;
+    add('not-running', `${name} is meant to run, but ${what}`, hint);
+  } else if (!active && serving && !facts.task) {
+    const what = `${name} runs but should not: .env names ${activeEnvironment(project)} as active`;
+    add('should-not-run', what, `stop ${name}: ${stop}; keep it: ${start}`);
   }
   if (health === 'crash-looping')
     add('crash-looping', `${name} does not stay up: restarted ${restarts} times`, logs);
@@ -237,18 +205,18 @@ function environmentProblems(
   }
   if (!image) return problems;
   const tag = name === 'prod' ? variable(project, 'PROD_TAG') : undefined;
-  const release = `${SWITCH} prod --version ${tag ?? 'latest-release'}`;
   if (name === 'prod' && tagOf(image) !== releasedAs) {
     const what = `prod runs ${image} (${shortDigest(digest)}), which was not released under that name`;
-    add('not-released', what, `run a release: ${release}; what was changed: npm run doctor`);
+    const release = `run a release: ${start} --version ${tag ?? 'latest-release'}`;
+    add('not-released', what, `${release}; what was changed: npm run doctor`);
   }
   if (active && tag && image !== imageReference(project, tag)) {
     const what = `prod runs ${image}, but .env names ${imageReference(project, tag)}`;
-    add('other-release', what, `make it so: ${SWITCH} prod`);
+    add('other-release', what, `make it so: ${start}`);
   }
   if (name === 'prod' && dirty) {
     const what = `prod runs a build with uncommitted changes (${report.revision})`;
-    add('dirty', what, `run a release: ${SWITCH} prod --version latest-release`);
+    add('dirty', what, `run a release: ${start} --version latest-release`);
   }
   if (memory?.limit && memory.bytes > MEMORY_ALARM * memory.limit) {
     const share = Math.round((100 * memory.bytes) / memory.limit);
@@ -258,6 +226,14 @@ function environmentProblems(
   return problems;
 }
 
+function interruptedProblem({ task, command, at, step, error }: InterruptedRun, now: Date): Problem {
+  const code = 'interrupted';
+  if (error) return { code, message: error.message, hint: error.hint ?? '' };
+  const when = at ? ` ${ago(at, now)}` : '';
+  const message = `${task} was interrupted${when}${step ? ` at "${step}"` : ''}`;
+  return { code, message, hint: `resume it: ${command}` };
+}
+
 function unhealthyBecause(state: EnvironmentState | undefined): string {
   const health = state?.health;
   if (!health || health.status === 0) return `no answer (${health?.error ?? 'not asked'})`;
@@ -265,11 +241,10 @@ function unhealthyBecause(state: EnvironmentState | undefined): string {
   return `it answers, but its container is ${state.container?.health}`;
 }
 
-function notesOn({ name, active, health, dirty, outdated, memory }: EnvironmentReport): string[] {
+function notesOn({ name, health, dirty, outdated, memory }: EnvironmentReport): string[] {
   const runs = health === 'healthy' || health === 'starting';
   return [
     ...(health === 'starting' ? [`${name} is still starting`] : []),
-    ...(runs && !active ? [`${name} runs although .env does not name it as active`] : []),
     ...(dirty && name === 'dev' ? ['dev runs a build with uncommitted changes'] : []),
     ...(outdated
       ? [`the compose configuration changed since ${name} was made: npm run switch applies it`]
