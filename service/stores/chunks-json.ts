@@ -2,6 +2,7 @@
 // the other environment, with the file left untouched. A bad file is reported and tried again at the next
 // start; it never stops the service.
 import { createReadStream, existsSync, statSync } from 'node:fs';
+import { JSONParser } from '@streamparser/json';
 import * as z from 'zod';
 import type { Log } from '../log.ts';
 import { insertStatements, type SemanticStore } from './semantic.ts';

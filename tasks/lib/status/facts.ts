@@ -1,13 +1,14 @@
 // Everything that a status report is made of, looked up once and cheaply: one connection to the engine, compose, git
 // and our own files. It only looks.
 
+import { lstat, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { loadBackupFacts } from '../backup/report.ts';
 import { withEngine } from '../docker/engine.ts';
 import { type Container, cpuPercent, projectContainers, type Usages, usagesOf } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
 import { type HistoryEntry, readHistory } from '../history.ts';
 import { runningTask } from '../lock.ts';
-import { join } from '../migrate/program/walk.ts';
 import { dataDirectory, type EnvironmentName, type Project } from '../project.ts';
 import { releaseTags } from '../release/record.ts';
 import { session } from '../session.ts';
