@@ -26,18 +26,34 @@ export function environmentsOf(active: ActiveEnvironment): EnvironmentName[] {
   return ENVIRONMENTS.filter((name) => active === 'both' || active === name);
 }
 
-/** What to switch to so that `name` runs and what is active stays so. */
-export function switchTarget(project: Project, name: EnvironmentName): ActiveEnvironment {
-  return environmentsOf(activeEnvironment(project)).some((other) => other !== name) ? 'both' : name;
+type Names = readonly EnvironmentName[];
+
+/** The environments other than `name` that are active, or run although they are not. */
+function others(project: Project, name: EnvironmentName, running: Names): EnvironmentName[] {
+  const kept = [...environmentsOf(activeEnvironment(project)), ...running];
+  return ENVIRONMENTS.filter((other) => other !== name && kept.includes(other));
+}
+
+/** What to switch to so that `name` runs and what is active, or among `running`, stays so. */
+export function switchTarget(
+  project: Project,
+  name: EnvironmentName,
+  running: Names = [],
+): ActiveEnvironment {
+  return others(project, name, running).length > 0 ? 'both' : name;
 }
 
 /** The command that starts `name`, or makes it anew, and leaves the other environment alone. */
-export function switchCommand(project: Project, name: EnvironmentName, version?: string): string {
-  return `npm run switch -- ${switchTarget(project, name)}${version ? ` --version ${version}` : ''}`;
+export function switchCommand(
+  project: Project,
+  name: EnvironmentName,
+  { version, running }: { version?: string; running?: Names } = {},
+): string {
+  const target = switchTarget(project, name, running);
+  return `npm run switch -- ${target}${version ? ` --version ${version}` : ''}`;
 }
 
 /** The command that stops `name` and leaves the other environment alone. */
-export function stopCommand(project: Project, name: EnvironmentName): string {
-  const [other = 'none'] = environmentsOf(activeEnvironment(project)).filter((one) => one !== name);
-  return `npm run switch -- ${other}`;
+export function stopCommand(project: Project, name: EnvironmentName, running: Names = []): string {
+  return `npm run switch -- ${others(project, name, running)[0] ?? 'none'}`;
 }

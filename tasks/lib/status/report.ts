@@ -1,7 +1,7 @@
 // What runs, how healthy it is, and how that compares with what is promised: the report as data, with what is not well
 // and what to do about it. Pure.
 
-import { activeEnvironment } from '../active.ts';
+import { activeEnvironment, stopCommand, switchCommand } from '../active.ts';
 import type { Problem } from '../backup/report.ts';
 import type { Container } from '../docker/objects.ts';
 import { ago, duration, percent } from '../format.ts';
@@ -161,16 +161,6 @@ function runningContainers({ containers }: StatusFacts, project: Project, name: 
   return containers.filter((one) => one.service === service && one.state === 'running');
 }
 
-/** The switch that adds an environment to, or takes it away from, all that runs or is meant to: no other is stopped. */
-function switchTo(project: Project, facts: StatusFacts, change: 'with' | 'without', name: EnvironmentName) {
-  const isWanted = (one: EnvironmentName) =>
-    one === name
-      ? change === 'with'
-      : isActive(project, one) || runningContainers(facts, project, one).length > 0;
-  const wanted = ENVIRONMENTS.filter(isWanted);
-  return `npm run switch -- ${wanted.length === 2 ? 'both' : (wanted[0] ?? 'none')}`;
-}
-
 function environmentProblems(
   project: Project,
   facts: StatusFacts,
@@ -180,22 +170,24 @@ function environmentProblems(
   const state = facts.observation?.environments[name];
   const problems: Problem[] = [];
   const add = (code: string, message: string, hint: string) => problems.push({ code, message, hint });
-  const start = switchTo(project, facts, 'with', name);
-  const stop = switchTo(project, facts, 'without', name);
+  const running = ENVIRONMENTS.filter((one) => runningContainers(facts, project, one).length > 0);
+  const start = (version?: string) =>
+    switchCommand(project, name, { running, ...(version ? { version } : {}) });
+  const stop = stopCommand(project, name, running);
   const logs = `see why: docker logs --tail 50 ${container}`;
   const isStopped = health === 'stopped' || health === 'absent';
   const serving = runningContainers(facts, project, name)[0];
   const other = state && serving && serving.name !== state.containerName && !facts.task ? serving.name : '';
   if (other) {
     const what = `${name} runs as container ${other} instead of ${state?.containerName}: a switch was interrupted`;
-    add('other-container', what, `put it in order: ${facts.interrupted[0]?.command ?? start}`);
+    add('other-container', what, `put it in order: ${facts.interrupted[0]?.command ?? start()}`);
   } else if (active && isStopped && !serving) {
     const what = health === 'absent' ? 'has no container' : 'is stopped';
-    const hint = `start it: ${start}; if it should not run: ${stop}`;
+    const hint = `start it: ${start()}; if it should not run: ${stop}`;
     add('not-running', `${name} is meant to run, but ${what}`, hint);
   } else if (!active && serving && !facts.task) {
     const what = `${name} runs but should not: .env names ${activeEnvironment(project)} as active`;
-    add('should-not-run', what, `stop ${name}: ${stop}; keep it: ${start}`);
+    add('should-not-run', what, `stop ${name}: ${stop}; keep it: ${start()}`);
   }
   if (health === 'crash-looping')
     add('crash-looping', `${name} does not stay up: restarted ${restarts} times`, logs);
@@ -207,16 +199,16 @@ function environmentProblems(
   const tag = name === 'prod' ? variable(project, 'PROD_TAG') : undefined;
   if (name === 'prod' && tagOf(image) !== releasedAs) {
     const what = `prod runs ${image} (${shortDigest(digest)}), which was not released under that name`;
-    const release = `run a release: ${start} --version ${tag ?? 'latest-release'}`;
+    const release = `run a release: ${start(tag ?? 'latest-release')}`;
     add('not-released', what, `${release}; what was changed: npm run doctor`);
   }
   if (active && tag && image !== imageReference(project, tag)) {
     const what = `prod runs ${image}, but .env names ${imageReference(project, tag)}`;
-    add('other-release', what, `make it so: ${start}`);
+    add('other-release', what, `make it so: ${start()}`);
   }
   if (name === 'prod' && dirty) {
     const what = `prod runs a build with uncommitted changes (${report.revision})`;
-    add('dirty', what, `run a release: ${start} --version latest-release`);
+    add('dirty', what, `run a release: ${start('latest-release')}`);
   }
   if (memory?.limit && memory.bytes > MEMORY_ALARM * memory.limit) {
     const share = Math.round((100 * memory.bytes) / memory.limit);
