@@ -27,7 +27,7 @@ COPY --from=build --chown=1000:1000 /state/ ./
 USER 1000:1000
 EXPOSE 8002
 ENTRYPOINT ["node", "/app/synapse.mjs"]
-HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
+HEALTHCHECK --interval=30s --timeout=15s --start-period=20s --retries=3 \
     CMD ["node", "/app/synapse.mjs", "--health"]
 
 # What the image says about itself comes last: a new version or commit leaves every layer as it is.

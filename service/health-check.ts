@@ -4,7 +4,8 @@
 import { get } from 'node:http';
 import { readAddress } from './config/sources.ts';
 
-const TIMEOUT_MS = 4000;
+/** Long enough for a Pi under load, on which starting this program alone may take seconds. */
+const TIMEOUT_MS = 12_000;
 
 /** Sets the exit code: 0 when /health answers 200. Prints the answer, which `docker inspect` shows. */
 export function checkHealth(env: Record<string, string | undefined>): void {
