@@ -8,15 +8,8 @@ import { createLearning } from './learning.ts';
 import type { Log } from './log.ts';
 import { buildServer, mcpRoute } from './mcp/server.ts';
 import type { CallContext } from './mcp/tool.ts';
-import { type Backlog, catchUp, checkStores, closeStores, openStores, type Stores } from './stores/stores.ts';
-import { openUploads, receiveUpload, type Uploads } from './uploads.ts';
-
-export interface ServiceOptions {
-  config: Config;
-  identity: Identity;
-  log: Log;
-  token?: string | undefined;
-}
+import { type Backlog, catchUp, checkStores, closeStores, openStores } from './stores/stores.ts';
+import { openUploads, receiveUpload } from './uploads.ts';
 
 export interface Service {
   port: number;
@@ -27,7 +20,17 @@ export interface Service {
 
 const MINUTE_MS = 60_000;
 
-export async function startService({ config, identity, log, token }: ServiceOptions): Promise<Service> {
+export async function startService({
+  config,
+  identity,
+  log,
+  token,
+}: {
+  config: Config;
+  identity: Identity;
+  log: Log;
+  token?: string | undefined;
+}): Promise<Service> {
   const data = openDataDirectory(config, log);
   try {
     const access = { allowedHosts: config.server.allowed_hosts, token };
@@ -50,19 +53,9 @@ export async function startService({ config, identity, log, token }: ServiceOpti
   }
 }
 
-export interface DataDirectory {
-  stores: Stores;
-  uploads: Uploads;
-  /** Indexes what an older program left; to be called once. */
-  catchUp(): Promise<void>;
-  /** What is left of that work, while it runs. */
-  backlog(): Backlog | undefined;
-  /** Deletes chunks that no document needs any more, in the background. */
-  tidy(): void;
-  close(): void;
-}
+export type DataDirectory = ReturnType<typeof openDataDirectory>;
 
-export function openDataDirectory(config: Config, log: Log): DataDirectory {
+export function openDataDirectory(config: Config, log: Log) {
   const { directory } = config.data;
   const stores = openStores(config);
   const { max_bytes, expiry_minutes } = config.uploads;
@@ -77,6 +70,7 @@ export function openDataDirectory(config: Config, log: Log): DataDirectory {
   return {
     stores,
     uploads,
+    /** Indexes what an older program left; to be called once. */
     catchUp: () =>
       inBackground(
         'indexing',
@@ -84,7 +78,9 @@ export function openDataDirectory(config: Config, log: Log): DataDirectory {
           backlog = left;
         }),
       ),
+    /** What is left of that work, while it runs. */
     backlog: () => backlog,
+    /** Deletes chunks that no document needs any more. */
     tidy: () => void inBackground('deleting old chunks', stores.semantic.removeUnlisted()),
     close: () => {
       closed = true;

@@ -24,20 +24,9 @@ import { WrongCall } from './learning.ts';
 const PARTIAL = '.part';
 const UUID_LENGTH = 36;
 
-export interface Uploads {
-  directory: string;
-  maxBytes: number;
-  /** A new path for a file of that name; the file is complete once it has lost its `.part`. */
-  newPath(filename: string): { file: string; partial: string };
-  expiresAt(now?: number): string;
-  /** Text and original name of an upload. @throws for anything that is not one */
-  read(path: string): { content: string; filename: string };
-  remove(path: string): void;
-  /** Deletes what is older than the expiry; returns how many. */
-  sweep(now?: number): number;
-}
+export type Uploads = ReturnType<typeof openUploads>;
 
-export function openUploads(directory: string, maxBytes: number, expiryMinutes: number): Uploads {
+export function openUploads(directory: string, maxBytes: number, expiryMinutes: number) {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   chmodSync(directory, 0o700);
   const root = realpathSync(directory);
@@ -45,17 +34,20 @@ export function openUploads(directory: string, maxBytes: number, expiryMinutes: 
   return {
     directory,
     maxBytes,
-    newPath: (filename) => {
+    /** A new path for a file of that name; the file is complete once it has lost its `.part`. */
+    newPath: (filename: string) => {
       const file = join(directory, `${randomUUID()}-${safeName(filename)}`);
       return { file, partial: file + PARTIAL };
     },
-    expiresAt: (now = Date.now()) => new Date(now + expiryMs).toISOString(),
-    read: (path) => {
+    expiresAt: () => new Date(Date.now() + expiryMs).toISOString(),
+    /** Text and original name of an upload. @throws for anything that is not one */
+    read: (path: string) => {
       const bytes = readFileSync(verifyUpload(root, path));
       return { content: decodeText(bytes, uploadName(path)), filename: uploadName(path) };
     },
-    remove: (path) => rmSync(verifyUpload(root, path), { force: true }),
-    sweep: (now = Date.now()) => sweep(root, now - expiryMs),
+    remove: (path: string) => rmSync(verifyUpload(root, path), { force: true }),
+    /** Deletes what is older than the expiry; returns how many. */
+    sweep: () => sweep(root, Date.now() - expiryMs),
   };
 }
 
@@ -116,13 +108,7 @@ function sweep(root: string, oldest: number): number {
   return removed;
 }
 
-export interface Uploaded {
-  /** For sy.mem.ingest. */
-  file_path: string;
-  filename: string;
-  size_bytes: number;
-  expires_at: string;
-}
+export type Uploaded = Awaited<ReturnType<typeof store>>;
 
 /**
  * POST /v1/upload: one multipart field `file`, streamed to the directory and renamed when it is complete, so that a cut
