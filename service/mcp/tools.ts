@@ -133,8 +133,8 @@ const ctxGet = defineTool({
     query: text(2000).optional().describe('What the context is needed for.'),
     max_results: resultLimit,
   }),
-  run: ({ project_id, context_type, query, max_results }, { stores }) => {
-    const found = recall(stores, project_id, context_type, query, max_results);
+  run: async ({ project_id, context_type, query, max_results }, { stores }) => {
+    const found = await recall(stores, project_id, context_type, query, max_results);
     return { project_id, context_type, ...found };
   },
 });
@@ -150,28 +150,33 @@ const memSearch = defineTool({
     memory_type: memoryType,
     top_k: resultLimit,
   }),
-  run: ({ project_id, query, memory_type, top_k }, { stores }) => {
-    const found = recall(stores, project_id, memory_type, query, top_k);
+  run: async ({ project_id, query, memory_type, top_k }, { stores }) => {
+    const found = await recall(stores, project_id, memory_type, query, top_k);
     return { project_id, query, memory_type, ...found };
   },
 });
 
 /** Results in order of authority, each saying its type. */
-function recall(
+async function recall(
   { memory, episodic, semantic }: Stores,
   project: string,
   type: z.output<typeof memoryType>,
   query: string | undefined,
   limit: number,
 ) {
-  const finders = {
-    symbolic: memory.findFacts,
-    episodic: episodic.findEpisodes,
-    semantic: semantic.findChunks,
-  };
-  const results = Object.entries(finders)
-    .filter(([memory_type]) => type === 'all' || type === memory_type)
-    .flatMap(([memory_type, find]) => find(project, query, limit).map((row) => ({ memory_type, ...row })));
+  const finders: [
+    Exclude<typeof type, 'all'>,
+    (...args: [string, typeof query, number]) => Promise<object[]>,
+  ][] = [
+    ['symbolic', memory.findFacts],
+    ['episodic', episodic.findEpisodes],
+    ['semantic', semantic.findChunks],
+  ];
+  const results: object[] = [];
+  for (const [memory_type, find] of finders) {
+    if (type !== 'all' && type !== memory_type) continue;
+    for (const row of await find(project, query, limit)) results.push({ memory_type, ...row });
+  }
   return { total: results.length, results };
 }
 

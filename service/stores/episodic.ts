@@ -115,6 +115,6 @@ function findEpisodes({ sql }: Database, index: SearchIndex) {
     ORDER BY created_at DESC, episodic_memory.rowid DESC LIMIT ?`);
   const search = index.search(COLUMNS, { join: LESSON_TYPE, order: ', confidence DESC, created_at DESC' });
   /** Best matches first; without a query the newest. */
-  return (project: string, query: string | undefined, limit: number) =>
-    query === undefined ? recent.all(project, limit) : search(project, query, limit);
+  return async (project: string, query: string | undefined, limit: number) =>
+    query === undefined ? recent.all(project, limit) : await search(project, query, limit);
 }

@@ -133,8 +133,8 @@ function findFacts({ sql }: Database, index: SearchIndex) {
     SELECT ${COLUMNS} FROM memory_facts WHERE scope = ? ORDER BY confidence DESC, updated_at DESC LIMIT ?`);
   const search = index.search(COLUMNS, { order: ', confidence DESC, updated_at DESC' });
   /** Best matches first; without a query the most certain and most recent. */
-  return (scope: string, query: string | undefined, limit: number) => {
-    const rows = query === undefined ? recent.all(scope, limit) : search(scope, query, limit);
+  return async (scope: string, query: string | undefined, limit: number) => {
+    const rows = query === undefined ? recent.all(scope, limit) : await search(scope, query, limit);
     return rows.map(({ value, ...row }) => ({ ...row, value: parseValue(value) }));
   };
 }

@@ -2,13 +2,10 @@
 // note the rows that changed; this program indexes them: at once what it wrote itself, before the next search what
 // others wrote, and in the background what was there before the index.
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite';
-import { type Database, write, writeInSlices } from './sqlite.ts';
+import { type Database, writeInSlices } from './sqlite.ts';
 import { anyOf, projectWord, relatedWords, searchableText, wordsOf } from './words.ts';
 
 type Row = Record<string, SQLOutputValue>;
-
-/** How long one search indexes what others wrote before it answers. */
-const CATCH_UP_MS = 200;
 
 /** With fewer results than this, those with related words follow. */
 const FEW = 5;
@@ -65,11 +62,13 @@ export function openSearchIndex(
     if (found) update(found.row!);
     return found !== undefined;
   };
-  const catchUpBriefly = (): void => {
-    if (!next.get()) return;
-    const end = performance.now() + CATCH_UP_MS;
-    write(database, () => {
-      while (performance.now() < end && updateNext());
+  /** Indexes all that others wrote; reports how many rows are left. */
+  const catchUp = async (report: (left: number) => void = () => {}): Promise<void> => {
+    let left = Number(count.get()?.rows);
+    if (left === 0) return;
+    await writeInSlices(database, () => {
+      report(left--);
+      return updateNext();
     });
   };
   /** A search for columns of the table (`id` among them) and of what is joined to it; `order` decides between equal matches. */
@@ -83,8 +82,8 @@ export function openSearchIndex(
     const projects = (project: string) => `project : ("${projectWord(project)}" OR "${projectWord('')}")`;
     const match = (project: string, words: string | undefined, limit: number): Row[] =>
       words === undefined ? [] : statement.all(`${projects(project)} AND text : (${words})`, limit);
-    return (project: string, query: string, limit: number): Row[] => {
-      catchUpBriefly();
+    return async (project: string, query: string, limit: number): Promise<Row[]> => {
+      await catchUp();
       const words = wordsOf(query);
       const found = match(project, anyOf(words), limit);
       if (found.length >= Math.min(FEW, limit)) return found;
@@ -92,15 +91,6 @@ export function openSearchIndex(
       const related = match(project, anyOf(relatedWords(words)), limit);
       return [...found, ...related.filter((row) => !ids.has(row.id!))].slice(0, Math.min(FEW, limit));
     };
-  };
-  /** Indexes all that others wrote; reports how many rows are left. */
-  const catchUp = async (report: (left: number) => void): Promise<void> => {
-    let left = Number(count.get()?.rows);
-    if (left === 0) return;
-    await writeInSlices(database, () => {
-      report(left--);
-      return updateNext();
-    });
   };
   return { update, search, catchUp };
 }

@@ -245,8 +245,8 @@ function findChunks({ sql }: Database, index: SearchIndex) {
     ORDER BY chunks.created_at DESC, chunk_index LIMIT $limit`);
   const search = index.search(columns, { join, order: ', chunk_index' });
   /** Best matches first; without a query the newest. A query without words finds nothing. */
-  return (project: string, query: string | undefined, limit: number) => {
-    const rows = query === undefined ? recent.all({ project, limit }) : search(project, query, limit);
+  return async (project: string, query: string | undefined, limit: number) => {
+    const rows = query === undefined ? recent.all({ project, limit }) : await search(project, query, limit);
     return rows.map(withMetadata);
   };
 }

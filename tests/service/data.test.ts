@@ -136,7 +136,7 @@ test('a broken chunks.json is reported, does not stop the service, and is import
   writeFileSync(join(data, 'semantic_index', 'chunks.json'), JSON.stringify(CHUNKS));
   const opened = openDataDirectory(testConfig(data), log);
   await opened.catchUp();
-  assert.equal(opened.stores.semantic.findChunks('p', 'owls', 10).length, 2);
+  assert.equal((await opened.stores.semantic.findChunks('p', 'owls', 10)).length, 2);
   opened.close();
 });
 
@@ -264,6 +264,37 @@ for (const [name, columns] of [
     );
   });
 }
+
+test('no old fact is missed by a search that comes before all are indexed', async (t) => {
+  const data = temporaryDirectory(t);
+  oldDataDirectory(data);
+  const memory = new DatabaseSync(join(data, 'memory.db'));
+  const insert = memory.prepare(
+    `INSERT INTO memory_facts VALUES (?, 'p', NULL, ?, '1', 0.5, 'user', '2024', '2024')`,
+  );
+  memory.exec('BEGIN');
+  for (let i = 0; i < 3000; i++) insert.run(`old-${i}`, `key-${i}`);
+  memory.exec('COMMIT');
+  memory.close();
+  const { log } = recordingLog();
+  const opened = openDataDirectory(testConfig(data), log);
+  const [found] = await opened.stores.memory.findFacts('p', 'key-0', 1);
+  assert.equal((found as { id?: string } | undefined)?.id, 'old-0');
+  opened.close();
+});
+
+test('an earlier version on the same data finds what this one writes, and not what it deleted', async (t) => {
+  const { call, stores } = await linkedClient(t);
+  const found = stores.semantic.database.sql.prepare(`
+    SELECT chunks.content FROM chunks JOIN chunks_fts ON chunks_fts.rowid = chunks.rowid
+    JOIN documents ON documents.id = document_id WHERE chunks_fts MATCH 'herons'`);
+  await call('sy.mem.ingest', { project_id: 'p', filename: 'a.md', content: 'About herons' });
+  assert.equal(found.all().length, 1);
+  await call('sy.mem.delete', { project_id: 'p', source: 'a.md' });
+  assert.equal(found.all().length, 0);
+  await stores.semantic.removeUnlisted();
+  stores.semantic.database.sql.exec(`INSERT INTO chunks_fts (chunks_fts) VALUES ('integrity-check')`);
+});
 
 test('what another program writes is found by the next search, and what it deletes no more', async (t) => {
   const { call, data } = await linkedClient(t);
