@@ -15,7 +15,7 @@ import {
 } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { log } from './log.ts';
-import { session, uninterrupted } from './session.ts';
+import { uninterrupted } from './session.ts';
 
 function isMissing(error: unknown): boolean {
   return (error as NodeJS.ErrnoException).code === 'ENOENT';
@@ -124,25 +124,26 @@ export async function appendLine(root: string, name: string, line: string): Prom
 
 // Scratch space of a task, below `.synapse/`, so that the next run can clear what a killed one left.
 
-/** Runs `work` with a fresh directory that is removed afterwards; under --dry-run none is made. */
+/** Runs `work` with a fresh directory that is removed afterwards, in a dry run as well. */
 export async function withWorkDirectory<T>(
   root: string,
   work: (directory: string) => Promise<T>,
 ): Promise<T> {
-  if (session.dryRun) return work(statePath(root, 'work-XXXXXX'));
   // A new name each time: an orphaned child of a killed run must not write into this run's files.
   const directory = await mkdtemp(join(await ensureStateDirectory(root), 'work-'));
   try {
     return await work(directory);
   } finally {
     await uninterrupted(() => rm(directory, { recursive: true, force: true }));
+    // Made for it alone, e.g. in a dry run: then it is empty.
+    await rmdir(statePath(root)).catch(() => {});
   }
 }
 
 /** Removes what killed runs left of theirs. Call it holding the lock: every other directory has no owner then. */
 export async function clearWorkDirectories(root: string): Promise<void> {
-  if (session.dryRun) return;
   const names = await readdir(statePath(root)).catch(() => []);
   const left = names.filter((name) => /^(work-|index-\d)/.test(name));
+  if (left.length === 0 || log.withhold(`remove what a killed run left: ${left.join(', ')}`)) return;
   await Promise.all(left.map((name) => rm(statePath(root, name), { recursive: true, force: true })));
 }

@@ -162,7 +162,7 @@ export async function runSteps<Data>(journey: Journey<Data>, data: Data) {
     ...{ format: 1, task: journey.task, startedAt: now, at: now, current: null, done: [], data },
     ...{ committed: false, undoing: false, phases: {} },
   };
-  if (session.dryRun) return simulate(journey, journal);
+  if (await simulated(journey.steps(data), 'apply', data)) return { data, phases: {} };
   await carryOut(journey, journal);
   logPhases(journal.phases);
   return { data: journal.data, phases: journal.phases };
@@ -176,7 +176,7 @@ export async function undoSteps<Data>(journey: Journey<Data>, data: Data): Promi
     ...{ format: 1, task: journey.task, startedAt: now, at: now, current: null, done, data },
     ...{ committed: false, undoing: true, phases: {} },
   };
-  if (session.dryRun) return simulateUndo(journey, journal);
+  if (await simulated([...journey.steps(data)].reverse(), 'undo', data)) return;
   await uninterrupted(() => undoAll(journey, journal));
   await end(journey, journal, 'done');
 }
@@ -317,23 +317,24 @@ async function writeHistory<Data>(
   await appendHistory(root, { at: startedAt, task: name, outcome, error, phases, ...history(data) });
 }
 
-/** Every command of every step is printed; what depends on a result that a dry run does not have ends its step. */
-async function simulate<Data>(journey: Journey<Data>, { data, phases }: Journal<Data>) {
-  for (const step of journey.steps(data)) await simulateStep(step.title, () => step.apply(data));
-  return { data, phases };
-}
-
-async function simulateUndo<Data>(journey: Journey<Data>, { data }: Journal<Data>): Promise<void> {
-  for (const step of [...journey.steps(data)].reverse())
-    if (step.undo) await simulateStep(`undo: ${step.title}`, () => step.undo!(data));
-}
-
-async function simulateStep(title: string, work: () => Promise<unknown>): Promise<void> {
-  log.step(title);
-  try {
-    await work();
-  } catch (error) {
-    if (!session.withheld || (error as { code?: string }).code === 'interrupted') throw error;
-    log.detail(`  not simulated any further: ${errorSummary(error)}`);
+/**
+ * In a dry run: prints every command of every step, and returns true. What depends on a result that a dry run does not
+ * have ends its step.
+ */
+async function simulated<Data>(
+  steps: readonly Step<Data>[],
+  act: 'apply' | 'undo',
+  data: Data,
+): Promise<boolean> {
+  if (!session.dryRun) return false;
+  for (const step of steps) {
+    log.step(act === 'undo' ? `undo: ${step.title}` : step.title);
+    try {
+      await step[act]?.(data);
+    } catch (error) {
+      if (!session.withheld || (error as { code?: string }).code === 'interrupted') throw error;
+      log.detail(`  not simulated any further: ${errorSummary(error)}`);
+    }
   }
+  return true;
 }

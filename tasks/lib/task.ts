@@ -4,7 +4,7 @@
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { attachForAnswer } from './command.ts';
-import { describeSystemError, EXIT, suggestion, TaskError, usageError } from './errors.ts';
+import { describeSystemError, EXIT, errorSummary, suggestion, TaskError, usageError } from './errors.ts';
 import { partMark } from './lock.ts';
 import { log, printable, redact } from './log.ts';
 import { type Project, TASKS_FOLDER } from './project.ts';
@@ -51,7 +51,11 @@ export async function runTask<F extends Flags>(task: Task<F>, argv = process.arg
     const result = await task.run(input as TaskInput<F>);
     report(task.name, result);
   } catch (error) {
-    fail(task.name, error);
+    // What comes after a command that a dry run withheld cannot be known: there the simulation ends.
+    const isSimulated = session.withheld && (error as { code?: string }).code !== 'interrupted';
+    if (isSimulated) log.detail(`not simulated any further: ${errorSummary(error)}`);
+    if (isSimulated) report(task.name, {});
+    else fail(task.name, error);
   } finally {
     stopWatching();
   }
@@ -88,14 +92,17 @@ function listenToSignals(): void {
 function report(name: string, result: TaskResult): void {
   process.exitCode = result.exitCode ?? 0;
   if (session.json) {
-    const envelope = { ok: process.exitCode === 0, task: name, dryRun: session.dryRun, ...result.data };
-    process.stdout.write(`${redact(JSON.stringify(envelope))}\n`);
+    printJson(name, process.exitCode === 0, result.data ?? {});
   } else if (session.withheld) {
     // Its text would claim what was not done.
     log.info('Dry run: nothing was changed.');
   } else if (result.text) {
     process.stdout.write(`${printable(result.text)}\n`);
   }
+}
+
+function printJson(task: string, ok: boolean, data: Record<string, unknown>): void {
+  process.stdout.write(`${redact(JSON.stringify({ ok, task, dryRun: session.dryRun, ...data }))}\n`);
 }
 
 function fail(name: string, thrown: unknown): void {
@@ -114,8 +121,7 @@ function fail(name: string, thrown: unknown): void {
     message,
     hint: known ? (error.hint ?? null) : null,
   };
-  const envelope = { ok: false, task: name, dryRun: session.dryRun, error: details };
-  process.stdout.write(`${redact(JSON.stringify(envelope))}\n`);
+  printJson(name, false, { error: details });
 }
 
 // The strict command line: declared flags only, the nearest match for an unknown one, and a help page

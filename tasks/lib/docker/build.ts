@@ -7,7 +7,6 @@ import { CommandError, lastLines, TaskError } from '../errors.ts';
 import { withWorkDirectory } from '../files.ts';
 import { commitTime, exportTree, sourceUrl } from '../git.ts';
 import { type Project, variable } from '../project.ts';
-import { session } from '../session.ts';
 import { docker, type EngineInfo } from './engine.ts';
 import { type Image, inspectImage } from './objects.ts';
 import { withEngineRetries } from './registry.ts';
@@ -85,8 +84,6 @@ export async function buildImage(
   const platforms = engine.containerdStore
     ? await buildThroughArchive(project, request)
     : await build(buildCommand(project, { ...request, attest: false }, 'type=docker'));
-  if (session.dryRun)
-    return { id: '<image digest>', labels: {}, architecture: '', size: 0, repoDigests: [], platforms: {} };
   const image = await inspectImage(request.tag);
   if (image) return { ...image, platforms: platforms ?? { [`linux/${image.architecture}`]: image.id } };
   throw new TaskError(`The build of ${request.tag} ended well, but the engine has no such image`, {
@@ -122,7 +119,7 @@ async function buildThroughArchive(project: Project, request: BuildRequest) {
     await build(buildCommand(project, request, `type=oci,dest=${archive},rewrite-timestamp=true`));
     await run(docker('load', '--quiet', '--input', archive));
     const isIndex = request.platforms.length > 0 || request.attest;
-    return isIndex && !session.dryRun ? archivePlatforms(archive) : undefined;
+    return isIndex ? archivePlatforms(archive) : undefined;
   });
 }
 

@@ -3,10 +3,10 @@
 // healthy and say that it is the version and commit that it was built from.
 import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import { probe, run } from '../command.ts';
+import { run } from '../command.ts';
 import { TaskError } from '../errors.ts';
 import { dataDirectory, imageReference, type Project, portOf, variable } from '../project.ts';
-import { session, uninterrupted } from '../session.ts';
+import { uninterrupted } from '../session.ts';
 import {
   copyFilesInto,
   modelInput,
@@ -114,13 +114,12 @@ export async function tryCandidate(project: Project, trial: Trial): Promise<Heal
     await withEngineRetries(MISSING, () => run(compose('create', '--no-build'), { input }));
     for (const [other, own] of Object.entries(files)) await copyFilesInto(`${name}-${other}-1`, own);
     await run(compose('up', '--detach', '--no-build', '--no-recreate', service), { input });
-    if (session.dryRun) return undefined;
     return await waitUntilProven(project, `${name}-${service}-1`, port, trial.expected);
   } catch (error) {
     throw await withLogs(`${name}-${service}-1`, trial.image, error);
   } finally {
     const down = compose('down', '--volumes', '--timeout', '0', '--remove-orphans');
-    await uninterrupted(async () => void (session.dryRun || (await probe(down, { input }))));
+    await uninterrupted(() => run(down, { input }).catch(() => ''));
   }
 }
 

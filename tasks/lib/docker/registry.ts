@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { probe, run } from '../command.ts';
 import { CommandError, errorSummary, TaskError } from '../errors.ts';
 import { log } from '../log.ts';
-import { pause, session } from '../session.ts';
+import { pause } from '../session.ts';
 import { askEngine, docker } from './engine.ts';
 import { inspectImage, tagImage } from './objects.ts';
 
@@ -61,7 +61,7 @@ interface PushOptions {
  */
 export async function pushImage(local: string, reference: string, options: PushOptions): Promise<string> {
   await tagImage(local, reference);
-  if (options.immutable && !session.dryRun) {
+  if (options.immutable) {
     const [present, own] = [await registryDigest(reference), await localDigest(reference)];
     if (present !== undefined && [own, ...(options.same ?? [])].includes(present)) {
       log.info(`${reference} is already in the registry (${present})`);
@@ -74,7 +74,6 @@ export async function pushImage(local: string, reference: string, options: PushO
   } catch (error) {
     throw pushFailed(reference, error);
   }
-  if (session.dryRun) return '<pushed digest>';
   return verifyPushed(reference);
 }
 

@@ -32,7 +32,7 @@ function lineTo(url: URL): Promise<SshLine> {
 /** From now on every call of docker goes through the login as well, if its engine can be reached so. */
 async function useLineForEngine(endpoint: string): Promise<void> {
   // A dry run prints commands that a person can type.
-  if (session.dryRun || session.engineSocket || !endpoint.startsWith('ssh:')) return;
+  if (session.engineSocket || !endpoint.startsWith('ssh:')) return;
   const { forward, engineSocket } = await lineTo(new URL(endpoint));
   if (!engineSocket) return;
   const socket = await forward(engineSocket);
