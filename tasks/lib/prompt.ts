@@ -2,12 +2,14 @@
 import { InterruptedError, TaskError, usageError } from './errors.ts';
 import { interrupt, pause, session } from './session.ts';
 
+const needsNoAnswer = () => session.assumeYes || session.dryRun;
+
 /**
  * Asks for a yes before something changes. `--yes` and `--dry-run` answer it.
  * @throws TaskError exit 2 without a terminal, exit 1 on a no; InterruptedError on Ctrl-C
  */
 export async function confirm(question: string): Promise<void> {
-  if (session.assumeYes || session.dryRun) return;
+  if (needsNoAnswer()) return;
   const prompts = await openPrompts(question, 'add --yes to go ahead, or --dry-run to see what would happen');
   const answer = await prompts.confirm({ message: question, output: process.stderr });
   if (prompts.isCancel(answer)) throw new InterruptedError('SIGINT');
@@ -19,7 +21,7 @@ export async function confirm(question: string): Promise<void> {
  * @throws TaskError, InterruptedError as `confirm`
  */
 export async function confirmByName(question: string, names: readonly [string, ...string[]]): Promise<void> {
-  if (session.assumeYes || session.dryRun) return;
+  if (needsNoAnswer()) return;
   const prompts = await openPrompts(question, 'add --yes to go ahead, or --dry-run to see what would happen');
   const message = `${question}\nIt cannot be taken back. Type ${names.join(' or ')} to go ahead, Enter to stop.`;
   const answer = await prompts.text({ message, output: process.stderr });
