@@ -1,0 +1,224 @@
+// What stops a release before anything is written, or asked of an engine: each row is a mistake, or a machine's state,
+// and what would be lost without it. After each nothing has changed.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { loadProject } from '../../tasks/lib/project.ts';
+import { newestRelease } from '../../tasks/lib/release/record.ts';
+import { configure, type TestProject, tinyProject } from './project.ts';
+
+const error = (outcome: { json: () => Record<string, unknown> }) =>
+  outcome.json().error as { code: string; message: string; hint: string };
+
+test('a command line that makes no sense is refused with what was meant', async (t) => {
+  const project = await tinyProject(t);
+  const before = await project.snapshot();
+  const rows: [argv: string[], words: RegExp][] = [
+    [['pach'], /did you mean patch\?/],
+    [['prelease'], /did you mean prerelease\?/],
+    [['1.2'], /three numbers/],
+    [['patch', '--preid', 'rc'], /release -- prerelease --preid rc/],
+    [['1.2.0', '--preid', 'rc'], /release -- prerelease --preid rc/],
+    [['prerelease', '--preid', '1'], /cannot name a prerelease/],
+    [['--notes-only', '--edit'], /--notes-only .* nothing else/],
+    [['--notes-only', '--push'], /--notes-only .* nothing else/],
+    [['--undo', 'v1.0.0', '--deploy'], /--undo stands alone/],
+    [['--undo', 'v1.0.0', '--preid', 'rc'], /--undo stands alone/],
+  ];
+  for (const [argv, words] of rows) {
+    const refused = await project.task('release', [...argv, '--yes', '--json']);
+    assert.equal(refused.code, 2, `${argv.join(' ')}: ${refused.stderr}`);
+    assert.match(`${error(refused).message}\n${error(refused).hint}`, words, argv.join(' '));
+  }
+  assert.deepEqual(await project.snapshot(), before);
+  for (const prefix of ['app/v', 'app@', 'v..', '-v', 'v:']) {
+    await project.edit('configs/release.toml', (text) => `${text}\n[release]\ntag_prefix = "${prefix}"\n`);
+    const refused = await project.task('release', ['patch', '--yes', '--json']);
+    assert.equal(refused.code, 2, prefix);
+    assert.match(error(refused).message, /tag_prefix .* a part of image tags/s, prefix);
+    await project.git('checkout', '--quiet', '--', '.');
+  }
+});
+
+interface Row {
+  what: string;
+  prepare: (project: TestProject) => Promise<unknown>;
+  code: string;
+  words: RegExp;
+}
+
+const submodule = (project: TestProject) => {
+  const source = join(project.directory, 'part');
+  execFileSync('git', ['init', '--quiet', source]);
+  const identity = ['-c', 'user.name=x', '-c', 'user.email=x@y'];
+  execFileSync('git', ['-C', source, ...identity, 'commit', '--quiet', '--allow-empty', '-m', 'x']);
+  return project.git('-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'add', source, 'part');
+};
+
+const ROWS: Row[] = [
+  {
+    what: 'a lock of git: the release would be built, and then fail',
+    prepare: (project) => project.write('.git/index.lock', ''),
+    code: 'git-locked',
+    words: /rm .*index\.lock/,
+  },
+  {
+    what: 'a lock of the branch',
+    prepare: (project) => project.write('.git/refs/heads/main.lock', ''),
+    code: 'git-locked',
+    words: /rm .*refs\/heads\/main\.lock/,
+  },
+  {
+    what: 'a key that cannot sign',
+    prepare: async (project) => {
+      await project.git('config', 'gpg.format', 'ssh');
+      await project.git('config', 'user.signingKey', join(project.directory, 'missing'));
+      await project.git('config', 'tag.gpgSign', 'true');
+    },
+    code: 'cannot-sign',
+    words: /missing/,
+  },
+  {
+    what: 'a file that export-ignore keeps out of the build',
+    prepare: (project) => project.commit('fix: attributes', { '.gitattributes': 'serve export-ignore\n' }),
+    code: 'build-input-missing',
+    words: /no serve \(export-ignore in \.gitattributes/,
+  },
+  {
+    what: 'a file that is copied, and ignored by git',
+    prepare: async (project) => {
+      await project.write('local.json', '{}');
+      await project.edit('.gitignore', (text) => `${text}\nlocal.json\n`);
+      await project.edit('Dockerfile', (text) => text.replace('COPY serve', 'COPY local.json serve'));
+      await project.commit('fix: copies more');
+    },
+    code: 'build-input-missing',
+    words: /no local\.json \(it is not committed\)/,
+  },
+  {
+    what: 'a submodule that is not checked out',
+    prepare: async (project) => {
+      await submodule(project);
+      await project.commit('fix: a part');
+      await project.git('submodule', '--quiet', 'deinit', '--force', 'part');
+    },
+    code: 'build-input-missing',
+    words: /part \(a submodule .* git submodule update --init part\)/,
+  },
+  {
+    what: 'notes in a form in which an older entry would not be seen',
+    prepare: (project) => project.commit('docs: notes', { 'release-notes.md': 'Notes\n=====\n' }),
+    code: 'notes-form',
+    words: /"Notes" is underlined.*## Notes/s,
+  },
+];
+
+test('what stops a release', async (t) => {
+  const project = await tinyProject(t);
+  const head = await project.git('rev-parse', 'HEAD');
+  for (const { what, prepare, code, words } of ROWS) {
+    await t.test(what, async () => {
+      await prepare(project);
+      const before = await project.snapshot();
+      const refused = await project.task('release', ['patch', '--yes', '--json']);
+      assert.equal(refused.code, 1, refused.stderr);
+      const { code: found, message, hint } = error(refused);
+      assert.equal(found, code, message);
+      assert.match(`${message}\n${hint}`, words);
+      assert.deepEqual(await project.snapshot(), before);
+      for (const lock of ['index', 'refs/heads/main'])
+        await rm(join(project.root, `.git/${lock}.lock`), { force: true });
+      for (const setting of ['tag.gpgSign', 'gpg.format', 'user.signingKey'])
+        await project.git('config', '--unset', setting).catch(() => {});
+      await project.git('reset', '--quiet', '--hard', head);
+      await project.git('clean', '--quiet', '-ffdx', '--exclude=.env', '--exclude=.synapse');
+      await rm(join(project.root, '.git/modules'), { recursive: true, force: true });
+    });
+  }
+});
+
+test('tags without our record are history: no rollback to them is promised, and a patch may follow', async (t) => {
+  const project = await tinyProject(t);
+  await project.git('tag', 'v3.2.0');
+  await project.git('tag', '-a', '-m', 'by hand', 'v3.1.0');
+  const { root } = project;
+  assert.equal(await newestRelease(await loadProject(root)), undefined, 'none of them can be run');
+  await project.commit('feat!: other keys');
+  const shown = await project.task('release', ['patch', '--notes-only']);
+  assert.equal(shown.code, 0, shown.stderr);
+  assert.match(shown.stdout, /^## \[v3\.2\.1\]/);
+  assert.doesNotMatch(shown.stdout, /Roll back/);
+  const planned = await project.task('release', ['patch', '--dry-run']);
+  assert.match(planned.stderr, /3\.2\.1 has a breaking change since 3\.2\.0: .* major/);
+  for (const bump of ['major', 'prerelease'])
+    assert.doesNotMatch(
+      (await project.task('release', [bump, '--dry-run'])).stderr,
+      /breaking change since/,
+      bump,
+    );
+});
+
+test('the commit decides, not the working tree: notes outside a sparse checkout are kept', async (t) => {
+  const project = await tinyProject(t);
+  await configure(project, 'release', 'notes = "docs/notes.md"');
+  await project.commit('docs: earlier', { 'docs/notes.md': '# Notes\n\n## [v0.9.0]\n\n- earlier\n' });
+  await project.git('push', '--quiet', 'origin', 'main');
+  await project.git('sparse-checkout', 'set', 'compose', 'configs');
+  await assert.rejects(project.read('docs/notes.md'));
+  await project.git('config', 'core.autocrlf', 'true');
+  const made = await project.task('release', ['patch', '--yes', '--json']);
+  assert.equal(made.code, 0, made.stderr);
+  const notes = await project.git('show', 'v1.0.0:docs/notes.md');
+  assert.match(notes, /^# Notes\n\n## \[v1\.0\.0\][^\r]*## \[v0\.9\.0\]\n\n- earlier$/);
+  assert.equal(await project.git('status', '--porcelain'), '');
+
+  // A person's flag, and a commit on top: taking the release back looks at the commit, too.
+  await project.git('sparse-checkout', 'disable');
+  await project.commit('fix: on top', { note: 'x' });
+  await project.git('update-index', '--skip-worktree', 'docs/notes.md');
+  await rm(join(project.root, 'docs/notes.md'));
+  const undone = await project.task('release', ['--undo', 'v1.0.0', '--yes', '--json']);
+  assert.equal(undone.code, 0, undone.stderr);
+  assert.equal(await project.git('show', 'main:docs/notes.md'), '# Notes\n\n## [v0.9.0]\n\n- earlier');
+});
+
+test('a lock that a killed release left does not outlive it, wherever it died', async (t) => {
+  const project = await tinyProject(t);
+  for (const [index, step] of ['commit', 'refs/applied'].entries()) {
+    await project.commit('fix: next', { note: step });
+    const env = { RELEASE_FLOW_FAULT: `SIGKILL@release/${step}` };
+    assert.equal((await project.task('release', ['patch', '--yes'], { env })).code, 137);
+    for (const name of ['index', 'refs/heads/main']) await project.write(`.git/${name}.lock`, '');
+    const again = await project.task('release', ['patch', '--yes', '--json']);
+    assert.equal(again.code, 0, again.stderr);
+    assert.equal(again.json().tag, `v1.0.${index}`);
+  }
+});
+
+test('a withdrawn release stays withdrawn, and a remote that is ahead is seen before anything is done', async (t) => {
+  const project = await tinyProject(t);
+  const made = await project.task('release', ['patch', '--push', '--yes', '--json']);
+  assert.equal(made.code, 0, made.stderr);
+  const undo = () => project.task('release', ['--undo', 'v1.0.0', '--yes', '--json']);
+  const released = await project.git('rev-parse', 'HEAD');
+  await project.commit('fix: theirs', { note: 'theirs' });
+  await project.git('push', '--quiet', 'origin', 'main');
+  await project.git('reset', '--quiet', '--hard', released);
+  await project.git('reflog', 'expire', '--expire=now', '--all');
+  await project.git('update-ref', '-d', 'refs/remotes/origin/main');
+  await project.git('gc', '--quiet', '--prune=now');
+  const before = await project.snapshot();
+  const refused = await undo();
+  assert.equal(error(refused).code, 'behind-remote', refused.stderr);
+  assert.deepEqual(await project.snapshot(), before);
+  await project.git('pull', '--quiet', '--no-rebase', 'origin', 'main');
+  const undone = await undo();
+  assert.equal(undone.code, 0, undone.stderr);
+  assert.equal(undone.json().outcome, 'withdraw');
+  const after = await project.snapshot();
+  assert.equal(error(await undo()).code, 'already-withdrawn');
+  assert.deepEqual(await project.snapshot(), after);
+  assert.equal((await project.task('release', ['patch', '--yes', '--json'])).json().tag, 'v1.0.1');
+});
