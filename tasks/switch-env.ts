@@ -71,6 +71,7 @@ await runTask({
       waitSeconds: seconds(flags.wait),
       swarm: isSwarm(flags.engine),
     };
+    if (positionals[0] === 'status') verifyNoChoice(flags);
     let project = await loadProject();
     const target = (positionals[0] as Target | undefined) ?? (await chooseTarget(project));
     if (target === 'status') return options.swarm ? observeSwarm(project) : status(project);
@@ -85,6 +86,12 @@ await runTask({
     return withLock(project.root, 'switch-env', () => withReach(work));
   },
 });
+
+function verifyNoChoice({ version, wait }: { version: string | undefined; wait: string | undefined }): void {
+  const name = version !== undefined ? '--version' : '--wait';
+  if (version !== undefined || wait !== undefined)
+    throw usageError(`switch-env: ${name} is for a switch, status only reads`);
+}
 
 function seconds(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;

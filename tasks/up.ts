@@ -4,12 +4,16 @@
 import {
   confirm,
   describeObservation,
+  ENVIRONMENTS,
+  type EnvironmentName,
   imageReference,
   inspectImage,
+  isHealthy,
   loadProject,
   log,
   logPhases,
   newestRelease,
+  type Observation,
   observationData,
   observe,
   type Project,
@@ -18,6 +22,7 @@ import {
   runOtherTask,
   runTask,
   seconds,
+  TaskError,
   variable,
 } from './lib/mod.ts';
 
@@ -45,12 +50,23 @@ await runTask({
     const ready = await loadProject();
     const observed = await observe(ready);
     logPhases({ up: seconds(began) });
+    const down = ENVIRONMENTS.filter((name) => !isHealthy(observed.environments[name]));
+    if (down.length > 0 && !flags['dry-run']) throw notUp(ready, observed, down);
     return {
       data: { ...observationData(ready, observed), seconds: seconds(began) },
       text: describeObservation(ready, observed),
     };
   },
 });
+
+/** Switched to, and down again a moment later. */
+function notUp(project: Project, observed: Observation, down: readonly EnvironmentName[]) {
+  const logs = down.map((name) => `docker logs --tail 50 ${observed.environments[name].containerName}`);
+  return new TaskError(`${down.join(' and ')} did not stay up:\n${describeObservation(project, observed)}`, {
+    code: 'not-up',
+    hint: `see why: ${logs.join('; ')}`,
+  });
+}
 
 async function needsSetup(project: Project): Promise<boolean> {
   return (await planSetup(project)).length > 0;

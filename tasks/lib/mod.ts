@@ -1,5 +1,5 @@
 // The one door to the typed helper module: tasks import from here and from nowhere else.
-export type { ActiveEnvironment } from './active.ts';
+export { type ActiveEnvironment, switchCommand } from './active.ts';
 export { findArchive, listArchives, removeArchives, verifyArchives } from './backup/archives.ts';
 export { performBackup } from './backup/create.ts';
 export { type BackupImage, backupImage, verifyDirectories } from './backup/program.ts';
@@ -81,7 +81,14 @@ export { statusPage } from './status/page.ts';
 export { recordStatus, WATCH_MS, watch } from './status/record.ts';
 export { reportStatus, seriesOf } from './status/report.ts';
 export { describeSteps, interruptedRun, resumeSteps, runSteps, undoSteps } from './steps.ts';
-export { describeEnvironment, describeObservation, observationData, observe } from './switch/observe.ts';
+export {
+  describeEnvironment,
+  describeObservation,
+  isHealthy,
+  type Observation,
+  observationData,
+  observe,
+} from './switch/observe.ts';
 export {
   composeSwitch,
   describeInterrupted,

@@ -366,7 +366,16 @@ export const projectSchema = z
     release: release.prefault({}),
     environments: z
       .strictObject({
-        dev: environment.describe('Follows the branch'),
+        dev: environment
+          .extend({
+            follow: z
+              .boolean()
+              .default(true)
+              .describe(
+                'A release that moves `latest` also replaces a running dev; false: it is shown as outdated',
+              ),
+          })
+          .describe('Follows the branch'),
         prod: environment.describe('Runs a released version'),
       })
       .describe('The two environments on this host'),

@@ -3,6 +3,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { basename, dirname, resolve } from 'node:path';
+import { stopCommand } from '../active.ts';
 import { probe, run } from '../command.ts';
 import { environmentOfService } from '../docker/compose.ts';
 import { docker } from '../docker/engine.ts';
@@ -428,7 +429,7 @@ async function releaseFor(project: Project, running: readonly Running[], summary
       prodTag = origin.version;
       await verifyReleasedImage(project, origin.version).catch((error: TaskError) => problems.push(error));
     } else {
-      const hint = 'build a newer one (npm run build-push), or stop it first: npm run switch -- prod';
+      const hint = `build a newer one (npm run build-push), or stop it first: ${stopCommand(project, 'dev')}`;
       problems.push(new TaskError(what, { code: 'data-format', hint }));
     }
   }

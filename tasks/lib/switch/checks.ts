@@ -60,7 +60,24 @@ function environmentProblems(
     portProblems(project, snapshot, step.environment, service),
     directoryProblems(project, snapshot, check, step.environment),
     volumeProblems(snapshot, step),
+    exposureProblems(project, step.environment, service),
   ]).then((lists) => lists.flat());
+}
+
+/** A service that asks for a token must have one before the network can reach it. Pure. */
+export function exposureProblems(
+  project: Project,
+  name: EnvironmentName,
+  service: ComposeService,
+): TaskError[] {
+  const token = variableName(project, project.live?.token ?? 'TOKEN');
+  const open = service.publishes.find(({ address }) => !/^(127\.|::1$|localhost$)/.test(address));
+  if (!open || service.environment[token] !== '') return [];
+  const address = open.address || '0.0.0.0';
+  const message = `${name} would answer everybody who reaches ${address}:${open.published}: ${token} is not set`;
+  const bind = variableName(project, 'BIND_ADDRESS');
+  const hint = `open it with a token, in .env:\n${token}=$(openssl rand -hex 32)   (write what it prints)\n${bind}=${address}\nor keep it to this machine: ${bind}=127.0.0.1`;
+  return [new TaskError(message, { code: 'exposed', hint })];
 }
 
 /** A port must be free, or published by this very environment, which gives it up for its successor. */

@@ -1,14 +1,21 @@
 // Which image each environment shall run: it is here, and prod's is the very one that was released. One that
 // is not here is pulled by its digest or built again from its git tag, never from the working tree.
+
 import { type ActiveEnvironment, environmentsOf } from '../active.ts';
 import { run } from '../command.ts';
 import { docker, engineInfo } from '../docker/engine.ts';
 import { type Image, inspectImage, tagImage } from '../docker/objects.ts';
-import { errorSummary, TaskError } from '../errors.ts';
+import { errorSummary, nearest, TaskError } from '../errors.ts';
 import { log } from '../log.ts';
 import { type EnvironmentName, imageReference, type Project, registryReference } from '../project.ts';
 import { buildRelease } from '../release/build-image.ts';
-import { readRelease, releasedDigests, verifyReleasedImage } from '../release/record.ts';
+import {
+  readRelease,
+  releasedDigests,
+  releasesToRun,
+  verifyReleasedImage,
+  versionOfTag,
+} from '../release/record.ts';
 import type { SwitchTarget } from './plan.ts';
 
 export interface TargetCheck {
@@ -70,12 +77,29 @@ async function prodImage(project: Project, prodTag: string | undefined, target: 
   try {
     return await verifyReleasedImage(project, prodTag);
   } catch (error) {
+    if (error instanceof TaskError && error.code === 'not-released')
+      throw await withSuggestion(project, prodTag, error);
     const release = await readRelease(project.root, prodTag);
     if (!(error instanceof TaskError) || error.code !== 'image-missing' || !release) throw error;
     target.imageIds.prod = release.digest;
     target.fetch = registryReference(project, prodTag) ? 'pull' : 'build';
     return undefined;
   }
+}
+
+/** Names the release that was probably meant. */
+async function withSuggestion(
+  project: Project,
+  tag: string,
+  { message, code, hint }: TaskError,
+): Promise<TaskError> {
+  const releases = await releasesToRun(project);
+  const completed = releases.find((name) =>
+    versionOfTag(project, name)?.startsWith(`${tag.replace(/^v/, '')}.`),
+  );
+  const isLatest = tag === 'latest' && releases.length > 0;
+  const meant = isLatest ? 'latest-release' : (completed ?? nearest(tag, releases));
+  return new TaskError(message, { code, hint: meant ? `did you mean ${meant}?` : hint });
 }
 
 /** Brings a release's image here and checks that it is the released one. @throws TaskError */
