@@ -5,7 +5,6 @@
 import {
   BUMPS,
   confirm,
-  deployTarget,
   describeReleasePlan,
   describeSteps,
   describeUndo,
@@ -25,6 +24,7 @@ import {
   runSteps,
   runTask,
   shortHash,
+  switchCommand,
   TaskError,
   undoJourney,
   usageError,
@@ -129,9 +129,7 @@ function report(project: Project, released: Released, details: Record<string, un
   const image = imageReference(project, tag);
   const data = { version, tag, commit, digest, image, pushed: push, ...details };
   const published = push ? ', published' : '';
-  const next = deploy
-    ? 'prod runs it'
-    : `Run it:  npm run switch -- ${deployTarget(project)} --version ${tag}`;
+  const next = deploy ? 'prod runs it' : `Run it:  ${switchCommand(project, 'prod', tag)}`;
   return {
     data: deploy ? { ...data, deployed: true } : data,
     text: `Released ${tag}: commit ${shortHash(commit)}, image ${image}${published}\n${next}`,

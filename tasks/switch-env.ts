@@ -11,6 +11,7 @@ import {
   describeEnvironment,
   describeInterrupted,
   describeObservation,
+  engineLockFolder,
   interruptedSwitch,
   loadProject,
   log,
@@ -83,7 +84,7 @@ await runTask({
       else if (await resumeSwitch(project)) project = await loadProject();
       return switchTo(project, target, options);
     };
-    return withLock(project.root, 'switch-env', () => withReach(work));
+    return withLock(project.root, 'switch-env', () => withReach(work), await engineLockFolder(project));
   },
 });
 

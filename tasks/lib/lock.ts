@@ -1,6 +1,6 @@
 // One task at a time in one project: a lock with an owner and a heartbeat (proper-lockfile). A second run says who
 // holds it; the lock of a dead owner is taken over at once, and what that one left running is ended.
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { hostname, userInfo } from 'node:os';
 import lockfile, { type LockOptions } from 'proper-lockfile';
 import { z } from 'zod';
@@ -25,8 +25,16 @@ const ownerSchema = z.object({
 });
 type LockOwner = z.output<typeof ownerSchema>;
 
-/** Runs `work` while holding the project's lock; a dry run needs none. @throws TaskError if another task holds it */
-export async function withLock<T>(root: string, task: string, work: () => Promise<T>): Promise<T> {
+/**
+ * Runs `work` while holding the project's lock, and for work on an engine the one that all checkouts of this compose
+ * project share there (`shared`, a folder); a dry run needs none. @throws TaskError if another task holds one of them
+ */
+export async function withLock<T>(
+  root: string,
+  task: string,
+  work: () => Promise<T>,
+  shared?: string,
+): Promise<T> {
   if (session.dryRun || held.has(root)) return work();
   const isPart = await isPartOfOwner(root);
   const release = isPart ? async () => {} : await acquire(root, task);
@@ -34,11 +42,19 @@ export async function withLock<T>(root: string, task: string, work: () => Promis
   process.env[RUN_MARK] = `${root}#${process.pid}`;
   held.add(root);
   try {
-    return await work();
+    const releaseShared = shared ? await acquireShared(shared, task) : undefined;
+    return await work().finally(() => releaseShared?.());
   } finally {
     held.delete(root);
     await release();
   }
+}
+
+/** Users of other checkouts may be others: each may take it. */
+async function acquireShared(folder: string, task: string): Promise<() => Promise<void>> {
+  const made = await mkdir(statePath(folder), { recursive: true });
+  if (made) for (const path of [folder, statePath(folder)]) await chmod(path, 0o777);
+  return acquire(folder, task);
 }
 
 /** The projects whose lock this process has. */

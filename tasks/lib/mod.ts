@@ -61,13 +61,7 @@ export {
 } from './project.ts';
 export { choose, confirm } from './prompt.ts';
 export { buildLatest, buildRelease } from './release/build-image.ts';
-export {
-  deployTarget,
-  existingRelease,
-  releaseData,
-  releaseJourney,
-  resumeRelease,
-} from './release/perform.ts';
+export { existingRelease, releaseData, releaseJourney, resumeRelease } from './release/perform.ts';
 export { describeReleasePlan, editEntry, planRelease } from './release/plan.ts';
 export { readRepository, verifyReleasable } from './release/preflight.ts';
 export { newestRelease, previousRelease, versionOfTag } from './release/record.ts';
@@ -92,6 +86,7 @@ export {
 export {
   composeSwitch,
   describeInterrupted,
+  engineLockFolder,
   interruptedSwitch,
   logReport,
   resumeSwitch,

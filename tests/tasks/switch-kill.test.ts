@@ -192,7 +192,7 @@ test('an engine that goes away half-way: the message says so, and the next run b
       assert.match(await goneAfter(limit), /Could not undo/);
       assert.equal(await project.read('.env'), before.env);
       const again = await mustSwitch(project, 'prod', '--version', 'v1.0.0');
-      assert.match(again.stderr, /was interrupted at ".*undoing it/);
+      assert.match(again.stderr, /was interrupted at ".*undone first/);
       assert.match(again.stdout, /^Nothing to do/);
       await verifyUnchanged(project, before, '1.0.0');
     });
@@ -206,7 +206,7 @@ test('an engine that goes away half-way: the message says so, and the next run b
       );
       assert.match(await project.read('.env'), /PROD_TAG=v1\.0\.1\n$/);
       const again = await mustSwitch(project, 'prod');
-      assert.match(again.stderr, /was interrupted at ".*finishing it/);
+      assert.match(again.stderr, /was interrupted at ".*finished first/);
       assert.equal((await answerOf(project, 'prod')).version, '1.0.1');
       const { containers } = await project.snapshot();
       assert.match(containers!, /^\w+ \S+-prod running$/);

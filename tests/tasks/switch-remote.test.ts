@@ -110,7 +110,7 @@ test('over ssh the other machine runs what was released here, and keeps it when 
       const interrupted = (await remote('status')).json().interrupted as { command: string };
       assert.match(interrupted.command, /switch -- prod --version v1\.0\.0 --context pi$/);
       const status = await remote('prod', '--version', 'v1.0.1');
-      assert.match(status.stderr, /was interrupted at ".*undoing it/);
+      assert.match(status.stderr, /was interrupted at ".*undone first/);
       assert.equal(status.json().changed, false, 'what ran before runs again');
       assert.deepEqual(await running(), [`${project.name}-prod ${project.name}:v1.0.1`]);
       const { environments } = status.json() as { environments: Record<string, { version: string }> };

@@ -1,7 +1,9 @@
 // Calling `docker compose` for this project. What runs is decided by release.toml, .env and the caller,
 // never by variables that happen to be exported in somebody's shell (those would beat --env-file).
+
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { pack } from 'tar-stream';
@@ -263,6 +265,8 @@ export interface ComposeModel {
 /** Where injected files lie; their anonymous volumes are ours and go with the container. */
 export const FILES_LABEL = 'release-flow.files';
 export const DIGEST_LABEL = 'release-flow.digest';
+/** `HOST:PATH` of the checkout that made the container. */
+export const CHECKOUT_LABEL = 'release-flow.checkout';
 /** Compose's own, of the service as its files say it. */
 export const CONFIG_HASH_LABEL = 'com.docker.compose.config-hash';
 
@@ -323,7 +327,8 @@ export async function composeModel(project: Project, tag: string | undefined): P
     // Only the next container of an environment is made beside the present one, under another name at first.
     if (!environmentOfService(project, name)) service.container_name = services[name]!.container;
     digests[name] = digest(service, files[name] ?? []);
-    service.labels = { ...service.labels, [DIGEST_LABEL]: digests[name] };
+    const checkout = `${hostname()}:${project.root}`;
+    service.labels = { ...service.labels, [DIGEST_LABEL]: digests[name], [CHECKOUT_LABEL]: checkout };
   }
   return { services, files, digests, input: modelInput(model) };
 }

@@ -3,6 +3,7 @@
 // first whether its work is done.
 
 import { z } from 'zod';
+import { activeEnvironment, environmentsOf, switchTarget } from '../active.ts';
 import { buildCommit } from '../docker/build.ts';
 import { candidateReference, removeCandidates, tryCandidate } from '../docker/candidate.ts';
 import { engineInfo } from '../docker/engine.ts';
@@ -12,7 +13,7 @@ import { CommandError, combinedError, TaskError } from '../errors.ts';
 import { clearWorkDirectories } from '../files.ts';
 import { currentBranch, isAncestor, resolveRevision, workTree } from '../git.ts';
 import { log } from '../log.ts';
-import { imageReference, type Project, registryReference, variable } from '../project.ts';
+import { imageReference, type Project, registryReference } from '../project.ts';
 import { uninterrupted } from '../session.ts';
 import { forgetRun, interruptedRun, type Journey, resumeSteps, type Step } from '../steps.ts';
 import { runOtherTask } from '../task.ts';
@@ -215,6 +216,13 @@ function publicSteps(project: Project, { tag, push, deploy, movesLatest }: Relea
       title: `switch prod to ${tag}`,
       apply: (data) => deployRelease(project, data),
     },
+    movesLatest &&
+      !deploy &&
+      followsLatest(project) && {
+        name: 'follow',
+        title: 'replace dev, which follows latest',
+        apply: async (data) => data.movesLatest && followLatest(project),
+      },
   ];
   return steps.filter((step) => step !== false);
 }
@@ -298,15 +306,24 @@ async function rebuild(project: Project, data: ReleaseData): Promise<void> {
   await acceptRebuild(project, tag, { digest: image.id, released: digest, why });
 }
 
-/** The environments that a deployment leaves active: dev goes on where it runs. */
-export function deployTarget(project: Project): 'prod' | 'both' {
-  return ['dev', 'both'].includes(variable(project, 'ACTIVE_ENV') ?? '') ? 'both' : 'prod';
+function followsLatest(project: Project): boolean {
+  return project.environments.dev.follow && environmentsOf(activeEnvironment(project)).includes('dev');
+}
+
+/** Health-gated like any switch: where the new dev does not start, the old one goes on, and the release stands. */
+async function followLatest(project: Project): Promise<void> {
+  try {
+    await runOtherTask(project, 'switch-env', activeEnvironment(project));
+  } catch (error) {
+    if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
+    log.warn(`dev does not run the new latest: ${error.message}`);
+  }
 }
 
 /** A process of its own. Should it die, the next run deploys; a failure is final, and the release stands. */
 async function deployRelease(project: Project, data: ReleaseData): Promise<void> {
   try {
-    await runOtherTask(project, 'switch-env', deployTarget(project), '--version', data.tag);
+    await runOtherTask(project, 'switch-env', switchTarget(project, 'prod'), '--version', data.tag);
   } catch (error) {
     if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
     data.failedDeploy = { message: error.message, code: error.code, hint: error.hint ?? '' };

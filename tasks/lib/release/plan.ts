@@ -3,6 +3,7 @@
 
 import { join } from 'node:path';
 import semver from 'semver';
+import { switchCommand } from '../active.ts';
 import { read, runAttached, stream } from '../command.ts';
 import { TaskError } from '../errors.ts';
 import { readIfPresent, withWorkDirectory, writeFileAtomic } from '../files.ts';
@@ -90,10 +91,10 @@ export async function planRelease(
     date: request.date.toISOString().slice(0, 10),
     changes,
     image: (request.push && registryReference(project, version.tag)) || imageReference(project, version.tag),
-    upgrade: switchCommand(version.tag),
+    upgrade: commandInNotes(version.tag),
     ...(base ? { previousTag: base.name } : {}),
     // A tag without our record is history: it has no image to go back to.
-    ...(base && (await readRelease(project.root, base.name)) ? { rollback: switchCommand(base.name) } : {}),
+    ...(base && (await readRelease(project.root, base.name)) ? { rollback: commandInNotes(base.name) } : {}),
   });
   const notes = insertEntry((await fileAt(project.root, head, path)) ?? NEW_NOTES, written, version.tag);
   // An entry that somebody wrote beforehand stays as it is, and is what gets shown.
@@ -113,16 +114,17 @@ function breakingWarning({ next, isPrerelease }: VersionPlan, { bump }: Changes,
 }
 
 /** A prerelease that nothing followed can still be completed, but not a stable release. */
-async function verifySomethingNew({ root, release }: Project, head: string, merged: readonly VersionTag[]) {
-  const here = knownTags(merged, release.tag_prefix).find(({ commit }) => commit === head);
-  if (!here || !isStable(here.version) || !(await readRelease(root, here.name))) return;
+async function verifySomethingNew(project: Project, head: string, merged: readonly VersionTag[]) {
+  const here = knownTags(merged, project.release.tag_prefix).find(({ commit }) => commit === head);
+  if (!here || !isStable(here.version) || !(await readRelease(project.root, here.name))) return;
   throw new TaskError(`Nothing to release: no commits since ${here.name}`, {
     code: 'nothing-to-release',
-    hint: `the newest release is ${here.name}; run it: npm run switch -- prod --version ${here.name}; publish it: npm run release -- ${here.name} --push`,
+    hint: `the newest release is ${here.name}; run it: ${switchCommand(project, 'prod', here.name)}; publish it: npm run release -- ${here.name} --push`,
   });
 }
 
-function switchCommand(tag: string): string {
+/** For the notes, which are read on any machine. */
+function commandInNotes(tag: string): string {
   return `npm run switch -- prod --version ${tag}`;
 }
 

@@ -1,6 +1,8 @@
 // What was released: an annotated version tag says which image it stands for. The tag is the only place that cannot be
 // edited later without everybody noticing, so it is what images are compared with.
+
 import { z } from 'zod';
+import { switchCommand } from '../active.ts';
 import { type Image, inspectImage } from '../docker/objects.ts';
 import { CommandError, TaskError } from '../errors.ts';
 import { readIfPresent, statePath, writeFileAtomic } from '../files.ts';
@@ -171,7 +173,7 @@ export async function previousRelease(project: Project, present: string | undefi
   if (previous) return previous;
   throw new TaskError('There is no previous release: no earlier version of prod in the history', {
     code: 'no-previous',
-    hint: 'name it: npm run switch -- prod --version vX.Y.Z',
+    hint: `name it: ${switchCommand(project, 'prod', 'vX.Y.Z')}`,
   });
 }
 

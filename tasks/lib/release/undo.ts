@@ -1,6 +1,8 @@
 // Taking a release back, worked out before anything is touched, then as a list of steps. What nobody else can have seen is
 // removed exactly; what was published is never deleted, only marked withdrawn, and what floats moves back.
+
 import { z } from 'zod';
+import { stopCommand } from '../active.ts';
 import { inspectImage, tagImage, untagImage } from '../docker/objects.ts';
 import { pushImage, registryDigest } from '../docker/registry.ts';
 import { updateDotenv } from '../dotenv.ts';
@@ -74,7 +76,7 @@ export async function planUndo(project: Project, tag: string): Promise<UndoData>
   if (head && !(await isAncestor(root, commit, head))) problems.push(elsewhere(tag, commit, branch));
   const isProd = variable(project, 'PROD_TAG') === tag;
   const successor = (await releasesToRun(project)).find((name) => name !== tag) ?? null;
-  if (isProd && !successor) problems.push(noSuccessor(tag));
+  if (isProd && !successor) problems.push(noSuccessor(project, tag));
   if (problems.length > 0 || !head || !branch || !parent)
     throw combinedError(`Cannot undo ${tag}: ${problems.length} problems`, problems);
   const seen = await seenByOthers(project, { tag, commit, branch });
@@ -151,10 +153,10 @@ function elsewhere(tag: string, commit: string, branch: string | undefined): Tas
   });
 }
 
-function noSuccessor(tag: string): TaskError {
+function noSuccessor(project: Project, tag: string): TaskError {
   return new TaskError(`Cannot undo ${tag}: prod runs it and there is no other release to go back to`, {
     code: 'no-successor',
-    hint: 'stop prod first: npm run switch -- none, and take the tag out of .env',
+    hint: `stop prod first: ${stopCommand(project, 'prod')}, and take the tag out of .env`,
   });
 }
 

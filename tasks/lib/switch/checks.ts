@@ -1,15 +1,23 @@
 // Everything that can be known to fail is found before the first step, and told at once.
 
-import { statfs } from 'node:fs/promises';
+import { realpath, stat, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { freemem } from 'node:os';
+import { freemem, hostname } from 'node:os';
+import { dirname, join } from 'node:path';
 import { probe, read, stream } from '../command.ts';
-import { type ComposeService, FILES_LABEL, type PublishedPort } from '../docker/compose.ts';
+import {
+  CHECKOUT_LABEL,
+  type ComposeService,
+  DIGEST_LABEL,
+  FILES_LABEL,
+  type PublishedPort,
+} from '../docker/compose.ts';
 import { docker, isLocalEndpoint } from '../docker/engine.ts';
+import type { Container } from '../docker/objects.ts';
 import { verifyServiceConfig } from '../docker/service-config.ts';
 import { combinedError, TaskError } from '../errors.ts';
 import { formatBytes } from '../format.ts';
-import { dataDirectory, type EnvironmentName, type Project, variableName } from '../project.ts';
+import { dataDirectory, type EnvironmentName, PROJECT_FILE, type Project, variableName } from '../project.ts';
 import {
   type DirectoryState,
   dataDirectoryProblems,
@@ -28,6 +36,7 @@ export async function verifySwitch(
   starts: readonly StartData[],
 ): Promise<void> {
   const found = await Promise.all([
+    checkoutProblems(project, snapshot.containers),
     roomProblems(project, snapshot, starts),
     ...starts.map((step) => environmentProblems(project, snapshot, check, step)),
   ]);
@@ -62,6 +71,34 @@ function environmentProblems(
     volumeProblems(snapshot, step),
     exposureProblems(project, step.environment, service),
   ]).then((lists) => lists.flat());
+}
+
+/** Two checkouts of one compose project would replace each other's containers. One that is gone was moved. */
+async function checkoutProblems(project: Project, containers: readonly Container[]): Promise<TaskError[]> {
+  const own = await realpath(project.root);
+  const found = containers.map(({ labels }) => {
+    const [host, ...path] = labels[CHECKOUT_LABEL]?.split(':') ?? [];
+    if (host !== undefined) return host === hostname() ? path.join(':') : undefined;
+    // Made by compose itself, which writes down the folder of its file.
+    return labels[DIGEST_LABEL] ? undefined : labels['com.docker.compose.project.working_dir'];
+  });
+  for (const path of new Set(found)) {
+    const root = path === undefined ? undefined : await checkoutAround(path);
+    if (root === undefined || root === own) continue;
+    const name = project.project.name;
+    const message = `The containers of the compose project ${name} belong to another checkout: ${root}`;
+    const hint = `switch there; or give this one a name and ports of its own ([project] name in ${PROJECT_FILE}); or take them over: remove them (docker ps --all --filter label=com.docker.compose.project=${name}), then switch here`;
+    return [new TaskError(message, { code: 'other-checkout', hint })];
+  }
+  return [];
+}
+
+/** The project that a folder of this machine lies in; undefined if there is none (any more). */
+async function checkoutAround(path: string): Promise<string | undefined> {
+  for (let folder = path; ; folder = dirname(folder)) {
+    if (await stat(join(folder, PROJECT_FILE)).catch(() => undefined)) return realpath(folder);
+    if (folder === dirname(folder)) return undefined;
+  }
 }
 
 /** A service that asks for a token must have one before the network can reach it. Pure. */

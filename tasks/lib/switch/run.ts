@@ -1,8 +1,12 @@
 // A switch on one engine, by compose: planned and checked, shown, carried out as a list of steps, and resumed by the next
 // run where one died. What ran before is brought back when a step fails; .env changes last.
 
+import { createHash } from 'node:crypto';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type ActiveEnvironment, environmentsOf } from '../active.ts';
 import { type ComposeModel, composeModel } from '../docker/compose.ts';
+import { engineEndpoint } from '../docker/engine.ts';
 import { inspectContainers } from '../docker/objects.ts';
 import { loadDotenv, updateDotenv } from '../dotenv.ts';
 import { TaskError } from '../errors.ts';
@@ -244,4 +248,13 @@ export async function resumeSwitch(project: Project): Promise<boolean> {
     log.warn(error.message);
   }
   return true;
+}
+
+/** Where all checkouts of a compose project on this machine find the lock of an engine. */
+export async function engineLockFolder({ project }: Project): Promise<string> {
+  const engine = createHash('sha256')
+    .update(await engineEndpoint())
+    .digest('hex')
+    .slice(0, 12);
+  return join(tmpdir(), `release-flow-${project.name}-${engine}`);
 }
