@@ -2,7 +2,11 @@
 // answered, and what a swarm is told.
 
 import assert from 'node:assert/strict';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { stopCommand, switchCommand } from '../../tasks/lib/active.ts';
 import type { ComposeModel, ComposeService } from '../../tasks/lib/docker/compose.ts';
 import { isLocalEndpoint } from '../../tasks/lib/docker/engine.ts';
 import type { Container } from '../../tasks/lib/docker/objects.ts';
@@ -327,5 +331,47 @@ describe('the stack file', () => {
     assert.deepEqual(prod.deploy.resources.limits, { cpus: '3', memory: '100' });
     assert.equal(prod.deploy.restart_policy.condition, 'any');
     assert.deepEqual(prod.deploy.labels, { 'release-flow.stack': digest });
+  });
+});
+
+describe('a hint never stops a running environment that it does not name', () => {
+  const project = (active?: string) =>
+    ({
+      project: { variable_prefix: 'X' },
+      dotenv: active ? { X_ACTIVE_ENV: active } : {},
+    }) as unknown as Project;
+  const rows: [active: string | undefined, dev: string, prod: string, withoutProd: string][] = [
+    [undefined, 'dev', 'prod', 'none'],
+    ['none', 'dev', 'prod', 'none'],
+    ['dev', 'dev', 'both', 'dev'],
+    ['prod', 'both', 'prod', 'none'],
+    ['both', 'both', 'both', 'dev'],
+  ];
+  for (const [active, dev, prod, withoutProd] of rows) {
+    it(`while ${active ?? 'nothing'} is active`, () => {
+      const now = project(active);
+      assert.equal(switchCommand(now, 'dev'), `npm run switch -- ${dev}`);
+      assert.equal(switchCommand(now, 'prod', 'v1'), `npm run switch -- ${prod} --version v1`);
+      assert.equal(stopCommand(now, 'prod'), `npm run switch -- ${withoutProd}`);
+    });
+  }
+  it('and no other place writes one by hand', async () => {
+    const folder = fileURLToPath(new URL('../../tasks', import.meta.url));
+    // Help and the notes, which are read on any machine, and one hint that names everything that runs.
+    const allowed = [
+      'examples: [',
+      '`npm run switch -- prod --version ${tag}`',
+      'Commands to copy',
+      'stop it first: npm run switch -- none',
+    ];
+    const files = (await readdir(folder, { recursive: true })).filter((name) => name.endsWith('.ts'));
+    for (const name of files) {
+      const lines = (await readFile(join(folder, name), 'utf8')).split('\n');
+      const literal = /npm run switch -- (dev|prod|none)(?!\|)/;
+      const found = lines.filter(
+        (line) => literal.test(line) && !allowed.some((text) => line.includes(text)),
+      );
+      assert.deepEqual(found, [], name);
+    }
   });
 });

@@ -76,9 +76,15 @@ const endpoints = new Map<string, Promise<string>>();
 /** Asked once: a process for each question would need longer than the question. */
 function endpointOf(context: string): Promise<string> {
   const names = context ? [context] : [];
+  const command = docker('context', 'inspect', '--format', '{{.Endpoints.docker.Host}}', ...names);
   const endpoint =
     endpoints.get(context) ??
-    read(docker('context', 'inspect', '--format', '{{.Endpoints.docker.Host}}', ...names));
+    read(command).catch((error: Error) => {
+      if (!/context not found/.test(error.message)) throw error;
+      throw usageError(`There is no Docker context "${context}"`, {
+        hint: 'see which there are: docker context ls; make one: docker context create',
+      });
+    });
   endpoints.set(context, endpoint);
   return endpoint;
 }

@@ -21,7 +21,7 @@ import { observeEngine, planEngine } from './detect.ts';
 const CONTAINER_CPUS = 3;
 const PRIVATE_FILE = 0o600;
 
-/** Names without their prefix; undefined removes a setting. */
+/** Names without their prefix, compose's own excepted; undefined removes a setting. */
 type Settings = Record<string, string | undefined>;
 
 /** Looks at everything; changes nothing. @throws TaskError where a step could not be carried out */
@@ -41,6 +41,12 @@ function planSettings(project: Project, owner: Owner): Settings {
   const wanted = { DATA_DIR: dataDirectory(project), UID: String(owner.uid), GID: String(owner.gid) };
   const missing = Object.entries(wanted).filter(([name]) => !variable(project, name));
   const isTooMany = Number(variable(project, 'CPUS') ?? CONTAINER_CPUS) > availableParallelism();
+  // So that `docker compose ps`, `logs` and `exec` work in the project's folder without flags.
+  const ownNames = {
+    COMPOSE_FILE: project.project.compose.join(':'),
+    COMPOSE_PROJECT_NAME: project.project.name,
+  };
+  missing.push(...Object.entries(ownNames).filter(([name]) => !project.dotenv[name]));
   return { ...Object.fromEntries(missing), ...(isTooMany ? { CPUS: String(availableParallelism()) } : {}) };
 }
 
@@ -70,9 +76,7 @@ async function planBaseImage(project: Project, engineRuns: boolean) {
 
 async function planDotenv(project: Project, settings: Settings): Promise<Step<unknown>[]> {
   const steps: Step<unknown>[] = [];
-  const lines = Object.entries(settings).map(
-    ([name, value]) => `${variableName(project, name)}=${value ?? ''}`,
-  );
+  const lines = Object.entries(settings).map(([name, value]) => `${fullName(project, name)}=${value ?? ''}`);
   if (lines.length > 0) {
     const title = `write .env: ${lines.join(', ')}`;
     steps.push({ name: 'dotenv', title, apply: () => writeSettings(project, settings) });
@@ -88,10 +92,12 @@ async function planDotenv(project: Project, settings: Settings): Promise<Step<un
   return steps;
 }
 
+function fullName(project: Project, name: string): string {
+  return name.startsWith('COMPOSE_') ? name : variableName(project, name);
+}
+
 function writeSettings(project: Project, settings: Settings) {
-  const named = Object.entries(settings).map(
-    ([name, value]) => [variableName(project, name), value] as const,
-  );
+  const named = Object.entries(settings).map(([name, value]) => [fullName(project, name), value] as const);
   return updateDotenv(project.root, Object.fromEntries(named));
 }
 

@@ -1,0 +1,253 @@
+// What people and prunes do between two switches: networks that are gone, compose by hand, a second checkout, services
+// that others depend on. Each leads to a switch that works, or to a refusal that says what to do.
+import assert from 'node:assert/strict';
+import { cp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { docker, runProcess } from './processes.ts';
+import { START, type TestProject, tinyProject } from './project.ts';
+import { answerOf, mustSwitch, runningProject, switchTo, verifyUnchanged } from './switch-support.ts';
+
+const inspect = (name: string, format: string) => docker('inspect', '--format', format, name);
+const ofProject = ({ name }: TestProject) => `label=com.docker.compose.project=${name}`;
+
+/** The same project in another folder. */
+async function otherCheckout(t: TestContext, project: TestProject) {
+  const root = join(project.directory, 'other');
+  t.after(() => rm(root, { recursive: true, force: true }));
+  await cp(project.root, root, { recursive: true });
+  const env = { ...project.environment };
+  return (...argv: string[]) =>
+    runProcess(process.execPath, [START, 'switch-env', ...argv, '--yes', '--json'], { cwd: root, env });
+}
+
+/** As a person types it: by compose's own files and the project's .env. */
+function byHand(project: TestProject, file: string, ...argv: string[]) {
+  const flags = ['--project-name', project.name, '--env-file', join(project.root, '.env'), '--file', file];
+  return runProcess('docker', ['compose', ...flags, ...argv], { env: { TINY_IMAGE: project.name } });
+}
+
+test('what was chosen, stopped, pruned or made by hand', async (t) => {
+  const project = await runningProject(t);
+  const prod = `${project.name}-prod`;
+  const file = join(project.root, 'compose/docker-compose.yml');
+
+  await t.test('stopped for good: the engine does not bring it back, a switch does', async () => {
+    await mustSwitch(project, 'none');
+    assert.equal(await inspect(prod, '{{.HostConfig.RestartPolicy.Name}}'), 'no');
+    await docker('update', '--restart', 'always', prod);
+    await mustSwitch(project, 'none');
+    assert.equal(
+      await inspect(prod, '{{.HostConfig.RestartPolicy.Name}}'),
+      'no',
+      'also what was stopped by hand',
+    );
+  });
+
+  await t.test('its network is pruned while it is stopped: it is made again', async () => {
+    await docker('network', 'prune', '--force', '--filter', ofProject(project));
+    await mustSwitch(project, 'prod');
+    assert.equal((await answerOf(project, 'prod')).version, '1.0.0');
+    assert.equal(await inspect(prod, '{{.HostConfig.RestartPolicy.Name}}'), 'always');
+  });
+
+  await t.test('its network is pruned in the middle of a switch: the next one leads out', async () => {
+    const env = { RELEASE_FLOW_FAULT: 'SIGKILL@switch/retire-prod/applied' };
+    assert.equal((await switchTo(project, ['prod', '--version', 'v1.0.1'], { env })).code, 137);
+    await docker('network', 'prune', '--force', '--filter', ofProject(project));
+    await mustSwitch(project, 'prod', '--version', 'v1.0.0');
+    assert.equal((await answerOf(project, 'prod')).version, '1.0.0');
+  });
+
+  await t.test('compose by hand with the same configuration is up to date', async () => {
+    const up = await byHand(project, file, 'up', '--detach', '--force-recreate', 'tiny-prod');
+    assert.equal(up.code, 0, up.stderr);
+    await answerOf(project, 'prod');
+    const outcome = await mustSwitch(project, 'prod', '--json');
+    assert.equal(outcome.json().changed, false, outcome.stderr);
+  });
+
+  await t.test('compose by hand with another one is named as the reason', async () => {
+    await project.edit('compose/docker-compose.yml', (text) =>
+      text.replaceAll('APP_ENV: prod', 'APP_ENV: prod, X: y'),
+    );
+    const outcome = await mustSwitch(project, 'prod');
+    assert.match(outcome.stderr, /replace prod: somebody ran docker compose with another configuration/);
+  });
+
+  await t.test("another checkout's switch is refused, and changes nothing", async (s) => {
+    const there = await otherCheckout(s, project);
+    const before = await project.snapshot();
+    const outcome = await there('dev');
+    const { code, message } = outcome.json().error as { code: string; message: string };
+    assert.equal(code, 'other-checkout', outcome.stderr);
+    assert.match(message, new RegExp(`belong to another checkout: ${project.root}`));
+    await verifyUnchanged(project, before, '1.0.0');
+  });
+
+  await t.test('what compose made in another checkout is refused, too, until that is gone', async (s) => {
+    const there = await otherCheckout(s, project);
+    const other = join(project.directory, 'other');
+    await docker('rm', '--force', prod);
+    await byHand(project, join(other, 'compose/docker-compose.yml'), 'up', '--detach', 'tiny-prod');
+    const outcome = await switchTo(project, ['prod', '--json']);
+    assert.equal((outcome.json().error as { code: string }).code, 'other-checkout', outcome.stderr);
+    assert.notEqual((await there('status')).code, 1, 'reading is free');
+    await rm(other, { recursive: true });
+    await mustSwitch(project, 'prod');
+  });
+
+  await t.test('two checkouts at once: one switches', async (s) => {
+    await mustSwitch(project, 'none');
+    await docker('container', 'prune', '--force', '--filter', ofProject(project));
+    const there = await otherCheckout(s, project);
+    const both = await Promise.all([there('prod'), switchTo(project, ['prod', '--json'])]);
+    assert.deepEqual(both.map(({ code }) => code).sort(), [0, 1], both.map(({ stderr }) => stderr).join());
+    const { code } = both.find((one) => one.code === 1)!.json().error as { code: string };
+    assert.ok(['locked', 'other-checkout'].includes(code), code);
+    assert.equal((await answerOf(project, 'prod')).env, 'prod');
+  });
+});
+
+test('what cannot be meant is refused with what was probably meant, and changes nothing', async (t) => {
+  const project = await runningProject(t);
+  const before = await project.snapshot();
+  type Row = [what: string, argv: string[], exit: number, code: string, text: RegExp];
+  const rows: Row[] = [
+    ['a version for status', ['status', '--version', 'v1.0.0'], 2, 'usage', /--version is for a switch/],
+    ['a time limit for status', ['status', '--wait', '3'], 2, 'usage', /--wait is for a switch/],
+    [
+      'latest as a release',
+      ['prod', '--version', 'latest'],
+      1,
+      'not-released',
+      /did you mean latest-release/,
+    ],
+    ['half a version', ['prod', '--version', '1.0'], 1, 'not-released', /did you mean v1\.0\.1/],
+    ['a typing error', ['prod', '--version', 'v1.0.2'], 1, 'not-released', /did you mean v1\.0\.[01]/],
+    ['a context that is not there', ['prod', '--context', 'nope'], 2, 'usage', /nope/],
+    ['a swarm that is not there', ['prod', '--engine', 'swarm'], 1, 'no-swarm', /docker swarm init/],
+    ['its status', ['status', '--engine', 'swarm'], 1, 'no-swarm', /docker swarm init/],
+  ];
+  for (const [what, argv, exit, code, text] of rows) {
+    await t.test(what, async () => {
+      const outcome = await switchTo(project, [...argv, '--json']);
+      const error = outcome.json().error as { code: string; message: string; hint: string };
+      assert.deepEqual([outcome.code, error.code], [exit, code], outcome.stderr);
+      assert.match(`${error.message} ${error.hint}`, text);
+      await verifyUnchanged(project, before, '1.0.0');
+    });
+  }
+
+  await t.test('an active environment that is none', async () => {
+    const env = await project.read('.env');
+    await project.write('.env', env.replace('ACTIVE_ENV=prod', 'ACTIVE_ENV=staging'));
+    for (const [task, ...argv] of [
+      ['switch-env', 'status'],
+      ['switch-env', 'prod', '--yes'],
+      ['up', '--yes'],
+    ]) {
+      const outcome = await project.task(task!, argv);
+      assert.equal(outcome.code, 2, outcome.stderr);
+      assert.match(outcome.stderr, /TINY_ACTIVE_ENV is "staging", expected dev, prod, both, none/);
+    }
+    await project.write('.env', env);
+  });
+
+  await t.test('ports that the network reaches, without a token', async () => {
+    const compose = await project.read('compose/docker-compose.yml');
+    const withToken = compose.replaceAll('APP_ENV: dev', `APP_ENV: dev, TINY_TOKEN: "\${TINY_TOKEN:-}"`);
+    for (const address of ['0.0.0.0:', '']) {
+      await project.write('compose/docker-compose.yml', withToken.replaceAll('"127.0.0.1:', `"${address}`));
+      const outcome = await switchTo(project, ['dev', '--json']);
+      const { code, hint } = outcome.json().error as { code: string; hint: string };
+      assert.equal(code, 'exposed', outcome.stderr);
+      assert.match(hint, /TINY_TOKEN=[\s\S]*TINY_BIND_ADDRESS=0\.0\.0\.0/);
+      assert.deepEqual(await project.snapshot(), { ...before, status: ' M compose/docker-compose.yml' });
+    }
+    await project.edit('.env', (text) => `${text}TINY_TOKEN=a-token-of-the-test\n`);
+    await mustSwitch(project, 'dev');
+  });
+});
+
+test('an environment starts with what it depends on, and leaves alone what is up to date', async (t) => {
+  const project = await runningProject(t);
+  const image = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
+  const service = (name: string, command: string, more = '') =>
+    `  ${name}:\n    image: ${image}\n    pull_policy: never\n    init: true\n    command: ["sh", "-c", "${command}"]\n${more}`;
+  const check =
+    '    healthcheck: { test: ["CMD", "true"], interval: 1s, start_period: 5s, start_interval: 300ms }\n';
+  const write = (job: string) =>
+    project.edit('compose/docker-compose.yml', (text) =>
+      text
+        .replace(/ {4}depends_on:.*\n/g, '')
+        .replace(/ {2}(db|job):\n( {4}.*\n)+/g, '')
+        .replaceAll(
+          '    init: true\n    healthcheck',
+          `    init: true\n    depends_on: { job: { condition: service_completed_successfully }, db: { condition: service_healthy } }\n    healthcheck`,
+        )
+        .replace(
+          '\nnetworks:',
+          `\n${service('db', 'sleep 600', check)}${service('job', job, '    depends_on: [db]\n')}\nnetworks:`,
+        ),
+    );
+  const id = (name: string) => docker('ps', '--all', '--quiet', '--filter', `name=${project.name}-${name}-1`);
+
+  await t.test('a job that fails keeps what runs', async () => {
+    await write('exit 3');
+    const before = await project.snapshot();
+    const outcome = await switchTo(project, ['prod', '--json']);
+    const { code, message } = outcome.json().error as { code: string; message: string };
+    assert.deepEqual([code, /Cannot start job.*exit code 3/.test(message)], ['dependency', true], message);
+    await verifyUnchanged(project, before, '1.0.0');
+  });
+
+  await t.test('in order, each on its condition', async () => {
+    await write('exit 0');
+    const outcome = await mustSwitch(project, 'prod');
+    assert.match(
+      outcome.stderr,
+      /start db, which .*depends on\n.*start job, which .*depends on\n.*replace prod/,
+    );
+    assert.equal(await inspect(`${project.name}-db-1`, '{{.State.Health.Status}}'), 'healthy');
+    assert.equal(await inspect(`${project.name}-job-1`, '{{.State.Status}} {{.State.ExitCode}}'), 'exited 0');
+  });
+
+  await t.test('left alone when up to date, started again when stopped', async () => {
+    const before = [await id('db'), await id('job')];
+    await mustSwitch(project, 'both');
+    assert.deepEqual([await id('db'), await id('job')], before);
+    await docker('stop', '--time', '1', `${project.name}-db-1`);
+    await mustSwitch(project, 'both');
+    assert.equal(await inspect(`${project.name}-db-1`, '{{.State.Status}}'), 'running');
+    assert.deepEqual([await id('db'), await id('job')], before);
+  });
+});
+
+test('a running dev follows a release that moves latest, if release.toml says so', async (t) => {
+  const project = await tinyProject(t);
+  const dev = () => inspect(`${project.name}-dev`, '{{.Image}}');
+  const release = async (version: string) => {
+    await project.commit(`feat: ${version}`, { note: version });
+    const outcome = await project.task('release', [version, '--yes', '--json']);
+    assert.equal(outcome.code, 0, outcome.stderr);
+    return (outcome.json() as { digest: string }).digest;
+  };
+  await release('1.0.0');
+  await mustSwitch(project, 'both', '--version', 'v1.0.0');
+
+  await t.test('replaced, and prod goes on as it was', async () => {
+    const digest = await release('1.1.0');
+    assert.equal(await dev(), digest);
+    assert.equal((await answerOf(project, 'prod')).version, '1.0.0');
+  });
+
+  await t.test('kept where it does not follow', async () => {
+    await project.edit('configs/release.toml', (text) =>
+      text.replace('[environments.dev]', '[environments.dev]\nfollow = false'),
+    );
+    const before = await dev();
+    await release('1.2.0');
+    assert.equal(await dev(), before);
+  });
+});
