@@ -129,7 +129,7 @@ function report(project: Project, released: Released, details: Record<string, un
   const image = imageReference(project, tag);
   const data = { version, tag, commit, digest, image, pushed: push, ...details };
   const published = push ? ', published' : '';
-  const next = deploy ? 'prod runs it' : `Run it:  ${switchCommand(project, 'prod', tag)}`;
+  const next = deploy ? 'prod runs it' : `Run it:  ${switchCommand(project, 'prod', { version: tag })}`;
   return {
     data: deploy ? { ...data, deployed: true } : data,
     text: `Released ${tag}: commit ${shortHash(commit)}, image ${image}${published}\n${next}`,

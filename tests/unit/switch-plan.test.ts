@@ -351,7 +351,7 @@ describe('a hint never stops a running environment that it does not name', () =>
     it(`while ${active ?? 'nothing'} is active`, () => {
       const now = project(active);
       assert.equal(switchCommand(now, 'dev'), `npm run switch -- ${dev}`);
-      assert.equal(switchCommand(now, 'prod', 'v1'), `npm run switch -- ${prod} --version v1`);
+      assert.equal(switchCommand(now, 'prod', { version: 'v1' }), `npm run switch -- ${prod} --version v1`);
       assert.equal(stopCommand(now, 'prod'), `npm run switch -- ${withoutProd}`);
     });
   }
@@ -360,7 +360,7 @@ describe('a hint never stops a running environment that it does not name', () =>
     // Help and the notes, which are read on any machine, and one hint that names everything that runs.
     const allowed = [
       'examples: [',
-      '`npm run switch -- prod --version ${tag}`',
+      'return `npm run switch -- prod --version',
       'Commands to copy',
       'stop it first: npm run switch -- none',
     ];

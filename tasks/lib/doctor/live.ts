@@ -4,6 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
 import { effectiveValues, loadConfig } from '../../../service/config/config.ts';
+import { switchCommand } from '../active.ts';
 import { askHealth } from '../docker/health.ts';
 import { withReach } from '../docker/remote.ts';
 import { TaskError } from '../errors.ts';
@@ -68,7 +69,7 @@ async function variables(facts: Facts): Promise<Finding> {
     if (different.length === 0) continue;
     // Names only: a value may be a secret.
     const detail = `${name} runs with other values of ${different.join(', ')} than the compose file gives`;
-    problems.push(failed(detail, `npm run switch -- ${name} (or both) makes it anew`));
+    problems.push(failed(detail, `${switchCommand(facts.project, name)} makes it anew`));
   }
   return gather(problems, `as in the compose files: ${found.map(({ name }) => name).join(', ')}`);
 }
@@ -92,7 +93,7 @@ async function configProblems(facts: Facts, name: EnvironmentName): Promise<Find
     return askHealth({ ...address, url: address.url + project.environments[name].health });
   });
   if (status !== 200) return [failed(`${name} answers ${status || error}`, 'see why: npm run status')];
-  const remedy = `npm run switch -- ${name} (or both) makes it anew; where a value comes from: npm run doctor -- --config ${name}`;
+  const remedy = `${switchCommand(project, name)} makes it anew; where a value comes from: npm run doctor -- --config ${name}`;
   const differences = Object.entries(project.health.config).flatMap(([key, path]) => {
     const [has, should] = [JSON.stringify(body[key]), JSON.stringify(wanted.get(path))];
     return has === should ? [] : [`${name} runs with ${path} ${has}, the files say ${should}`];

@@ -2,6 +2,7 @@
 // itself running?
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { switchCommand } from '../active.ts';
 import { backupDirectory } from '../backup/program.ts';
 import { loadBackupFacts } from '../backup/report.ts';
 import { readIfPresent, statePath } from '../files.ts';
@@ -53,7 +54,7 @@ async function releases({ project, releases: tagsOf, images: imagesOf }: Facts):
     }),
   ];
   if (prodTag && !tags.some(({ name }) => name === prodTag)) {
-    const remedy = `${FETCH}, or: npm run switch -- prod --version latest-release`;
+    const remedy = `${FETCH}, or: ${switchCommand(project, 'prod', { version: 'latest-release' })}`;
     problems.push(failed(`.env names ${prodTag} for prod, git has no such tag`, remedy));
   }
   const count = tags.filter(({ record }) => record).length;

@@ -119,7 +119,7 @@ async function verifySomethingNew(project: Project, head: string, merged: readon
   if (!here || !isStable(here.version) || !(await readRelease(project.root, here.name))) return;
   throw new TaskError(`Nothing to release: no commits since ${here.name}`, {
     code: 'nothing-to-release',
-    hint: `the newest release is ${here.name}; run it: ${switchCommand(project, 'prod', here.name)}; publish it: npm run release -- ${here.name} --push`,
+    hint: `the newest release is ${here.name}; run it: ${switchCommand(project, 'prod', { version: here.name })}; publish it: npm run release -- ${here.name} --push`,
   });
 }
 

@@ -173,7 +173,7 @@ export async function previousRelease(project: Project, present: string | undefi
   if (previous) return previous;
   throw new TaskError('There is no previous release: no earlier version of prod in the history', {
     code: 'no-previous',
-    hint: `name it: ${switchCommand(project, 'prod', 'vX.Y.Z')}`,
+    hint: `name it: ${switchCommand(project, 'prod', { version: 'vX.Y.Z' })}`,
   });
 }
 
