@@ -44,6 +44,7 @@ async function startService(checkout: string, data: string) {
     LOG_LEVEL: 'ERROR',
   };
   const child = spawn(process.execPath, [bundle], { env, stdio: 'inherit' });
+  process.once('exit', () => child.kill('SIGKILL'));
   const exited = new Promise((resolve) => child.once('exit', resolve));
   const stop = () => {
     child.kill('SIGKILL');
