@@ -10,6 +10,7 @@ import { LIVE_CHECKS } from '../../tasks/lib/doctor/live.ts';
 import { judgeFileSystem, MACHINE_CHECKS } from '../../tasks/lib/doctor/machine.ts';
 import { findSecrets } from '../../tasks/lib/doctor/project.ts';
 import { CHECKS } from '../../tasks/lib/doctor/run.ts';
+import { loadProject } from '../../tasks/lib/project.ts';
 
 const INFO: EngineInfo = {
   version: '26.1.5+dfsg1',
@@ -110,6 +111,89 @@ const judgements: [id: string, verdict: string, machine: Facts, detail: RegExp, 
 for (const [id, verdict, facts, detail, remedy] of judgements) {
   test(`${id}, ${verdict}: ${detail.source}`, async () => {
     const finding = await find(id).run(facts);
+    assert.equal(finding.verdict, verdict, finding.detail);
+    assert.match(finding.detail, detail);
+    if (remedy) assert.match(finding.remedy ?? '', remedy);
+  });
+}
+
+const DIGEST = `sha256:${'1'.repeat(64)}`;
+const older = (name: string) => ({ name, version: name.slice(1), commit: 'c1', record: undefined });
+const release = (name: string) => ({ ...older(name), record: { digest: DIGEST, platforms: {} } });
+const local = (...names: string[]) => ({ id: DIGEST, names, labels: {} });
+
+/** Facts of this very project as its release.toml says, with what a row changes. */
+async function situation({
+  dotenv = {},
+  ...change
+}: { dotenv?: Record<string, string> } & Record<string, unknown>) {
+  const answers = Object.entries(change).map(([name, value]) => [name, async () => value]);
+  const project = await loadProject(process.cwd(), async () => dotenv);
+  return { project: { ...project, root: '/nowhere' }, ...Object.fromEntries(answers) } as unknown as Facts;
+}
+const listening = (address: string) => ({
+  'synapse-dev': { publishes: [] },
+  'synapse-prod': { publishes: [{ address, published: 8002, target: 8002 }] },
+});
+const PROD = { SYNAPSE_PROD_TAG: 'v1.0.0' };
+const OPENING = /SYNAPSE_BIND_ADDRESS=127\.0\.0\.1\n.*\nSYNAPSE_TOKEN=.*\nSYNAPSE_BIND_ADDRESS=0\.0\.0\.0$/;
+
+const situations: [
+  id: string,
+  verdict: string,
+  facts: Parameters<typeof situation>[0],
+  detail: RegExp,
+  remedy?: RegExp,
+][] = [
+  ['exposure', 'ok', { services: listening('127.0.0.1') }, /only this machine/],
+  ['exposure', 'ok', { services: listening('::1') }, /only this machine/],
+  [
+    'exposure',
+    'failed',
+    { services: listening('') },
+    /prod listens on 0\.0\.0\.0:8002\nwithout SYNAPSE_TOKEN/,
+    OPENING,
+  ],
+  ['exposure', 'failed', { services: listening('192.168.1.5') }, /192\.168\.1\.5:8002/, OPENING],
+  [
+    'exposure',
+    'ok',
+    { services: listening('0.0.0.0'), dotenv: { SYNAPSE_TOKEN: 'long-enough' } },
+    /with SYNAPSE_TOKEN/,
+  ],
+  ['images', 'ok', { images: [], releases: [] }, /none yet/],
+  [
+    'images',
+    'ok',
+    { images: [local('synapse:v1.0.0', 'synapse:latest')], releases: [release('v1.0.0')], dotenv: PROD },
+    /v1\.0\.0/,
+  ],
+  // After `docker system prune -af`.
+  [
+    'images',
+    'failed',
+    {
+      images: [],
+      releases: [release('v1.0.0')],
+      dotenv: { ...PROD, SYNAPSE_BASE_IMAGE: 'synapse-node:24' },
+      ask: undefined,
+    },
+    /base image synapse-node:24 .*\nimage synapse:v1\.0\.0, which \.env names for prod, .*\nimage synapse:latest/,
+    /^npm run setup\nnpm run build-push -- v1\.0\.0\nnpm run build-push -- latest$/,
+  ],
+  ['releases', 'ok', { images: [], releases: [older('v3.2.0')] }, /no release yet; 1 tags of before/],
+  [
+    'releases',
+    'failed',
+    { images: [], releases: [older('v1.0.0')], dotenv: PROD },
+    /git tag v1\.0\.0 is not the release's/,
+    /^(?!.*tag -d).*git fetch --tags --force/,
+  ],
+  ['health', 'ok', { containers: [] }, /none is active/],
+];
+for (const [id, verdict, seen, detail, remedy] of situations) {
+  test(`${id}, ${verdict}: ${detail.source}`, async () => {
+    const finding = await CHECKS.find((check) => check.id === id)!.run(await situation(seen));
     assert.equal(finding.verdict, verdict, finding.detail);
     assert.match(finding.detail, detail);
     if (remedy) assert.match(finding.remedy ?? '', remedy);

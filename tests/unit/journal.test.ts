@@ -7,7 +7,10 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { InterruptedError, TaskError } from '../../tasks/lib/errors.ts';
 import { readHistory, withHistory } from '../../tasks/lib/history.ts';
+import { runningTask } from '../../tasks/lib/lock.ts';
 import { openJournal, readJournal } from '../../tasks/lib/old-journal.ts';
+import { interruptedRuns } from '../../tasks/lib/steps.ts';
+import { readSamples } from '../../tasks/lib/uptime.ts';
 
 function folder(t: TestContext): string {
   const root = mkdtempSync(join(tmpdir(), 'journal-test-'));
@@ -76,3 +79,19 @@ test('a line torn by a power cut hides neither what came before nor what comes a
     ['v1', 'v2', 'v3'],
   );
 });
+
+const NOT_OURS = ['null', '{}', '[]', '42', '"x"', '{"at', ''];
+for (const text of NOT_OURS) {
+  test(`state files that hold ${JSON.stringify(text)}: named with what clears them, or skipped; never taken for ours`, async (t) => {
+    const root = folder(t);
+    mkdirSync(join(root, '.synapse/journal'), { recursive: true });
+    const write = (name: string) => writeFileSync(join(root, '.synapse', name), text);
+    for (const name of ['journal/switch.json', 'history.jsonl', 'samples.jsonl', 'owner.json']) write(name);
+    const [run, ...others] = await interruptedRuns(root);
+    assert.deepEqual([run?.task, others], ['switch', []]);
+    assert.match(run?.error?.hint ?? '', /rm .*journal\/switch\.json/);
+    assert.deepEqual(await readHistory(root), []);
+    assert.deepEqual(await readSamples(root), { hours: [], samples: [] });
+    assert.equal(await runningTask(root), undefined);
+  });
+}

@@ -1,19 +1,22 @@
 // Do tags, images and notes agree, is everything there that a switch or a rollback needs, and is what should run by
 // itself running?
+
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { switchCommand } from '../active.ts';
+import { activeEnvironment, environmentsOf, switchCommand } from '../active.ts';
 import { backupDirectory } from '../backup/program.ts';
 import { loadBackupFacts } from '../backup/report.ts';
+import type { TaskError } from '../errors.ts';
 import { readIfPresent, statePath } from '../files.ts';
 import { ago } from '../format.ts';
 import { shortHash } from '../git.ts';
 import { runningTask } from '../lock.ts';
-import { imageReference, type Project, variable } from '../project.ts';
+import { ENVIRONMENTS, imageReference, type Project, variable, variableName } from '../project.ts';
 import { findEntry, outline, withdrawnVersions } from '../release/notes.ts';
-import { type ReleaseTag, releasedDigests } from '../release/record.ts';
+import { previousRelease, type ReleaseTag, releasedDigests } from '../release/record.ts';
 import { parseTag } from '../release/version.ts';
 import { interruptedRuns } from '../steps.ts';
+import { isHealthy, observe } from '../switch/observe.ts';
 import { readSamples } from '../uptime.ts';
 import {
   type Check,
@@ -29,6 +32,9 @@ import {
 
 export const STATE_CHECKS: readonly Check[] = [
   { id: 'releases', title: 'tags, images and notes', run: releases },
+  { id: 'images', title: 'images to run and go back to', run: neededImages },
+  { id: 'health', title: 'running environments', run: health },
+  { id: 'exposure', title: 'open ports', run: exposure },
   { id: 'interrupted', title: 'interrupted tasks', run: interrupted },
   { id: 'leftovers', title: 'leftovers', run: leftovers },
   { id: 'backup', title: 'backup', run: backup },
@@ -58,7 +64,11 @@ async function releases({ project, releases: tagsOf, images: imagesOf }: Facts):
     problems.push(failed(`.env names ${prodTag} for prod, git has no such tag`, remedy));
   }
   const count = tags.filter(({ record }) => record).length;
-  return gather(problems, count === 0 ? 'no release yet' : `${count}: tags, images and ${file} agree`);
+  const older = count < tags.length ? `; ${tags.length - count} tags of before these tasks` : '';
+  return gather(
+    problems,
+    (count === 0 ? 'no release yet' : `${count}: tags, images and ${file} agree`) + older,
+  );
 }
 
 /** What is wrong with one tag, seen from its image. */
@@ -66,15 +76,14 @@ function tagProblems(project: Project, tag: ReleaseTag, images: readonly LocalIm
   const { name, record, commit } = tag;
   const reference = imageReference(project, name);
   const build = `npm run build-push -- ${name}`;
-  if (!record) {
-    const remedy = `take it away if it was set by hand: git tag -d ${name}; the real one may be at the remote: ${FETCH} --force`;
-    return [failed(`git tag ${name} is not a release: it records no image`, remedy)];
-  }
   const image = images.find(({ names }) => names.includes(reference));
-  if (!image) {
-    if (name !== variable(project, 'PROD_TAG')) return [];
-    return [failed(`image ${reference}, which .env names for prod, is not on this machine`, build)];
+  if (!record) {
+    // A tag of before these tasks is history. One whose image is here was a release, and has lost its record.
+    if (!image?.labels[REVISION] && name !== variable(project, 'PROD_TAG')) return [];
+    const remedy = `fetch the real one from the remote: ${FETCH} --force; or find it: git fsck --lost-found`;
+    return [failed(`git tag ${name} is not the release's: it records no image`, remedy)];
   }
+  if (!image) return [];
   if (!releasedDigests(record).includes(image.id)) {
     const what = `it is ${image.id}, git tag ${name} records ${record.digest}`;
     const remedy = `docker image rm ${reference} && ${build}`;
@@ -83,7 +92,7 @@ function tagProblems(project: Project, tag: ReleaseTag, images: readonly LocalIm
   const built = image.labels[REVISION];
   if (!built || built === commit) return [];
   const what = `it names commit ${shortHash(commit)}, its image was built from ${shortHash(built)}`;
-  return [failed(`git tag ${name} was moved: ${what}`, `git tag -d ${name} && ${FETCH}`)];
+  return [failed(`git tag ${name} was moved: ${what}`, `${FETCH} --force`)];
 }
 
 /** Image names that are versions without a tag. */
@@ -117,6 +126,78 @@ function orphanEntries(notes: string, prefix: string, tags: readonly ReleaseTag[
     return parseTag(prefix, word) ?? [];
   });
   return versions.filter((version) => !known.has(version));
+}
+
+// Is there what a switch, a rollback and a build need, and does what is active work?
+
+async function neededImages({ project, images, releases: tagsOf, ask }: Facts): Promise<Finding> {
+  const present = new Set((await images()).flatMap(({ names }) => names));
+  const released = (await tagsOf()).filter(({ record }) => record).map(({ name }) => name);
+  const prodTag = variable(project, 'PROD_TAG');
+  const previous = prodTag ? await tagBefore(project, prodTag) : undefined;
+  const needed: [tag: string | undefined, why: string][] = [
+    [prodTag, 'which .env names for prod'],
+    [previous, 'which a rollback goes back to'],
+  ];
+  const problems = needed
+    .filter(([tag]) => tag && released.includes(tag) && !present.has(imageReference(project, tag)))
+    .map(([tag = '', why]) => {
+      const detail = `image ${imageReference(project, tag)}, ${why}, is not on this machine`;
+      return failed(detail, `npm run build-push -- ${tag}`);
+    });
+  const latest = imageReference(project, 'latest');
+  if (released.length > 0 && !present.has(latest)) {
+    const detail = `image ${latest}, which dev runs, is not on this machine`;
+    problems.push(failed(detail, 'npm run build-push -- latest'));
+  }
+  // Where .env names none, each build fetches it.
+  const base = variable(project, 'BASE_IMAGE');
+  if (base && (await ask(`/images/${encodeURI(base)}/json`)) === undefined)
+    problems.unshift(failed(`base image ${base} is not on this machine`, 'npm run setup'));
+  return gather(
+    problems,
+    released.length === 0 ? 'none yet' : [prodTag, previous].filter(Boolean).join(', '),
+  );
+}
+
+function tagBefore(project: Project, tag: string): Promise<string | undefined> {
+  return previousRelease(project, tag).catch((error: TaskError) => {
+    if (error.code !== 'no-previous') throw error;
+    return undefined;
+  });
+}
+
+async function health({ project, containers }: Facts): Promise<Finding> {
+  const active = environmentsOf(activeEnvironment(project));
+  if (active.length === 0) return ok('none is active');
+  const { environments } = await observe(project, containers);
+  const ill = active.filter((name) => !isHealthy(environments[name]));
+  return gather(
+    ill.map((name) => failed(`${name} is active, and not healthy`, 'see why: npm run status')),
+    `${active.join(' and ')} healthy`,
+  );
+}
+
+const LOOPBACK = /^(127\.|::1$|\[::1\]$|localhost$)/;
+
+async function exposure({ project, services }: Facts): Promise<Finding> {
+  const all = await services();
+  const open = ENVIRONMENTS.flatMap((name) =>
+    (all[project.environments[name].service]?.publishes ?? [])
+      .filter(({ address }) => !LOOPBACK.test(address))
+      .map(({ address, published }) => `${name} listens on ${address || '0.0.0.0'}:${published}`),
+  );
+  const token = project.live?.token;
+  const address = `${variableName(project, 'BIND_ADDRESS')}=`;
+  if (open.length === 0) return ok('only this machine reaches them');
+  if (!token) return warning(open.join('\n'), `does it ask for a token? Else, in .env: ${address}127.0.0.1`);
+  const name = variableName(project, token);
+  if (variable(project, token)) return ok(`${open.join(', ')}, with ${name}`);
+  const remedy = `close it, in .env: ${address}127.0.0.1\nor open it properly, in .env:\n${name}=… (openssl rand -hex 32)\n${address}0.0.0.0`;
+  return failed(
+    `${open.join('\n')}\nwithout ${name}: whoever reaches this machine can read and write`,
+    remedy,
+  );
 }
 
 // Did a task die half-way, and did something stay behind?
