@@ -6,7 +6,7 @@ import type { LegacySetup } from './legacy.ts';
 import { tinyLegacy } from './legacy-tiny.ts';
 
 const BEFORE_COMMIT = [
-  ...['prepare', 'images', 'stop', 'copy', 'place', 'backup', 'compose', 'models', 'settings'],
+  ...['prepare', 'images', 'rehearse', 'stop', 'copy', 'place', 'backup', 'compose', 'models', 'settings'],
   ...['start', 'verify', 'notes', 'record'],
 ];
 const AFTER_COMMIT = ['start-dev', 'verify-dev'];

@@ -1,7 +1,7 @@
 // The migration on a real older setup: to both environments with everything that was remembered, and back to
 // the last byte. What would be lost here is somebody's memory.
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { legacySetup, TOKEN, treeOf } from './legacy.ts';
@@ -32,6 +32,25 @@ test('migrate, work, go back: nothing of the old memory, settings and models is 
   const facts = await old.facts();
   const migrate = (...argv: string[]) => project.task('migrate', ['--yes', '--json', ...argv]);
   let migrated: Migrated | undefined;
+
+  await t.test(
+    'setup, where the old service runs, touches nothing of it, by whatever path it is named',
+    async () => {
+      const env = await project.read('.env');
+      const link = join(project.directory, 'a-link');
+      await symlink(old.data, link);
+      for (const path of [old.data, link, join(old.data, 'semantic_index')]) {
+        await project.write('.env', env.replace(/^SYNAPSE_DATA_DIR=.*$/m, `SYNAPSE_DATA_DIR=${path}`));
+        const done = await project.task('setup', ['--yes', '--json']);
+        assert.equal(done.code, 0, done.stderr);
+        assert.match(done.stderr, new RegExp(`${path} is the data of the older service ${old.service}`));
+        assert.deepEqual((await old.snapshot()).data, before.data, path);
+      }
+      await project.write('.env', env);
+      assert.deepEqual(await old.snapshot(), before);
+      assert.deepEqual(await old.facts(), facts);
+    },
+  );
 
   await t.test('a dry run shows every step and changes nothing', async () => {
     const dry = await project.task('migrate', ['--dry-run']);

@@ -43,8 +43,9 @@ export const planSchema = z.strictObject({
     from: z.string(),
     /** Where the new one will have it. */
     to: z.string(),
-    /** The copy while it is made. */
+    /** The copy while it is made, and the one that is only tried with. */
     copy: z.string(),
+    rehearsal: z.string(),
     /** Where the old data waits untouched; null: it stays where it is. */
     aside: z.string().nullable(),
     /** Where what the new service wrote goes at a rollback. */
@@ -95,7 +96,7 @@ export async function planMigration(
   const oldUrl = `http://127.0.0.1:${legacy.ports[0]}${description.health}`;
   const plan: MigrationPlan = {
     data: {
-      ...{ from, to, copy: `${to}.migrating`, kept: `${to}.migrated-${id}` },
+      ...{ from, to, copy: `${to}.migrating`, rehearsal: `${to}.rehearsal`, kept: `${to}.migrated-${id}` },
       aside: from === to ? `${from}.before-migration-${id}` : null,
       bytes: Number(sizes.stdout.split(/\s/)[0]) * 1024,
     },

@@ -138,7 +138,8 @@ export function describeMigrated({ legacy, plan, settings, ...data }: Migration)
 
 /** For `--json`. */
 export function migrationData(state: string, { id, legacy, plan, settings, ...data }: Migration) {
-  const { backup, verified, readable, downtimeSeconds = null, commit, tag = null } = data;
+  const isDown = legacy.state !== 'running';
+  const { downtimeSeconds = isDown ? 0 : null, backup, verified, readable, commit, tag = null } = data;
   const outcomes = settings.outcomes.map((one) => (one.isSecret ? { ...one, value: '***' } : one));
   return {
     ...{ state, id, service: legacy.service, data: plan.data, models: plan.models, settings: outcomes },

@@ -6,6 +6,7 @@ import { performBackup } from '../backup/create.ts';
 import { backupDirectory, verifyDirectories } from '../backup/program.ts';
 import { recoverBackups } from '../backup/restore.ts';
 import { probe, run } from '../command.ts';
+import { tryCandidate } from '../docker/candidate.ts';
 import { docker } from '../docker/engine.ts';
 import { askHealth } from '../docker/health.ts';
 import {
@@ -30,9 +31,9 @@ import {
   variableName,
 } from '../project.ts';
 import type { LegacyDescription } from '../project-schema.ts';
-import { newestRelease } from '../release/record.ts';
+import { newestRelease, versionOfTag } from '../release/record.ts';
 import { waitUntil } from '../session.ts';
-import { applySetup, planSetup } from '../setup/setup.ts';
+import { planSetup } from '../setup/setup.ts';
 import type { Journey, Step } from '../steps.ts';
 import { resumeSwitch } from '../switch/run.ts';
 import { fetchRelease } from '../switch/target.ts';
@@ -63,6 +64,7 @@ import {
   copyVolume,
   inventorySchema,
   removeLeftovers,
+  snapshotData,
   takeInventory,
   verifyData,
   verifyReadable,
@@ -97,6 +99,12 @@ function migrationSteps(root: string, { legacy, plan }: Migration): Step<Migrati
   return [
     step('prepare', 'make this machine ready: base image, .env', prepare, unprepare),
     step('images', 'have the images: release if there is none, pull or build', ensureImages),
+    step(
+      'rehearse',
+      'rehearse: start the new version on a copy of the data, while the old service still answers',
+      rehearse,
+      (_project, { plan }) => remove(plan.data.rehearsal),
+    ),
     step(
       'stop',
       `stop ${name}${legacy.state === 'running' ? '' : ` (it is ${legacy.state})`}`,
@@ -161,7 +169,7 @@ async function prepare(project: Project, { legacy, plan }: Migration): Promise<v
   await excludePaths(project, await untrackedPaths(project, old));
   // The directory is still the old service's; its copy gets owner and mode.
   const setup = (await planSetup(project)).filter(({ name }) => !name.endsWith('data-directory'));
-  await applySetup(project, setup);
+  for (const { apply } of setup) await apply(undefined);
 }
 
 /** The last to be undone: then everything else is as it was. */
@@ -188,6 +196,26 @@ async function ensureImages(project: Project, data: Migration): Promise<void> {
     await fetchRelease(released, tag, by);
   }
   if (!(await isHere('latest'))) await runOtherTask(released, 'build-push', 'latest', '--no-push');
+}
+
+/** What does not run on the old data is found out before the old service stops. */
+async function rehearse(project: Project, { tag, plan: { data } }: Migration): Promise<void> {
+  if (!tag) return;
+  await remove(data.rehearsal);
+  await run(['mkdir', '-m', '0700', '--', data.rehearsal]);
+  await snapshotData(project, data.from, data.rehearsal);
+  const expected = { env: 'prod', version: versionOfTag(project, tag) };
+  try {
+    await tryCandidate(project, { image: imageReference(project, tag), expected, data: data.rehearsal });
+  } catch (error) {
+    if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
+    throw new TaskError(`The new version does not run on a copy of the old data: ${error.message}`, {
+      code: 'rehearsal-failed',
+      hint: 'the old service was not stopped; repair the new one, release it, and migrate again',
+      cause: error,
+    });
+  }
+  await remove(data.rehearsal);
 }
 
 // The old service: it stops, and it is what must answer again if anything goes wrong.

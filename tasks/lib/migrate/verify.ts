@@ -162,6 +162,13 @@ export async function copyVolume(project: Project, from: string, to: string): Pr
   return z.array(z.object({ sha256: z.string() })).parse(copied).length;
 }
 
+/** Copies a directory that is written to meanwhile, for the new containers' user. */
+export async function snapshotData(project: Project, from: string, to: string): Promise<void> {
+  const [uid, gid] = containerUser(project).split(':').map(Number);
+  const job = { mounts: [bindMount(from, '/from'), bindMount(to, '/to')], user: '0:0' };
+  await runProgram(project, 'snapshot', { owner: { uid, gid } }, job, run);
+}
+
 /** Removes what a killed run left running. */
 export async function removeLeftovers(project: Project): Promise<void> {
   const left = await containerIds({ label: [programLabel(project)] });

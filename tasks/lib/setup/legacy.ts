@@ -1,6 +1,9 @@
 // How the older, single-service setup is recognised: by what a container does, never by its name alone. Here and not
-// in migrate/, because setup must not touch what still belongs to it. Pure.
-import type { Container, Mount } from '../docker/objects.ts';
+// in migrate/, because setup must not touch what still belongs to it.
+import { realpath } from 'node:fs/promises';
+import { sep } from 'node:path';
+import { type Container, containerIds, inspectContainers, type Mount } from '../docker/objects.ts';
+import type { Project } from '../project.ts';
 import type { LegacyDescription } from '../project-schema.ts';
 
 /** `registry/path/rag-mcp:latest` → `rag-mcp` */
@@ -48,3 +51,20 @@ export function legacyContainers<T extends Pick<Container, 'labels' | 'image' | 
     return !isOwn && isService && legacyEvidence(description, container).length >= 2;
   });
 }
+
+/** The older setup's container that has `directory`, or a part of it, or more than it, as its data; else undefined. */
+export async function legacyHolder(project: Project, directory: string): Promise<Container | undefined> {
+  const { migrate: description, project: own } = project;
+  if (!description) return undefined;
+  const path = await realPath(directory);
+  const isWithin = (inner: string, outer: string) => inner === outer || inner.startsWith(outer + sep);
+  const all = await inspectContainers(await containerIds({}));
+  for (const container of legacyContainers(description, all, own.name)) {
+    const data = container.mounts.filter((mount) => isLegacyData(description, mount));
+    const sources = await Promise.all(data.map(({ source }) => realPath(source)));
+    if (sources.some((source) => isWithin(path, source) || isWithin(source, path))) return container;
+  }
+  return undefined;
+}
+
+const realPath = (path: string) => realpath(path).catch(() => path);

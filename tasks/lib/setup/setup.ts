@@ -14,8 +14,15 @@ import { dataDirectory, type Project, variable, variableName } from '../project.
 import { describeSteps, interruptedRun, type Journey, resumeSteps, runSteps, type Step } from '../steps.ts';
 import { ensureBaseImage, findBaseImage, standInFor } from './base-image.ts';
 import { stopDaemon, stopService } from './daemon.ts';
-import { chooseOwner, type Owner, observeDataDirectory, planDataDirectory } from './data-directory.ts';
+import {
+  chooseOwner,
+  type DirectoryState,
+  type Owner,
+  observeDataDirectory,
+  planDataDirectory,
+} from './data-directory.ts';
 import { observeEngine, planEngine } from './detect.ts';
+import { legacyHolder } from './legacy.ts';
 
 /** CPUs of one container by design; fewer where the machine has fewer, because the engine refuses more. */
 const CONTAINER_CPUS = 3;
@@ -30,10 +37,26 @@ export async function planSetup(project: Project): Promise<Step<unknown>[]> {
   const engine = planEngine(observed);
   const state = await observeDataDirectory(project);
   const owner = chooseOwner(project, state);
-  const directory = await planDataDirectory(project, state, owner);
-  const image = await planBaseImage(project, observed.server.state === 'ready');
+  const isReady = observed.server.state === 'ready';
+  const directory = await planOwnDirectory(project, state, owner, isReady);
+  const image = await planBaseImage(project, isReady);
   const settings = { ...planSettings(project, owner), ...image.settings };
   return [...engine, ...image.steps, ...directory, ...(await planDotenv(project, settings))];
+}
+
+/** Nothing of what the older service still uses is touched: migrate takes it over, and a rollback gives it back. */
+async function planOwnDirectory(
+  project: Project,
+  state: DirectoryState | undefined,
+  owner: Owner,
+  engineRuns: boolean,
+): Promise<Step<unknown>[]> {
+  const path = dataDirectory(project);
+  const holder = engineRuns && state ? await legacyHolder(project, path) : undefined;
+  if (!holder) return planDataDirectory(project, state, owner);
+  log.warn(`${path} is the data of the older service ${holder.name}: it stays as it is`);
+  log.info('  hint: bring the older service over: npx tsx tasks/migrate.ts');
+  return [];
 }
 
 /** The settings that .env lacks, or that this machine cannot honour. */

@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
 import { type DatabaseState, databaseState } from './database.ts';
-import { fileHash, isDatabase, join, keyOf, type Path, walk } from './walk.ts';
+import { COMPANION, fileHash, isDatabase, join, keyOf, type Path, walk } from './walk.ts';
 
 const ROOT: Path = Buffer.from('/data');
 
@@ -12,8 +12,6 @@ interface Inventory {
   /** Everything else: `size:sha256`, or the target of a link. */
   files: Record<string, string>;
 }
-
-const COMPANION = /-(wal|shm|journal)$/;
 
 export function inventory({ since, known }: { since: string; known?: Inventory }): Inventory {
   const found: Inventory = { databases: {}, files: {} };
@@ -34,19 +32,6 @@ export function inventory({ since, known }: { since: string; known?: Inventory }
     else if (stat.isFile()) found.files[key] = `${stat.size}:${fileHash(join(ROOT, path))}`;
   }
   return found;
-}
-
-/** Takes every database out of write-ahead logging: the form in which the older program left them. */
-export function settle(): { databases: number } {
-  const databases = [...walk(ROOT)]
-    .filter(([path, stat]) => stat.isFile() && stat.size > 0 && isDatabase(join(ROOT, path), stat.size))
-    .map(([path]) => join(ROOT, path));
-  for (const path of databases) {
-    const sql = new DatabaseSync(path, { timeout: 10_000 });
-    sql.exec('PRAGMA journal_mode = DELETE');
-    sql.close();
-  }
-  return { databases: databases.length };
 }
 
 /** Rows of one query, values as text. */

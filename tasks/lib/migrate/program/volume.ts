@@ -1,6 +1,8 @@
-// Copying a volume, proven file by file.
+/// <reference path="../../../../node_modules/types-node-24/sqlite.d.ts" />
+// Copying a volume, proven file by file; and a directory that is written to meanwhile.
 import fs from 'node:fs';
-import { fileHash, join, keyOf, type Path, walk } from './walk.ts';
+import { backup, DatabaseSync } from 'node:sqlite';
+import { COMPANION, fileHash, isDatabase, join, keyOf, type Path, walk } from './walk.ts';
 
 const FROM: Path = Buffer.from('/from');
 /** Ending of a file that is being copied. */
@@ -83,5 +85,38 @@ function isReadable(path: Path): boolean {
     return true;
   } catch {
     return false;
+  }
+}
+
+/** Copies a directory in use, to be tried with: each database through SQLite itself, the other files as they are. */
+export async function snapshot({
+  owner,
+}: {
+  owner: { uid: number; gid: number };
+}): Promise<{ files: number }> {
+  let files = 0;
+  for (const [path, stat] of walk(FROM)) {
+    const [source, target] = [join(FROM, path), join(TO, path)];
+    makeFolders(TO, path, owner);
+    if (stat.isSymbolicLink()) fs.symlinkSync(fs.readlinkSync(source, { encoding: 'buffer' }), target);
+    else if (stat.isFile() && stat.size > 0 && isDatabase(source, stat.size))
+      await copyDatabase(source, target);
+    else if (stat.isFile() && !COMPANION.test(path.toString('latin1'))) fs.copyFileSync(source, target);
+    else continue;
+    fs.lchownSync(target, owner.uid, owner.gid);
+    files += 1;
+  }
+  fs.chownSync(TO, owner.uid, owner.gid);
+  return { files };
+}
+
+async function copyDatabase(source: Path, target: Path): Promise<void> {
+  const sql = new DatabaseSync(source, { timeout: 10_000 });
+  try {
+    // With a reader open it never starts over, however much is written.
+    sql.exec('BEGIN; SELECT count(*) FROM sqlite_schema');
+    await backup(sql, target);
+  } finally {
+    sql.close();
   }
 }

@@ -22,6 +22,8 @@ export function* walk(root: Path, below = Buffer.alloc(0)): Generator<[Path, fs.
   }
 }
 
+export const COMPANION = /-(wal|shm|journal)$/;
+
 export function fileHash(path: Path): string {
   const hash = createHash('sha256');
   const file = fs.openSync(path, 'r');
