@@ -4,6 +4,7 @@
 // is never written to, and --rollback goes back to it, days later if need be.
 import {
   confirm,
+  confirmByName,
   describedLegacy,
   describeMigrated,
   describePlan,
@@ -120,7 +121,7 @@ async function rollBack(project: Project) {
   const data = interrupted?.data ?? record.data;
   await verifyRollback(data);
   log.info(describeRollback(data));
-  await confirm(`Go back to ${data.legacy.service}?`);
+  await confirmByName(`Go back to ${data.legacy.service}?`, [data.legacy.service]);
   await undoSteps(journey, { ...data, rollsBack: true });
   return migrationStatus(project);
 }

@@ -59,7 +59,7 @@ export {
   registryReference,
   variable,
 } from './project.ts';
-export { choose, confirm } from './prompt.ts';
+export { choose, confirm, confirmByName } from './prompt.ts';
 export { buildLatest, buildRelease } from './release/build-image.ts';
 export { existingRelease, releaseData, releaseJourney, resumeRelease } from './release/perform.ts';
 export { describeReleasePlan, editEntry, planRelease } from './release/plan.ts';

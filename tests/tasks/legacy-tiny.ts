@@ -41,6 +41,10 @@ export async function tinyLegacy(
   // The program that copies runs in the base image, by its node.
   const [base, node] = [await tinyBase(), process.env.TEST_BASE_IMAGE ?? 'synapse-node:24'];
   await project.edit('Dockerfile', (text) => text.replace(/^FROM .*$/m, `FROM ${base}`));
+  // With this file in its data the new service does not start.
+  await project.edit('serve', (text) =>
+    text.replace(/^read -r/m, '[ ! -e /app/data/poison ] || exit 3\nread -r'),
+  );
   await project.edit('.env', (text) =>
     [
       text.trimEnd().replace(`TINY_BASE_IMAGE=${base}`, `TINY_BASE_IMAGE=${node}`),

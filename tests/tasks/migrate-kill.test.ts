@@ -1,9 +1,12 @@
 // A migration that dies at any step, on its way there and on its way back. What would be lost here is the way home.
 // The soak (SOAK=1) kills at both moments of every step.
 import assert from 'node:assert/strict';
+import { rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import type { LegacySetup } from './legacy.ts';
 import { tinyLegacy } from './legacy-tiny.ts';
+import { docker } from './processes.ts';
 
 const BEFORE_COMMIT = [
   ...['prepare', 'images', 'rehearse', 'stop', 'copy', 'place', 'backup', 'compose', 'models', 'settings'],
@@ -25,6 +28,7 @@ async function killedAt(old: LegacySetup, point: string, argv: string[] = []): P
 test('killed at each step, there and back: every byte of the old data is there', async (t) => {
   const old = await tinyLegacy(t);
   const [before, facts] = [await old.snapshot(), await old.facts()];
+  const times = await stat(old.data);
   const isBack = async (what: string) => {
     assert.deepEqual(await old.snapshot(), before, what);
     assert.deepEqual(await old.facts(), facts, what);
@@ -40,6 +44,42 @@ test('killed at each step, there and back: every byte of the old data is there',
     assert.equal(back.code, 0, `${what}: ${back.stderr}`);
     await isBack(what);
   };
+
+  await t.test(
+    'the new version does not run on the old data: known before the old service stops',
+    async () => {
+      const running = () => docker('inspect', '--format', '{{.Id}} {{.State.StartedAt}}', old.service);
+      const since = await running();
+      await writeFile(join(old.data, 'poison'), '');
+      const refused = await migrate(old);
+      assert.equal((refused.json().error as { code: string }).code, 'rehearsal-failed', refused.stderr);
+      assert.equal(await running(), since, 'the old service never stopped');
+      await rm(join(old.data, 'poison'));
+      await utimes(old.data, times.atime, times.mtime);
+      await isBack('after a rehearsal that failed');
+    },
+  );
+
+  await t.test(
+    'dev does not start: prod, which is well, keeps running, and the next run finishes',
+    async () => {
+      const { name } = old.project;
+      const good = await docker('image', 'inspect', '--format', '{{.Id}}', `${name}:latest`);
+      await docker('image', 'tag', old.image, `${name}:latest`);
+      const failed = await migrate(old);
+      assert.equal(failed.code, 1, failed.stderr);
+      assert.match((failed.json().error as { hint: string }).hint, /keeps running; resume: .*--rollback/s);
+      assert.equal((await old.project.health('prod')).env, 'prod');
+      await docker('image', 'tag', good, `${name}:latest`);
+      await isMigrated('once the cause is gone');
+      await docker('image', 'tag', old.image, `${name}:latest`);
+      await rollsBack('also from there');
+      const again = await migrate(old);
+      assert.equal(again.code, 1, again.stderr);
+      await docker('image', 'tag', good, `${name}:latest`);
+      await rollsBack('or instead of finishing');
+    },
+  );
 
   const interrupted = await migrate(old, [], 'SIGINT@migrate/copy');
   assert.equal(interrupted.code, 130, interrupted.stderr);

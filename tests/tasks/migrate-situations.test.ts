@@ -221,6 +221,7 @@ test('an older setup on the port of dev, its data linked from a place of its own
   await t.test('--status prints how to remove what nobody uses; after that no rollback begins', async () => {
     const asked = await project.task('migrate', ['--rollback', '--json']);
     assert.deepEqual([asked.code, errorOf(asked).code], [2, 'no-terminal'], 'it asks');
+    assert.match(asked.stderr, /downtime: .*\n +what was written since then .* is kept as .*data\.migrated-/);
     const { stdout } = await project.task('migrate', ['--status']);
     assert.match(stdout, new RegExp(`^ +rm -rf ${old.data}$`, 'm'));
     assert.doesNotMatch(stdout, /docker volume rm/, `${user} uses it`);

@@ -55,7 +55,7 @@ test('migrate, work, go back: nothing of the old memory, settings and models is 
   await t.test('a dry run shows every step and changes nothing', async () => {
     const dry = await project.task('migrate', ['--dry-run']);
     assert.equal(dry.code, 0, dry.stderr);
-    for (const step of [/ 3\. stop rag-mcp/, / 4\. copy .* of data/, /15\. verify old facts through dev$/])
+    for (const step of [/ 4\. stop rag-mcp/, / 5\. copy .* of data/, /16\. verify old facts through dev$/])
       assert.match(dry.stderr, new RegExp(`^ +${step.source}`, 'm'));
     for (const setting of [
       /renamed +chunk_size .* synapse.json: semantic.chunk_size = 900$/,

@@ -55,14 +55,18 @@ export function candidateModel(
   const label = { [LABEL]: project.project.name };
   const isolate = (service: ResolvedService): ResolvedService => {
     const { container_name: _name, ports: _ports, profiles: _profiles, build: _build, ...kept } = service;
-    const volumes = (service.volumes ?? []).map((mount) => {
-      if (mount.type === 'bind' && data && mount.source === dataDirectory(project))
-        return { ...mount, source: data };
-      if (mount.type === 'bind' && mount.read_only) return mount;
-      return { type: 'tmpfs', target: mount.target, tmpfs: { mode: 0o1777 } };
-    });
+    type Mount = NonNullable<ResolvedService['volumes']>[number];
+    const isData = ({ type, source }: Mount) => type === 'bind' && source === dataDirectory(project);
+    const isKept = (mount: Mount) => (data && isData(mount)) || (mount.type === 'bind' && mount.read_only);
+    const mounts = service.volumes ?? [];
+    const volumes = mounts
+      .filter(isKept)
+      .map((mount) => (data && isData(mount) ? { ...mount, source: data } : mount));
+    // In the short form: compose 2.26 forgets the mode of the long one, and the image's user could not write.
+    const empty = mounts.filter((mount) => !isKept(mount)).map(({ target }) => `${target}:mode=1777`);
     const networks = Object.fromEntries(Object.keys(service.networks ?? {}).map((name) => [name, null]));
-    return { ...kept, volumes, networks, restart: 'no', labels: { ...service.labels, ...label } };
+    const tmpfs = [...((service.tmpfs as string[] | undefined) ?? []), ...empty];
+    return { ...kept, volumes, tmpfs, networks, restart: 'no', labels: { ...service.labels, ...label } };
   };
   const names = [...withDependencies(model.services, prod)].filter((name) => model.services[name]);
   const services = Object.fromEntries(names.map((name) => [name, isolate(model.services[name]!)]));

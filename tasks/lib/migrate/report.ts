@@ -184,12 +184,15 @@ async function legacyLeftovers({ legacy, plan }: Migration): Promise<string[]> {
 }
 
 /** What a rollback does, before it is asked for. */
-export function describeRollback({ legacy, plan }: Migration): string {
-  const { data } = plan;
+export function describeRollback({ legacy, plan, downtimeSeconds }: Migration): string {
+  const { service, state } = legacy;
+  const measured = downtimeSeconds === undefined ? '' : ` (the way here took ${duration(downtimeSeconds)})`;
   return [
-    `Go back to ${legacy.service}, with its data as it was at the migration.`,
-    `Dev and prod stop; ${legacy.state === 'running' ? `${legacy.service} answers again after some seconds` : `${legacy.service} is ${legacy.state} again`}.`,
-    `What was written since then is kept: ${data.kept}`,
+    `Go back to ${service}, with its data as it was at the migration:`,
+    state === 'running'
+      ? `  downtime: from the stop of dev and prod until ${service} answers, some seconds${measured}`
+      : `  dev and prod stop; ${service} is ${state} again, and nobody answers`,
+    `  what was written since then is not in the old data; it is kept as ${plan.data.kept}`,
   ].join('\n');
 }
 

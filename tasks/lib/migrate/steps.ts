@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { performBackup } from '../backup/create.ts';
 import { backupDirectory, verifyDirectories } from '../backup/program.ts';
 import { recoverBackups } from '../backup/restore.ts';
-import { probe, run } from '../command.ts';
+import { run } from '../command.ts';
 import { tryCandidate } from '../docker/candidate.ts';
 import { docker } from '../docker/engine.ts';
 import { askHealth } from '../docker/health.ts';
@@ -17,7 +17,7 @@ import {
   projectContainers,
 } from '../docker/objects.ts';
 import { dotenvPath, updateDotenv } from '../dotenv.ts';
-import { errorSummary, TaskError } from '../errors.ts';
+import { CommandError, errorSummary, TaskError } from '../errors.ts';
 import { readIfPresent, statePath, writeFileAtomic } from '../files.ts';
 import { formatBytes } from '../format.ts';
 import { log } from '../log.ts';
@@ -289,9 +289,11 @@ async function move(from: string, to: string): Promise<void> {
 async function copyData(project: Project, { plan: { data } }: Migration): Promise<void> {
   await remove(data.copy);
   await run(['cp', '-a', '--', data.from, data.copy]);
-  const { ok, stderr, stdout } = await compare(data.from, data.copy);
-  if (!ok) {
-    throw new TaskError(`The copy of ${data.from} is not the same: ${stderr}${stdout}`, {
+  try {
+    await run(['diff', '-rq', '--no-dereference', data.from, data.copy]);
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    throw new TaskError(`The copy of ${data.from} is not the same: ${error.stderr}${error.stdout}`, {
       code: 'copy-differs',
       hint: 'does something else still write there?',
     });
@@ -300,8 +302,6 @@ async function copyData(project: Project, { plan: { data } }: Migration): Promis
   await run(['chmod', '0700', data.copy]);
   await flush(data.copy);
 }
-
-const compare = (from: string, copy: string) => probe(['diff', '-rq', '--no-dereference', from, copy]);
 
 const removeCopy = (_project: Project, { plan }: Migration) => remove(plan.data.copy);
 
