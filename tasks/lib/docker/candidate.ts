@@ -62,8 +62,11 @@ export function candidateModel(
     const volumes = mounts
       .filter(isKept)
       .map((mount) => (data && isData(mount) ? { ...mount, source: data } : mount));
-    // In the short form: compose 2.26 forgets the mode of the long one, and the image's user could not write.
-    const empty = mounts.filter((mount) => !isKept(mount)).map(({ target }) => `${target}:mode=1777`);
+    // The short form, because compose 2.26 forgets the mode of the long one; with an owner, because runc gives the mount
+    // the mode of the image's directory, whose owner would else be root.
+    const [, uid, gid = uid] = /^(\d+)(?::(\d+))?$/.exec(String(service.user ?? '')) ?? [];
+    const options = `mode=1777${uid ? `,uid=${uid},gid=${gid}` : ''}`;
+    const empty = mounts.filter((mount) => !isKept(mount)).map(({ target }) => `${target}:${options}`);
     const networks = Object.fromEntries(Object.keys(service.networks ?? {}).map((name) => [name, null]));
     const tmpfs = [...((service.tmpfs as string[] | undefined) ?? []), ...empty];
     return { ...kept, volumes, tmpfs, networks, restart: 'no', labels: { ...service.labels, ...label } };
