@@ -3,11 +3,12 @@
 // Run: npx tsx bench/backup.ts [GIGABYTES…]; default 0.1 1 4. Needs restic and zstd. Fails if a target is missed.
 
 import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { bundledProgram } from '../tasks/lib/backup/program.ts';
 import { median } from './figures.ts';
 
 const execute = promisify(execFile);
@@ -32,10 +33,7 @@ class Bench {
   /** The program, and the two others with their libraries: all three run in containers of one kind. */
   async prepare(): Promise<void> {
     const app = join(this.root, 'app');
-    await execute(process.execPath, [
-      fileURLToPath(new URL('../service/bundle.mjs', import.meta.url)),
-      join(app, 'synapse.mjs'),
-    ]);
+    writeFileSync(join(app, 'backup.mjs'), await bundledProgram());
     for (const name of ['zstd', 'restic']) {
       const path = (await execute('which', [name])).stdout.trim();
       cpSync(path, join(app, name), { dereference: true });
@@ -55,6 +53,7 @@ class Bench {
     return [
       'run',
       '--rm',
+      '--interactive',
       '--network=none',
       `--cpu-shares=${shares}`,
       ...mounts,
@@ -72,15 +71,15 @@ class Bench {
 
   /** A command of the program; its result. */
   async program(command: string, options: object, shares?: number): Promise<Record<string, number>> {
-    const text = JSON.stringify({ data: '/data', backups: '/backups', project: 'bench', ...options });
-    const { stdout } = await execute('docker', this.argv(['/app/backup.mjs', command, text], shares), {
-      maxBuffer: 64 << 20,
-    });
-    return JSON.parse(stdout.trim().split('\n').at(-1)!);
+    const places = { source: '/', places: ['data'], backups: '/backups', project: 'bench' };
+    const request = JSON.stringify({ command, options: { ...places, ...options } });
+    const running = execute('docker', this.argv(['/app/backup.mjs'], shares), { maxBuffer: 64 << 20 });
+    running.child.stdin?.write(`${request}\n`);
+    return JSON.parse((await running).stdout).result;
   }
 
   create(shares?: number) {
-    const options = { origin: ORIGIN, pause: false, prove: true, lockTimeoutMs: 30_000, maxBlockMs: 5000 };
+    const options = { origin: ORIGIN, exclude: [], prove: true, lockTimeoutMs: 30_000, maxBlockMs: 5000 };
     return this.program('create', options, shares);
   }
 

@@ -1,7 +1,7 @@
-// Bundles the service, and beside it the backup program, each with its libraries, so that the image needs no
-// node_modules. Usage: node service/bundle.mjs [outfile]. The same sources always give the same bytes.
+// Bundles the service with its libraries, so that the image needs no node_modules.
+// Usage: node service/bundle.mjs [outfile]. The same sources always give the same bytes.
 
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
@@ -55,13 +55,8 @@ const options = {
   metafile: true,
 };
 
-const programs = [
-  // In several files, so that the health check does not load the service that it asks.
-  { name: basename(outfile, '.mjs'), source: 'service/main.ts', splitting: true },
-  { name: 'backup', source: 'service/backup/main.ts', splitting: false },
-];
-for (const { name, source, splitting } of programs) {
-  const { metafile } = await build({ ...options, entryPoints: { [name]: source }, splitting });
-  const bytes = Object.values(metafile.outputs).reduce((sum, output) => sum + output.bytes, 0);
-  console.log(`${join(outdir, name)}.mjs: ${(bytes / 1024 / 1024).toFixed(2)} MB`);
-}
+// In several files, so that the health check does not load the service that it asks.
+const name = basename(outfile, '.mjs');
+const { metafile } = await build({ ...options, entryPoints: { [name]: 'service/main.ts' }, splitting: true });
+const bytes = Object.values(metafile.outputs).reduce((sum, output) => sum + output.bytes, 0);
+console.log(`${outfile}: ${(bytes / 1024 / 1024).toFixed(2)} MB`);

@@ -1,14 +1,13 @@
 // Backs the data directory up while both environments write: one moment across all databases, proven before it
 // counts. Also lists, verifies, prunes and restores archives, and installs a schedule.
 //
-// check → plan → show → confirm → apply → report. SQLite is opened inside a container of the released image
-// only, so that it is the writers' kernel and user that open it, wherever the engine is.
+// check → plan → show → confirm → apply → report. SQLite is opened inside a container only, so that it is the writers'
+// kernel and user that open it, wherever the engine is.
 import {
   BACKUP_TASK,
-  type BackupImage,
-  backupImage,
   CONTEXT_FLAG,
   confirm,
+  confirmByName,
   describeDecisions,
   describeRestore,
   findArchive,
@@ -22,12 +21,12 @@ import {
   performRestore,
   planRestore,
   planRetention,
-  recoverBackups,
   removeArchives,
   reportCreated,
   reportList,
   reportRestored,
   reportVerdicts,
+  resumeRestore,
   runTask,
   schedule,
   shortenLog,
@@ -37,7 +36,6 @@ import {
   verifyPolicy,
   withHistory,
   withLockWithin,
-  withRestoreSession,
 } from './lib/mod.ts';
 
 const COMMANDS = ['create', 'list', 'verify', 'restore', 'prune', 'schedule'] as const;
@@ -45,15 +43,13 @@ type Command = (typeof COMMANDS)[number];
 
 const FLAGS = {
   ...CONTEXT_FLAG,
-  pause: { type: 'boolean', description: 'create: freeze the containers while files are copied' },
   rehearse: { type: 'boolean', description: 'create: start the released image on the new archive' },
   all: { type: 'boolean', description: 'verify: every archive' },
   to: { type: 'string', value: 'DIR', description: 'restore: to a new directory, touching nothing else' },
   wait: { type: 'string', value: 'SECONDS', description: 'wait for another task to end' },
   every: { type: 'string', value: 'WHEN', description: 'schedule: hourly, daily (default), weekly or HH:MM' },
-  kind: { type: 'string', value: 'KIND', description: 'schedule: systemd, crontab or launchd' },
-  install: { type: 'boolean', description: 'schedule: install it' },
-  uninstall: { type: 'boolean', description: 'schedule: take it away' },
+  install: { type: 'boolean', description: 'schedule: put it into the crontab' },
+  uninstall: { type: 'boolean', description: 'schedule: take it out again' },
 } as const;
 
 await runTask({
@@ -75,32 +71,34 @@ await runTask({
     const project = await loadProject();
     if (command === 'schedule') return schedule(project, flags);
     verifyDirectories(project);
+    if (command === 'list') return reportList(project, await listArchives(project));
     return withLockWithin(project.root, 'backup', Number(flags.wait ?? 0), async () => {
-      await recoverBackups(project);
-      if (command === 'create') return create(project, flags);
-      const image = await backupImage(project);
+      await resumeRestore(project);
       switch (command) {
-        case 'list':
-          return reportList(project, await listArchives(project, image));
+        case 'create':
+          return create(project, flags);
         case 'verify':
-          return verify(project, image, flags.all ? undefined : (positionals[1] ?? 'latest'));
+          return verify(project, flags.all ? undefined : (positionals[1] ?? 'latest'));
         case 'prune':
-          return prune(project, image);
+          return prune(project);
         case 'restore':
-          return restore(project, image, { archive: positionals[1] ?? 'latest', to: flags.to });
+          return restore(project, positionals[1] ?? 'latest', flags.to);
       }
     });
   },
 });
 
-async function create(project: Project, flags: { pause: boolean; rehearse: boolean }) {
+async function create(project: Project, flags: { rehearse: boolean }) {
   const phases: Phases = {};
   const details = { from: null, to: null as string | null, phases };
   // Without a question: nothing that is there changes but archives that no rule keeps.
   const result = await withHistory(project.root, BACKUP_TASK, details, async () => {
     await shortenLog(project);
-    const options = { pause: flags.pause, rehearse: flags.rehearse || project.backup.rehearse };
-    const backup = await performBackup(project, options, phases);
+    const backup = await performBackup(
+      project,
+      { rehearse: flags.rehearse || project.backup.rehearse },
+      phases,
+    );
     details.to = backup.created?.archive ?? null;
     return backup;
   });
@@ -108,41 +106,30 @@ async function create(project: Project, flags: { pause: boolean; rehearse: boole
   return reportCreated(project, result, phases);
 }
 
-async function verify(project: Project, image: BackupImage, archive: string | undefined) {
-  const place = archive === undefined ? undefined : await findArchive(project, image, archive);
-  return reportVerdicts(await verifyArchives(project, image, place));
+async function verify(project: Project, archive: string | undefined) {
+  const place = archive === undefined ? undefined : await findArchive(project, archive);
+  return reportVerdicts(await verifyArchives(project, place));
 }
 
-async function prune(project: Project, image: BackupImage) {
+async function prune(project: Project) {
   verifyPolicy(project);
-  const { archives } = await listArchives(project, image);
+  const { archives } = await listArchives(project);
   const decisions = planRetention(archives, project.backup.keep);
   const going = decisions.filter(({ keep }) => !keep).map(({ archive }) => archive);
   log.info(describeDecisions(decisions));
   if (going.length === 0) return { data: { decisions, removed: [] }, text: 'Nothing to remove.' };
-  await confirm(`Remove ${going.length} of ${decisions.length} archives?`);
+  await confirmByName(`Remove ${going.length} of ${decisions.length} archives?`, ['prune']);
   const removed = await withHistory(project.root, 'backup-prune', { from: null, to: null }, () =>
-    removeArchives(project, image, going.sort()),
+    removeArchives(project, going.sort()),
   );
   return { data: { decisions, removed }, text: `Removed ${removed.length} archives.` };
 }
 
-async function restore(
-  project: Project,
-  image: BackupImage,
-  wanted: { archive: string; to: string | undefined },
-) {
-  return withRestoreSession(project, image, wanted, async (session) => {
-    const archive = await findArchive(project, image, wanted.archive, session.program);
-    const plan = await planRestore(project, image, archive, wanted.to, session);
-    log.info(describeRestore(project, plan));
-    await confirm('Restore it?');
-    const phases: Phases = {};
-    const details = { from: plan.archive.name, to: wanted.to ?? null, phases };
-    const result = await withHistory(project.root, 'backup-restore', details, () =>
-      performRestore(project, image, plan, phases),
-    );
-    logPhases(phases);
-    return reportRestored(plan, result, phases);
-  });
+async function restore(project: Project, wanted: string, to: string | undefined) {
+  const plan = await planRestore(project, await findArchive(project, wanted), to);
+  log.info(describeRestore(project, plan));
+  if (to === undefined)
+    await confirmByName(`Restore ${plan.archive.name} over the live data?`, [plan.archive.name, wanted]);
+  else await confirm(`Restore ${plan.archive.name} to ${to}?`);
+  return reportRestored(plan, await performRestore(project, plan));
 }

@@ -24,8 +24,9 @@ async function bundled(source, name) {
   const { build } = await import('esbuild');
   const outfile = `${path}.${process.pid}`;
   const target = { platform: 'node', target: 'node20', format: 'esm', mainFields: ['module', 'main'] };
+  const external = ['esbuild'];
   const output = { banner: { js: BANNER }, define: { 'import.meta.url': 'PROJECT_URL' }, outfile };
-  await build({ entryPoints: [source], bundle: true, ...target, ...output, logLevel: 'silent' });
+  await build({ entryPoints: [source], bundle: true, external, ...target, ...output, logLevel: 'silent' });
   renameSync(outfile, path);
   return path;
 }

@@ -4,11 +4,12 @@
 // `npm run soak` runs the random tests with much larger counts (SOAK=1), which CI has no time for.
 // Usage: tsx tests/run.ts [unit] [service] [tasks] [soak] [-- FILE-PATTERN]
 import { execFileSync, spawn } from 'node:child_process';
-import { readdirSync, rmSync } from 'node:fs';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { fileURLToPath } from 'node:url';
+import { bundledProgram } from '../tasks/lib/backup/program.ts';
 import { bringUpEngine } from './engine.ts';
 import { ensurePrograms } from './programs.ts';
 
@@ -127,8 +128,9 @@ process.env.GOGC ??= '1600';
 process.env.GOMEMLIMIT ??= '512MiB';
 
 const started = Date.now();
-// For the tests of the service, and for images that get its backup program.
+// For the tests of the service, and of the backup program, which run in a container as well.
 execFileSync(process.execPath, [join(ROOT, 'service/bundle.mjs'), join(BUNDLE, 'synapse.mjs')]);
+writeFileSync(join(BUNDLE, 'backup.mjs'), await bundledProgram());
 process.env.SERVICE_BUNDLE = BUNDLE;
 const chosen = (suite: Suite) => (suites.includes(suite) ? testFiles(suite) : []);
 const withoutEngine = runHere(chosen('unit'));

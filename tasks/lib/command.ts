@@ -4,6 +4,7 @@
 import type { StdioOptions } from 'node:child_process';
 import { constants } from 'node:os';
 import { delimiter } from 'node:path';
+import { createInterface } from 'node:readline';
 import { Duplex } from 'node:stream';
 import { $, type ProcessOutput, useBash } from 'zx/core';
 import { CommandError } from './errors.ts';
@@ -168,4 +169,22 @@ export function connect(command: Command, { lasting = false }: { lasting?: boole
   const stream = Duplex.from({ readable: process.stdout, writable: process.stdin });
   const closed = async () => resultOf(await process);
   return { stream, closed: closed() };
+}
+
+/**
+ * Runs a program that works for this task as long as its stdin stays open: it gets `input`, and each line that it prints
+ * on stderr goes to `onLine`. When this task dies, its stdin ends with it. Never throws for what the program says.
+ */
+export async function serve(
+  command: Command,
+  input: string,
+  onLine: (line: string) => void,
+): Promise<ProcessResult> {
+  const child = start(command, { stdio: ['pipe', 'pipe', 'pipe'], signal: interruptSignal() });
+  child.stdin.on('error', () => {});
+  child.stdin.write(input);
+  createInterface({ input: child.stderr }).on('line', onLine);
+  const output = await child;
+  child.stdin.destroy();
+  return resultOf(output);
 }

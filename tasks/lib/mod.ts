@@ -1,28 +1,26 @@
 // The one door to the typed helper module: tasks import from here and from nowhere else.
 export { type ActiveEnvironment, switchCommand } from './active.ts';
-export { findArchive, listArchives, removeArchives, verifyArchives } from './backup/archives.ts';
+export {
+  describeDecisions,
+  findArchive,
+  listArchives,
+  planRetention,
+  removeArchives,
+  verifyArchives,
+  verifyPolicy,
+} from './backup/archives.ts';
 export { performBackup } from './backup/create.ts';
-export { type BackupImage, backupImage, verifyDirectories } from './backup/program.ts';
+export { verifyDirectories } from './backup/program.ts';
 export {
   BACKUP_TASK,
-  describeDecisions,
   reportCreated,
   reportList,
   reportRestored,
   reportVerdicts,
   verifyBackupFlags,
-  verifyPolicy,
-  withLockWithin,
 } from './backup/report.ts';
-export {
-  describeRestore,
-  performRestore,
-  planRestore,
-  recoverBackups,
-  withRestoreSession,
-} from './backup/restore.ts';
-export { planRetention } from './backup/retention.ts';
-export { schedule, shortenLog } from './backup/schedule.ts';
+export { describeRestore, performRestore, planRestore, resumeRestore } from './backup/restore.ts';
+export { schedule, shortenLog, withLockWithin } from './backup/schedule.ts';
 export { engineInfo } from './docker/engine.ts';
 export { inspectImage } from './docker/objects.ts';
 export { pushImage } from './docker/registry.ts';

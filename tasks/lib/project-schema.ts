@@ -199,8 +199,11 @@ const backup = z
       .string()
       .min(1)
       .optional()
-      .describe('Image that has the backup program; default: the release that prod runs'),
-    program: command.default(['node', '/app/backup.mjs']).describe('The backup program inside the image'),
+      .describe('Image with Node 24 in which the backup program runs; default: the base image'),
+    exclude: z
+      .array(z.string().min(1))
+      .default(['lost+found'])
+      .describe('What is left out: names, or paths such as "data/cache/**"; `*` stops at a slash'),
     rehearse: z
       .boolean()
       .default(false)

@@ -91,26 +91,30 @@ test('an open transaction of a writer is not in the archive, and holds up nothin
   assert.equal(rowsOf(join(await unpack(places, result.archive), 'memory.db')), 50);
 });
 
-test('a database that stays locked is named, and nothing is left behind', async (t) => {
+test('a database that stays locked is named as missing, and all else is in the archive', async (t) => {
   const places = dataDirectory(t);
   const writer = new DatabaseSync(join(places.data, 'memory.db'));
-  writer.exec('BEGIN IMMEDIATE');
-  const { code, error } = await program('create', createOptions(places, { lockTimeoutMs: 300 }));
+  writer.exec('BEGIN EXCLUSIVE');
+  const made = await create(places, { lockTimeoutMs: 300 });
   writer.close();
-  assert.deepEqual([code, error?.code], [1, 'database-locked']);
-  assert.match(error?.message, /memory\.db is locked by another program for more than 0\.3 s/);
-  assert.deepEqual(names(places), []);
+  assert.deepEqual(
+    made.missing.map(({ path }: { path: string }) => path),
+    ['data/memory.db'],
+  );
+  assert.match(made.missing[0].reason, /kept it locked for more than 0\.3 s/);
+  assert.equal(rowsOf(join(await unpack(places, made.archive), 'deep/index.sqlite')), 50);
 });
 
 test('a database that is not in WAL mode: says for how long its writers wait, and gives up after the limit', async (t) => {
   const places = dataDirectory(t, 8000);
-  const made = await create(places);
-  assert.deepEqual(Object.keys(made.blocked), ['old.db']);
-  const { code, error } = await program('create', createOptions(places, { maxBlockMs: 0 }));
-  assert.deepEqual([code, error?.code], [1, 'blocked-too-long']);
-  assert.match(error?.message, /old\.db/);
-  assert.deepEqual(names(places).length, 2, 'the archive of before and its record');
-  assert.ok((await verify(places))[0]?.ok);
+  assert.deepEqual(Object.keys((await create(places)).blocked), ['data/old.db']);
+  const made = await create(places, { maxBlockMs: 0 });
+  assert.deepEqual(
+    made.missing.map(({ path }: { path: string }) => path),
+    ['data/old.db'],
+  );
+  assert.match(made.missing[0].reason, /its writers would wait for more than 0 s/);
+  assert.ok((await verify(places)).every(({ ok }) => ok));
 });
 
 test('links that lead out, sockets and second names of a database are named, not followed', async (t) => {
@@ -120,10 +124,11 @@ test('links that lead out, sockets and second names of a database are named, not
   linkSync(join(places.data, 'memory.db'), join(places.data, 'second.db'));
   const made = await create(places);
   assert.deepEqual(made.skipped.map(({ path }: { path: string }) => path).sort(), [
-    'absolute',
-    'deep/out',
-    'second.db',
+    'data/absolute',
+    'data/deep/out',
+    'data/second.db',
   ]);
+  assert.deepEqual(made.missing, [], 'it is complete all the same');
   assert.ok(!existsSync(join(await unpack(places, made.archive), 'absolute')));
 });
 
@@ -155,7 +160,11 @@ test('a file that is rewritten all the time is never half of one state and half 
   for (let round = 0; round < 2; round += 1) {
     const made = await create(places);
     const restored = await unpack(places, made.archive, `restored-${round}`);
+    const missing = made.missing.map(({ path }: { path: string }) => path);
     for (const [name, size] of Object.entries(sizes)) {
+      // On a slow machine it may never hold still: then it says so.
+      assert.equal(existsSync(join(restored, name)), !missing.includes(`data/${name}`));
+      if (missing.includes(`data/${name}`)) continue;
       const content = readFileSync(join(restored, name));
       assert.equal(content.length, size);
       assert.ok(isState(content), `${name} of round ${round} is torn`);

@@ -56,13 +56,14 @@ test('a disk that is full between a copy and the look at it is told as one', asy
 
 test('data on a full disk, to be backed up on another one: told as a full disk, not as damage', async (t) => {
   const { root, backups } = dataDirectory(t);
+  const source = SMALL;
   const data = join(SMALL, 'data');
   mkdirSync(data, { mode: 0o700 });
   t.after(() => rmSync(data, { recursive: true, force: true }));
   makeDatabase(join(data, 'memory.db'), 'wal', 50);
   const { bavail, bsize } = statfsSync(SMALL);
   writeFileSync(join(data, 'noise'), randomBytes(bavail * bsize));
-  const { code, error } = await program('create', createOptions({ root, data, backups }));
+  const { code, error } = await program('create', createOptions({ root, source, data, backups }));
   assert.equal(code, 1);
   assert.equal(error?.code, 'disk-full', JSON.stringify(error));
 });

@@ -1,7 +1,7 @@
 // kill -9 at any moment of making an archive: what was there before is still there and good, what is half-done
 // never counts, and the next run clears it away.
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { isArchive, killAfter, ROUNDS, verifyState } from './backup-kill-support.ts';
@@ -41,7 +41,7 @@ test('create, killed at any moment: the older archive stays, no half of one coun
 
 test('create whose task is gone stops by itself and leaves nothing', async (t) => {
   const places = dataDirectory(t, 25_000);
-  const running = startProgram('create', createOptions(places, { attached: true }));
+  const running = startProgram('create', createOptions(places));
   while (!names(places).some((name) => name.includes('scratch'))) await pause(5);
   running.child.stdin?.end();
   const { code } = await running.ended;
@@ -49,24 +49,35 @@ test('create whose task is gone stops by itself and leaves nothing', async (t) =
   assert.deepEqual(names(places), []);
 });
 
-test('a session answers one request after another; when its task is gone it stops what is under way', async (t) => {
+test('unpacking whose task is gone stops, and leaves nothing', async (t) => {
   const places = dataDirectory(t, 12_000);
   const { archive } = await create(places);
   const before = readdirSync(places.root).sort();
-  const running = startProgram('session', { attached: true, root: true });
-  const ask = (command: string, options: object) =>
-    running.child.stdin?.write(`${JSON.stringify({ command, options })}\n`);
-  const { root: parent, backups } = places;
-  ask('list', { backups, project: PROJECT });
-  ask('nonsense', {});
-  ask('unpack', { archive: join(backups, archive), parent, name: 'data' });
-  ask('unpack', { archive: join(backups, archive), parent, name: 'restored' });
-  while (!readdirSync(parent).includes('restored')) await pause(5);
+  const targets = { data: join(places.root, 'restored') };
+  const running = startProgram('unpack', { archive: join(places.backups, archive), targets });
+  while (!readdirSync(places.root).includes('restored')) await pause(5);
   running.child.stdin?.end();
-  const { code, lines } = await running.ended;
-  assert.equal(code, 143);
-  const answers = lines.filter(({ event }) => event !== 'progress');
-  const said = answers.map(({ event, code: why, archives }) => why ?? archives?.[0].archive ?? event);
-  assert.deepEqual(said, ['ready', archive, 'usage', 'target-exists']);
-  assert.deepEqual(readdirSync(parent).sort(), before);
+  assert.equal((await running.ended).code, 143);
+  assert.deepEqual(readdirSync(places.root).sort(), before);
+});
+
+test('an answer of several megabytes arrives whole, also at a reader that takes its time', async (t) => {
+  const places = dataDirectory(t, 5);
+  for (let n = 0; n < 10_000; n += 1) {
+    const stamp = new Date(n * 60_000).toISOString().replace(/[-:]|\.\d+/g, '');
+    writeFileSync(join(places.backups, `synapse-${stamp}-${'v'.repeat(200)}.tar.zst`), '');
+  }
+  const running = startProgram('list', { backups: places.backups, project: PROJECT });
+  running.child.stdout?.pause();
+  await pause(500);
+  running.child.stdout?.resume();
+  const { code, result } = await running.ended;
+  assert.equal(code, 0);
+  assert.equal(result?.archives.length, names(places).length);
+  assert.ok(JSON.stringify(result).length > 4_000_000);
+});
+
+test('a command that does not exist is an answer, too', async () => {
+  const { code, error } = await startProgram('nonsense', {}).ended;
+  assert.deepEqual([code, error?.code], [1, 'usage']);
 });

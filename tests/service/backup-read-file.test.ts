@@ -1,11 +1,12 @@
 // Reading a file while somebody writes it: a state that the file had, also where the writer is held up in the middle,
 // and one that is written all the time is not given up while it says the same.
+
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readSmall } from '../../service/backup/read-file.ts';
+import { readSmall } from '../../tasks/lib/backup/program/files.ts';
 import { temporaryDirectory } from './support.ts';
 
 /** Shorter than what the kernel's time stamps tell apart for sure. */
@@ -22,7 +23,7 @@ function busyWith(t: TestContext, path: string, text: string): NodeJS.Timeout {
 test('a writer that is held up in the middle is waited for', async (t) => {
   const path = join(temporaryDirectory(t), 'file');
   const timer = busyWith(t, path, 'new old');
-  const reading = readSmall(path, 'file');
+  const reading = readSmall(Buffer.from(path));
   await sleep(60);
   clearInterval(timer);
   writeFileSync(path, 'new new');
@@ -32,5 +33,5 @@ test('a writer that is held up in the middle is waited for', async (t) => {
 test('a file that is written all the time is read when it says the same twice', async (t) => {
   const path = join(temporaryDirectory(t), 'file');
   busyWith(t, path, 'always the same');
-  assert.equal(String(await readSmall(path, 'file')), 'always the same');
+  assert.equal(String(await readSmall(Buffer.from(path))), 'always the same');
 });

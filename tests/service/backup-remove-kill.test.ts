@@ -8,8 +8,8 @@ import { create, createOptions, dataDirectory, names, PROJECT, program } from '.
 
 test('remove, killed at any moment: an archive is there with its record, or gone', async (t) => {
   const places = dataDirectory(t, 5);
-  const { data, backups } = places;
-  const options = (archives: string[]) => ({ data, backups, project: PROJECT, archives });
+  const { backups } = places;
+  const options = (archives: string[]) => ({ backups, project: PROJECT, archives });
   const { archive: precious } = await create(places);
   const made: string[] = [];
   for (let n = 0; n < 3; n += 1)

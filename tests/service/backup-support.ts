@@ -13,6 +13,9 @@ export const PROJECT = 'synapse';
 
 export interface Places {
   root: string;
+  /** Holds the places. */
+  source: string;
+  /** `source/data` */
   data: string;
   backups: string;
 }
@@ -21,9 +24,10 @@ export interface Places {
 export function dataDirectory(t: TestContext, rows = 50): Places {
   const root = mkdtempSync(join(tmpdir(), 'backup-'));
   t.after(() => rmSync(root, { recursive: true, force: true }));
-  const data = join(root, 'data');
+  const source = join(root, 'source');
+  const data = join(source, 'data');
   const backups = join(root, 'backups');
-  for (const path of [data, backups, join(data, 'deep'), join(data, 'empty')])
+  for (const path of [source, data, backups, join(data, 'deep'), join(data, 'empty')])
     mkdirSync(path, { mode: 0o700 });
   makeDatabase(join(data, 'memory.db'), 'wal', rows);
   makeDatabase(join(data, 'deep/index.sqlite'), 'wal', rows);
@@ -34,7 +38,7 @@ export function dataDirectory(t: TestContext, rows = 50): Places {
   writeFileSync(join(data, `deep/${'long'.repeat(50)}.txt`), 'x'.repeat(10_000));
   symlinkSync('../memory.db', join(data, 'deep/link'));
   utimesSync(join(data, 'format.json'), 1_600_000_000.25, 1_600_000_000.25);
-  return { root, data, backups };
+  return { root, source, data, backups };
 }
 
 export function makeDatabase(file: string, journalMode: 'wal' | 'delete', rows: number): void {
@@ -54,6 +58,7 @@ type Message = Record<string, any>;
 export interface Outcome {
   code: number | null;
   signal: NodeJS.Signals | null;
+  /** What it said on stderr while it worked. */
   lines: Message[];
   /** The result, or what went wrong. */
   result: Message | undefined;
@@ -66,10 +71,19 @@ export interface Running {
   ended: Promise<Outcome>;
 }
 
+function parse(text: string): Message | undefined {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** One request on stdin, which stays open: the task is there. */
 export function startProgram(command: string, options: object): Running {
-  const child = spawn(process.execPath, [BACKUP, command, JSON.stringify(options)], {
-    stdio: ['pipe', 'pipe', 'pipe'],
-  });
+  const child = spawn(process.execPath, [BACKUP], { stdio: ['pipe', 'pipe', 'pipe'] });
+  child.stdin.write(`${JSON.stringify({ command, options })}\n`);
+  child.stdin.on('error', () => {});
   let stdout = '';
   let stderr = '';
   child.stdout.on('data', (chunk: Buffer) => {
@@ -80,12 +94,9 @@ export function startProgram(command: string, options: object): Running {
   });
   const ended = new Promise<Outcome>((resolve) =>
     child.on('close', (code, signal) => {
-      const lines = stdout
-        .split('\n')
-        .filter(Boolean)
-        .map((line) => JSON.parse(line) as Message);
-      const find = (event: string) => lines.find((line) => line.event === event);
-      resolve({ code, signal, lines, result: find('result'), error: find('error'), stderr });
+      const lines = stderr.split('\n').flatMap((line) => parse(line) ?? []);
+      const answer = parse(stdout);
+      resolve({ code, signal, lines, result: answer?.result, error: answer?.error, stderr });
     }),
   );
   return { child, ended };
@@ -96,26 +107,13 @@ export function program(command: string, options: object): Promise<Outcome> {
   return startProgram(command, options).ended;
 }
 
-export function createOptions({ data, backups }: Places, more: object = {}): object {
+export function createOptions({ source, backups }: Places, more: object = {}): object {
   const origin = {
-    project: PROJECT,
-    version: 'v1.0.0',
-    image: 'i',
-    imageDigest: 'd',
-    revision: 'r',
-    configHash: 'c',
+    ...{ project: PROJECT, version: 'v1.0.0', image: 'i', imageDigest: 'd', revision: 'r', configHash: 'c' },
   };
-  return {
-    data,
-    backups,
-    origin,
-    project: PROJECT,
-    pause: false,
-    prove: true,
-    lockTimeoutMs: 5000,
-    maxBlockMs: 5000,
-    ...more,
-  };
+  const limits = { lockTimeoutMs: 5000, maxBlockMs: 5000 };
+  const options = { source, places: ['data'], backups, project: PROJECT, exclude: ['lost+found'] };
+  return { ...options, ...limits, origin, prove: true, ...more };
 }
 
 /** Makes a proven archive; fails the test otherwise. */
@@ -126,18 +124,19 @@ export async function create(places: Places, more: object = {}): Promise<Message
 }
 
 export async function verify(places: Places, archives: string[] | null = null): Promise<Message[]> {
-  const { data, backups } = places;
-  const { result, error } = await program('verify', { data, backups, project: PROJECT, archives });
+  const { backups } = places;
+  const { result, error } = await program('verify', { backups, project: PROJECT, archives });
   assert.ok(result, JSON.stringify(error));
   return result.verdicts;
 }
 
-/** Unpacks an archive beside the data; returns where. */
+/** Unpacks the data of an archive beside it; returns where. */
 export async function unpack(places: Places, archive: string, name = 'restored'): Promise<string> {
-  const options = { archive: join(places.backups, archive), parent: places.root, name };
+  const target = join(places.root, name);
+  const options = { archive: join(places.backups, archive), targets: { data: target } };
   const { code, error } = await program('unpack', options);
   assert.equal(code, 0, JSON.stringify(error));
-  return join(places.root, name);
+  return target;
 }
 
 /** Names in the backup directory, without the lock. */

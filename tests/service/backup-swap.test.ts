@@ -1,85 +1,133 @@
-// Directories that change places: killed between any two renames, the act is finished or undone by doing it again,
-// and at no moment is there no data at all.
+// The moment of a restore: killed between any two acts, doing it again finishes or undoes it; what no archive holds stays.
 import assert from 'node:assert/strict';
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
-  rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { finishSwap, inspectPlace, type Places, swapBack, swapIn } from '../../service/backup/swap.ts';
+import {
+  finishSwap,
+  type Swap,
+  stagingOf,
+  swapBack,
+  swapIn,
+} from '../../tasks/lib/backup/program/restore.ts';
+import { temporaryDirectory } from './support.ts';
 
-const NAMES = { current: 'data', staging: '.data.restoring-1', previous: '.data.before-1' };
+const OLD = { a: 'old', 'deep/b': 'old', key: 'secret', 'deep/socket': 'held by nobody', both: 'old' };
+const NEW = { a: 'new', c: 'new', both: 'new' };
+const KEPT = { key: 'secret', 'deep/socket': 'held by nobody' };
 
-function places(t: TestContext, there: Partial<Record<keyof typeof NAMES, string>>): Places {
-  const parent = mkdtempSync(join(tmpdir(), 'swap-'));
-  t.after(() => rmSync(parent, { recursive: true, force: true }));
-  for (const [name, content] of Object.entries(there)) {
-    const path = join(parent, NAMES[name as keyof typeof NAMES]);
-    mkdirSync(path);
-    writeFileSync(join(path, 'content'), content);
+function fill(root: string, files: Record<string, string>): void {
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    writeFileSync(join(root, path), text);
   }
-  return { parent, ...NAMES };
 }
 
-const contentOf = ({ parent }: Places, name: keyof typeof NAMES) =>
-  existsSync(join(parent, NAMES[name]))
-    ? readFileSync(join(parent, NAMES[name], 'content'), 'utf8')
-    : undefined;
+function contentOf(root: string): Record<string, string> {
+  const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    statSync(join(root, name)).isFile(),
+  );
+  return Object.fromEntries(files.sort().map((name) => [name, readFileSync(join(root, name), 'utf8')]));
+}
 
-/** Every state in which a kill can leave it: before, between the two renames, after. */
-const STATES: [string, (places: Places) => void][] = [
+const sorted = (files: Record<string, string>) => Object.fromEntries(Object.entries(files).sort());
+
+function prepare(t: TestContext): Swap {
+  const place = temporaryDirectory(t);
+  fill(place, OLD);
+  chmodSync(place, 0o750);
+  const swap = { place, id: '1', unsaved: ['key', 'deep/socket', 'both'], absent: [] };
+  fill(stagingOf(place, '1'), NEW);
+  return swap;
+}
+
+const work = ({ place }: Swap, what: string) => join(place, `.release-flow-1-${what}`);
+
+function moveSome(from: string, to: string, names: string[]): void {
+  mkdirSync(to, { recursive: true, mode: 0o750 });
+  for (const name of names) if (existsSync(join(from, name))) renameSync(join(from, name), join(to, name));
+}
+
+/** Every kind of state in which a kill can leave it. */
+const STATES: [name: string, reach: (swap: Swap) => void][] = [
   ['before', () => {}],
-  ['between', ({ parent, current, previous }) => renameSync(join(parent, current), join(parent, previous))],
+  ['while the old goes', (swap) => moveSome(swap.place, work(swap, 'leaving'), ['a'])],
+  [
+    'while the new comes',
+    (swap) => {
+      moveSome(swap.place, work(swap, 'old'), ['a', 'deep', 'both']);
+      moveSome(work(swap, 'new'), swap.place, ['a']);
+    },
+  ],
   ['after', swapIn],
 ];
 
 for (const [name, reach] of STATES) {
-  test(`swap in, killed ${name}: doing it again finishes it`, (t) => {
-    const all = places(t, { current: 'old', staging: 'new' });
-    reach(all);
-    swapIn(all);
-    assert.deepEqual([contentOf(all, 'current'), contentOf(all, 'previous')], ['new', 'old']);
-    finishSwap(all, null);
-    finishSwap(all, null);
-    assert.deepEqual(readdirSync(all.parent), ['data']);
+  test(`swap in, killed ${name}: doing it again finishes it; what no archive holds stays`, (t) => {
+    const swap = prepare(t);
+    reach(swap);
+    swapIn(swap);
+    const { a: _, both, ...present } = contentOf(swap.place);
+    assert.equal(both, 'new');
+    assert.deepEqual([present.key, present['deep/socket'], present.c], ['secret', 'held by nobody', 'new']);
+    const kept = finishSwap(swap, 'before-restore', true);
+    assert.deepEqual(kept, { kept: ['before-restore/both'] });
+    assert.deepEqual(finishSwap(swap, 'before-restore', true), { kept: [] });
+    assert.deepEqual(contentOf(swap.place), sorted({ ...NEW, ...KEPT, 'before-restore/both': 'old' }));
   });
 
-  test(`swap in, killed ${name}: swapping back brings the old data and leaves nothing else`, (t) => {
-    const all = places(t, { current: 'old', staging: 'new' });
-    reach(all);
-    swapBack(all, true);
-    swapBack(all, true);
-    assert.equal(contentOf(all, 'current'), 'old');
-    assert.deepEqual(readdirSync(all.parent), ['data']);
+  test(`swap in, killed ${name}: swapping back brings everything old and leaves nothing else`, (t) => {
+    const swap = prepare(t);
+    reach(swap);
+    swapBack(swap);
+    swapBack(swap);
+    assert.deepEqual(contentOf(swap.place), sorted(OLD));
+    assert.deepEqual(
+      readdirSync(swap.place).filter((one) => one.startsWith('.')),
+      [],
+    );
+    assert.equal(statSync(swap.place).mode & 0o777, 0o750);
   });
 }
 
-test('swapping back where nothing was before leaves nothing', (t) => {
-  for (const reach of [() => {}, swapIn]) {
-    const all = places(t, { staging: 'new' });
-    reach(all);
-    swapBack(all, false);
-    assert.deepEqual(readdirSync(all.parent), []);
-  }
-});
+/** Every kind of state in which a kill can leave the way back. */
+const BACK: [name: string, reach: (swap: Swap) => void][] = [
+  ['while the new goes', (swap) => moveSome(swap.place, work(swap, 'new'), ['a'])],
+  [
+    'while the old comes',
+    (swap) => {
+      moveSome(swap.place, work(swap, 'new'), ['a', 'c', 'both']);
+      moveSome(join(swap.place, 'deep'), join(work(swap, 'old'), 'deep'), ['socket']);
+      moveSome(swap.place, work(swap, 'new'), ['deep']);
+      renameSync(work(swap, 'old'), work(swap, 'leaving'));
+      moveSome(work(swap, 'leaving'), swap.place, ['a']);
+    },
+  ],
+];
 
-test('what no backup could be made of stays under a name that a person finds', (t) => {
-  const all = places(t, { current: 'old', staging: 'new' });
-  swapIn(all);
-  finishSwap(all, 'data.before-restore-1');
-  assert.deepEqual(readdirSync(all.parent).sort(), ['data', 'data.before-restore-1']);
-});
+for (const [name, reach] of BACK)
+  test(`swapping back, killed ${name}: doing it again brings everything old`, (t) => {
+    const swap = prepare(t);
+    swapIn(swap);
+    reach(swap);
+    swapBack(swap);
+    assert.deepEqual(contentOf(swap.place), sorted(OLD));
+  });
 
-test('a data directory that is a link or a file is refused', (t) => {
-  const all = places(t, {});
-  writeFileSync(join(all.parent, 'data'), '');
-  assert.throws(() => inspectPlace(all.parent, 'data'), /not a directory but a file/);
+test('what no backup could be made of stays, all of it, under a name that a person finds', (t) => {
+  const swap = prepare(t);
+  swapIn({ ...swap, unsaved: [] });
+  assert.deepEqual(finishSwap({ ...swap, unsaved: [] }, 'before-restore', false), {
+    kept: ['before-restore'],
+  });
+  assert.deepEqual(contentOf(join(swap.place, 'before-restore')), sorted(OLD));
 });

@@ -1,4 +1,5 @@
 // The proof has to fail for every kind of damage; one that is overlooked is a backup that is not one.
+
 import assert from 'node:assert/strict';
 import { chmodSync, copyFileSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,19 +7,9 @@ import { Readable } from 'node:stream';
 import { test } from 'node:test';
 import zlib from 'node:zlib';
 import { extract, type Header, pack } from 'tar-stream';
-import { proveArchive, verifyArchive } from '../../service/backup/prove.ts';
-import { BackupError } from '../../service/backup/report.ts';
-import { unpackArchive } from '../../service/backup/unpack.ts';
-import {
-  create,
-  createOptions,
-  dataDirectory,
-  type Places,
-  PROJECT,
-  program,
-  unpack,
-  verify,
-} from './backup-support.ts';
+import { BackupError } from '../../tasks/lib/backup/program/report.ts';
+import { proveArchive, unpackArchive, verifyFile } from '../../tasks/lib/backup/program/restore.ts';
+import { create, dataDirectory, type Places, PROJECT, program, unpack, verify } from './backup-support.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: a manifest that is about to be broken
 type Loose = Record<string, any>;
@@ -51,7 +42,13 @@ async function writeParts(file: string, parts: readonly Part[]): Promise<void> {
   tar.finalize();
   const chunks: Buffer[] = [];
   for await (const chunk of tar as AsyncIterable<Buffer>) chunks.push(chunk);
-  writeFileSync(file, zstdCompressSync!(Buffer.concat(chunks)));
+  writeFileSync(
+    file,
+    Buffer.concat([
+      zstdCompressSync!(Buffer.concat(chunks)),
+      Buffer.from('28b52ffd240001000099e9d851', 'hex'),
+    ]),
+  );
 }
 
 const named = (parts: Part[], name: string) => parts.find(({ header }) => header.name === `data/${name}`)!;
@@ -73,9 +70,9 @@ const replaced = (parts: Part[], name: string, change: (part: Part) => Part) =>
 
 /** Changes inside an archive that is whole again afterwards: only the manifest can tell. */
 const MUTATIONS: [name: string, mutate: (parts: Part[]) => Part[], expected: RegExp][] = [
-  ['a missing file', (parts) => without(parts, 'data/format.json'), /missing: format\.json/],
-  ['a missing database', (parts) => without(parts, 'data/memory.db'), /missing: memory\.db/],
-  ['a missing directory', (parts) => without(parts, 'data/empty'), /missing: empty/],
+  ['a missing file', (parts) => without(parts, 'data/format.json'), /missing: data\/format\.json/],
+  ['a missing database', (parts) => without(parts, 'data/memory.db'), /missing: data\/memory\.db/],
+  ['a missing directory', (parts) => without(parts, 'data/empty'), /missing: data\/empty/],
   [
     'an extra file',
     (parts) => [
@@ -83,7 +80,7 @@ const MUTATIONS: [name: string, mutate: (parts: Part[]) => Part[], expected: Reg
       { ...named(parts, text), header: { ...named(parts, text).header, name: 'data/more' } },
       ...parts.slice(1),
     ],
-    /extra: more/,
+    /extra: data\/more/,
   ],
   [
     'a file that was appended to',
@@ -92,22 +89,22 @@ const MUTATIONS: [name: string, mutate: (parts: Part[]) => Part[], expected: Reg
         ...part,
         content: Buffer.concat([part.content, Buffer.from('!')]),
       })),
-    /appended: deep/,
+    /appended: data\/deep/,
   ],
   [
     'a truncated file',
     (parts) => replaced(parts, text, (part) => ({ ...part, content: part.content.subarray(1) })),
-    /truncated: deep/,
+    /truncated: data\/deep/,
   ],
   [
     'a change of the same size',
     (parts) => replaced(parts, text, (part) => ({ ...part, content: flip(part.content, 2) })),
-    /changed: deep.* has another content/,
+    /changed: data\/deep.* has another content/,
   ],
   [
     'a flipped bit in a database page',
     (parts) => replaced(parts, 'memory.db', (part) => ({ ...part, content: flip(part.content, 5000) })),
-    /changed: memory\.db has another content/,
+    /changed: data\/memory\.db has another content/,
   ],
   [
     'a database that is damaged although every hash is right',
@@ -119,12 +116,12 @@ const MUTATIONS: [name: string, mutate: (parts: Part[]) => Part[], expected: Reg
         replaced(parts, 'memory.db', (part) => ({ ...part, content })),
         (manifest) => {
           const { createHash } = process.getBuiltinModule('node:crypto');
-          const entry = manifest.entries.find(({ path }: { path: string }) => path === 'memory.db');
+          const entry = manifest.entries.find(({ path }: { path: string }) => path === 'data/memory.db');
           entry.sha256 = createHash('sha256').update(content).digest('hex');
         },
       );
     },
-    /database: memory\.db: /,
+    /database: data\/memory\.db: /,
   ],
   [
     'a row count other than at the cut',
@@ -141,13 +138,13 @@ const MUTATIONS: [name: string, mutate: (parts: Part[]) => Part[], expected: Reg
         ...part,
         header: { ...part.header, linkname: '../old.db' },
       })),
-    /changed: deep\/link leads to/,
+    /changed: data\/deep\/link leads to/,
   ],
   [
     'another mode',
     (parts) =>
       replaced(parts, 'format.json', (part) => ({ ...part, header: { ...part.header, mode: 0o4777 } })),
-    /changed: format\.json has mode/,
+    /changed: data\/format\.json has mode/,
   ],
   ['no manifest', (parts) => parts.slice(0, -1), /has no manifest/],
   [
@@ -162,7 +159,7 @@ const MUTATIONS: [name: string, mutate: (parts: Part[]) => Part[], expected: Reg
   ],
   [
     'a manifest of a newer form',
-    (parts) => edited(parts, (manifest) => Object.assign(manifest, { format: 2 })),
+    (parts) => edited(parts, (manifest) => Object.assign(manifest, { format: 3 })),
     /manifest is not valid/,
   ],
   ['something after the manifest', (parts) => [...parts, named(parts, text)], /after the manifest/],
@@ -175,11 +172,7 @@ const MUTATIONS: [name: string, mutate: (parts: Part[]) => Part[], expected: Reg
 ];
 
 async function problemsOf(places: Places, file: string): Promise<string> {
-  try {
-    return (await verifyArchive(file, join(places.root, 'scratch'))).problems.join('\n');
-  } catch (error) {
-    return (error as Error).message;
-  }
+  return (await verifyFile('file', file, join(places.root, 'scratch'))).problems.join('\n');
 }
 
 test('without its record an archive still tells every change inside it, and restores none of them', async (t) => {
@@ -192,7 +185,7 @@ test('without its record an archive still tells every change inside it, and rest
   for (const [name, mutate, expected] of MUTATIONS) {
     await writeParts(file, mutate(parts));
     assert.match(await problemsOf(places, file), expected, name);
-    await assert.rejects(unpackArchive(file, join(places.root, 'never')), BackupError, name);
+    await assert.rejects(unpackArchive(file, { data: join(places.root, 'never') }), BackupError, name);
     assert.throws(() => statSync(join(places.root, 'never')), /ENOENT/, `nothing is left of ${name}`);
   }
 });
@@ -241,15 +234,21 @@ test('an archive that cannot be read is not good', async (t) => {
   assert.match(verdict?.problems[0], /EACCES/);
 });
 
-test('a damaged source is said to be damaged, and its archive does not count', async (t) => {
+test('a damaged source is said to be damaged: its archive holds what it can, and is not complete', async (t) => {
   const places = dataDirectory(t, 5000);
   const file = join(places.data, 'memory.db');
   const bytes = readFileSync(file);
   bytes.fill(0xff, 8 * 4096, 8 * 4096 + 900);
   writeFileSync(file, bytes);
-  const { code, error } = await program('create', createOptions(places));
-  assert.equal(code, 1);
-  assert.match(`${error?.code}: ${error?.message}`, /^(not-proven|database): .*memory\.db/);
+  const made = await create(places);
+  assert.deepEqual(
+    made.missing.map(({ path }: { path: string }) => path),
+    ['data/memory.db'],
+  );
+  assert.match(made.missing[0].reason, /damaged|malformed/);
+  assert.ok(made.proof, 'it is proven to hold what it says');
+  const restored = await unpack(places, made.archive);
+  assert.ok(statSync(join(restored, 'memory.db')).size > 0, 'for whoever can repair it');
 });
 
 test('an archive that was brought here is verified, adopted, and never pruned', async (t) => {
@@ -259,8 +258,8 @@ test('an archive that was brought here is verified, adopted, and never pruned', 
   copyFileSync(join(places.backups, archive), join(places.backups, other));
   assert.equal((await verify(places, [other]))[0]?.ok, true);
   assert.equal(JSON.parse(readFileSync(join(places.backups, `${other}.json`), 'utf8')).source, 'adopted');
-  const { data, backups } = places;
-  const { code, error } = await program('remove', { data, backups, project: PROJECT, archives: [other] });
+  const { backups } = places;
+  const { code, error } = await program('remove', { backups, project: PROJECT, archives: [other] });
   assert.deepEqual([code, error?.code], [1, 'foreign']);
   rmSync(join(places.backups, other));
   await unpack(places, archive);

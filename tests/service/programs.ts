@@ -17,4 +17,5 @@ function bundled(): string {
 
 const folder = process.env.SERVICE_BUNDLE ?? bundled();
 export const SERVICE = join(folder, 'synapse.mjs');
+/** tests/run.ts puts it there. */
 export const BACKUP = join(folder, 'backup.mjs');

@@ -8,10 +8,9 @@ import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { ensureProgram } from '../programs.ts';
-import { backupImage } from './backup-image.ts';
 import { callOn, connect } from './mcp.ts';
 import { docker, type Outcome, type RunOptions } from './processes.ts';
-import { configure, type TestProject } from './project.ts';
+import type { TestProject } from './project.ts';
 import { runningProject } from './switch-support.ts';
 
 const WRITERS = fileURLToPath(new URL('backup-writers.mjs', import.meta.url));
@@ -33,12 +32,6 @@ export async function mustBackup(project: TestProject, ...argv: string[]): Promi
   return outcome.json();
 }
 
-/** The commands for which containers of the program were started; each costs seconds on a small machine. */
-export function containersOf({ stderr }: Outcome): string[] {
-  const started = stderr.matchAll(/ ([\w-]+) '\{[^\n]*"attached":true\}'$/gm);
-  return [...started].map(([, command = '']) => command);
-}
-
 export const backupsOf = (project: TestProject) => join(project.directory, 'backups');
 export const dataOf = (project: TestProject) => join(project.directory, 'data');
 
@@ -53,11 +46,11 @@ export async function everythingIn(directory: string): Promise<string[]> {
   return (await readdir(directory)).filter((name) => !name.endsWith('.lock')).sort();
 }
 
-/** The tiny project with data and an image that has the backup program: no service writes there. */
+/** The tiny project with data, in which no service writes. */
 export async function tinyWithData(t: TestContext): Promise<TestProject> {
   const project = await runningProject(t);
-  const image = await backupImage(t, project);
-  await configure(project, 'backup', `image = "${image}"`);
+  const node = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
+  await project.edit('.env', (text) => text.replace(/^TINY_BASE_IMAGE=.*$/m, `TINY_BASE_IMAGE=${node}`));
   await project.edit('configs/release.toml', (text) =>
     text
       .replace('directory = "data"', `directory = "${dataOf(project)}"`)

@@ -1,6 +1,5 @@
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { backupImage } from './backup-image.ts';
 import { type LegacyOptions, type LegacySetup, legacySetup } from './legacy.ts';
 import { tinyProject } from './project.ts';
 import { tinyBase } from './tiny-base.ts';
@@ -59,9 +58,8 @@ export async function tinyLegacy(
       .concat(`\nvolumes:\n  tiny-models: { name: "\${TINY_MODELS_VOLUME:-${project.name}-models}" }\n`),
   );
   await project.edit('configs/release.toml', (text) => text + MIGRATE);
-  const image = await backupImage(t, project);
   await project.edit('configs/release.toml', (text) =>
-    text.replace(/^\[backup\]\n/m, `[backup]\nimage = "${image}"\nkeep = { last = 2 }\n`),
+    text.replace(/^\[backup\]\n/m, '[backup]\nkeep = { last = 2 }\n'),
   );
   const setup = await legacySetup(t, project, options);
   if (options.released !== false) {

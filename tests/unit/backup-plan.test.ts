@@ -1,27 +1,23 @@
-// What is decided about backups without touching anything: how an archive is called, what may be in one, what a
-// schedule consists of, what is done about a restore that died.
+// What is decided about backups without touching anything: how an archive is called, what may be in one, what is left out,
+// what a line of the crontab says.
+
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Header } from 'tar-stream';
-import { nextName, parseName } from '../../service/backup/catalog.ts';
-import { compareEntries, type Seen } from '../../service/backup/compare.ts';
-import { checkedPath } from '../../service/backup/entry-rules.ts';
-import type { Entry } from '../../service/backup/schema.ts';
-import { bytesNeeded } from '../../service/backup/space.ts';
-import { whyNotKept } from '../../service/backup/walk.ts';
 import { checkCommand, forgetCommand } from '../../tasks/lib/backup/notify.ts';
+import { checkedPath } from '../../tasks/lib/backup/program/archive.ts';
+import { bytesNeeded, nextName, parseName } from '../../tasks/lib/backup/program/directory.ts';
+import {
+  decodeName,
+  encodeName,
+  isExcluded,
+  shown,
+  whyNotKept,
+} from '../../tasks/lib/backup/program/files.ts';
+import { compareEntries, type Entry, type Seen } from '../../tasks/lib/backup/program/manifest.ts';
 import { progressLine } from '../../tasks/lib/backup/program.ts';
 import { verifyBackupFlags } from '../../tasks/lib/backup/report.ts';
-import { remedy, STEPS } from '../../tasks/lib/backup/restore.ts';
-import {
-  calendar,
-  crontabLine,
-  editCrontab,
-  type Job,
-  launchdFile,
-  parseWhen,
-  systemdUnits,
-} from '../../tasks/lib/backup/schedule.ts';
+import { cronTime, crontabLine, editCrontab, type Job } from '../../tasks/lib/backup/schedule.ts';
 
 describe('names of archives', () => {
   const now = new Date('2026-03-01T12:00:00.700Z');
@@ -72,31 +68,39 @@ describe('what an archive may contain', () => {
     ['a pipe', header('data/x', 'fifo')],
     ['a link to an absolute path', header('data/x', 'symlink', '/etc')],
     ['a link that leads out', header('data/a/x', 'symlink', '../../x')],
+    ['a link that turns back behind another', header('data/x', 'symlink', 'a/../../etc')],
+    ['a link out of a volume', header('volumes/models/x', 'symlink', '../other/x')],
     ['a link in place of the directory', header('data', 'symlink', 'x')],
+    ['a link in place of a volume', header('volumes/models', 'symlink', 'x')],
   ];
   for (const [name, one] of hostile) {
-    it(`not ${name}`, () => assert.throws(() => checkedPath(one, new Set()), /Refused: the archive has/));
+    it(`not ${name}`, () => assert.throws(() => checkedPath(one, new Map()), /Refused: the archive has/));
   }
 
   it('nothing behind a link, nor in its place', () => {
-    const links = new Set<string>();
+    const links = new Map<string, unknown>();
     checkedPath(header('data/link', 'symlink', 'dir'), links);
-    assert.throws(() => checkedPath(header('data/link/x', 'file'), links), /behind a link/);
-    assert.throws(() => checkedPath(header('data/link', 'file'), links), /link as well/);
+    assert.throws(() => checkedPath(header('data/link/x', 'file'), links), /behind a symlink/);
+    assert.throws(() => checkedPath(header('data/link', 'file'), links), /there already, as a symlink/);
+    assert.throws(() => checkedPath(header('data/link', 'symlink', 'x'), links), /there already/);
+    checkedPath(header('data/file', 'file'), links);
+    assert.throws(() => checkedPath(header('data/file/x', 'file'), links), /behind a file/);
+    assert.throws(() => checkedPath(header('data/file', 'directory'), links), /there already/);
   });
 
   it('files, directories and links inside', () => {
-    const links = new Set<string>();
-    assert.equal(checkedPath(header('data', 'directory'), links), '');
-    assert.equal(checkedPath(header('data/a/b.db', 'file'), links), 'a/b.db');
-    assert.equal(checkedPath(header('data/a/up', 'symlink', '../b'), links), 'a/up');
-    assert.equal(checkedPath(header('data/..x/ü', 'file'), links), '..x/ü');
+    const links = new Map<string, unknown>();
+    assert.equal(checkedPath(header('data', 'directory'), links), 'data');
+    assert.equal(checkedPath(header('data/a/b.db', 'file'), links), 'data/a/b.db');
+    assert.equal(checkedPath(header('data/a/up', 'symlink', '../b'), links), 'data/a/up');
+    assert.equal(checkedPath(header('volumes/models/..x/ü', 'file'), links), 'volumes/models/..x/ü');
   });
 
   it('links are judged alike when an archive is made', () => {
-    assert.equal(whyNotKept('a/b/link', '../../c'), undefined);
-    assert.match(whyNotKept('a/link', '../../c')!, /out of the directory/);
-    assert.match(whyNotKept('link', '/etc')!, /absolute/);
+    assert.equal(whyNotKept('data/a/b/link', '../../c'), undefined);
+    assert.match(whyNotKept('data/a/link', '../../c')!, /out of the directory/);
+    assert.match(whyNotKept('data/a/b/link', 'c/../../../../d')!, /turns back|out of the directory/);
+    assert.match(whyNotKept('data/link', '/etc')!, /absolute/);
   });
 });
 
@@ -161,44 +165,66 @@ describe('room for an archive', () => {
   });
 });
 
+describe('what is left out', () => {
+  it('by name at any depth, by path, and nothing that is only called alike', () => {
+    const globs = ['lost+found', '*.tmp', 'data/cache/**', 'volumes/models'];
+    const table: [path: string, isExcluded: boolean][] = [
+      ['data/lost+found', true],
+      ['data/deep/lost+found', true],
+      ['data/lost-and-found', false],
+      ['data/a/b.tmp', true],
+      ['data/tmp', false],
+      ['data/cache/a/b', true],
+      ['data/cache', false],
+      ['data/my/cache/a', false],
+      ['volumes/models', true],
+      ['volumes/models2', false],
+    ];
+    for (const [path, expected] of table) assert.equal(isExcluded(path, globs), expected, path);
+  });
+});
+
+describe('names in bytes', () => {
+  it('go through text and JSON and come out as they were', () => {
+    for (const hex of ['636166e9', 'ff', 'c3a9', 'f09f9880', 'c328', '61ff62c3a9', 'e282', 'efbfbd']) {
+      const text = JSON.parse(JSON.stringify(decodeName(Buffer.from(hex, 'hex'))));
+      assert.equal(encodeName(text).toString('hex'), hex);
+    }
+    assert.equal(shown(decodeName(Buffer.from('636166e9', 'hex'))), 'caf\\xe9');
+  });
+});
+
 describe('a schedule', () => {
   const job: Job = {
-    name: 'synapse-backup',
+    project: 'synapse',
     root: '/srv/my synapse',
-    command: ['/usr/bin/node', '/srv/my synapse/tasks/backup.ts', 'create', '100%'],
-    log: '/srv/my synapse/.synapse/backup.log',
+    time: cronTime('02:05'),
+    node: '/root/.nvm/versions/node/v22.3.0/bin/node',
     path: '/usr/bin:/bin',
-    when: parseWhen('02:05'),
+    argv: ['/srv/my synapse/tasks/start.mjs', 'backup', 'create', '100%'],
+    since: '2026-11-28T00:00:00.000Z',
   };
 
   it('takes hourly, daily, weekly or a time of day', () => {
-    assert.equal(calendar(parseWhen('hourly')), '*-*-* *:17:00');
-    assert.equal(calendar(parseWhen('daily')), '*-*-* 03:17:00');
-    assert.equal(calendar(parseWhen('weekly')), 'Sun *-*-* 03:17:00');
-    assert.equal(calendar(parseWhen('23:59')), '*-*-* 23:59:00');
-    for (const text of ['24:00', 'often', '1', '12:60'])
-      assert.throws(() => parseWhen(text), /expected hourly/);
+    const times = ['hourly', 'daily', 'weekly', '23:59'].map(cronTime);
+    assert.deepEqual(times, ['17 * * * *', '17 3 * * *', '17 3 * * 0', '59 23 * * *']);
+    for (const text of ['24:00', 'often', '1', '12:60', 'toString'])
+      assert.throws(() => cronTime(text), /expected hourly/);
   });
 
-  it('by systemd makes up for a missed run, and survives blanks and percent signs', () => {
-    const units = systemdUnits(job);
-    assert.match(units['synapse-backup.timer']!, /^Persistent=true$/m);
-    assert.match(units['synapse-backup.timer']!, /^OnCalendar=\*-\*-\* 02:05:00$/m);
-    assert.match(
-      units['synapse-backup.service']!,
-      /^ExecStart=\/usr\/bin\/node "\/srv\/my synapse\/tasks\/backup.ts" create 100%%$/m,
-    );
-  });
-
-  it('by cron is one line, with its output in a file', () => {
+  it('is one line, which finds any version of its node, makes its folder, and dates its log', () => {
     assert.equal(
       crontabLine(job),
-      "5 2 * * * cd '/srv/my synapse' && PATH=/usr/bin:/bin /usr/bin/node '/srv/my synapse/tasks/backup.ts' create 100\\% >> '/srv/my synapse/.synapse/backup.log' 2>&1 # synapse-backup",
+      "5 2 * * * cd '/srv/my synapse' && mkdir -p .synapse && (PATH=/usr/bin:/bin; " +
+        'for d in /root/.nvm/versions/node/*/bin /root/.nvm/versions/node/v22.3.0/bin; do PATH=$d:$PATH; done; ' +
+        "export PATH; date; node '/srv/my synapse/tasks/start.mjs' backup create 100\\%) >> .synapse/backup.log 2>&1 " +
+        '# synapse-backup /srv/my synapse, since 2026-11-28T00:00:00.000Z',
     );
   });
 
-  it('leaves every line of others in the crontab as it is, and never comes twice', () => {
-    const others = '# mine\nMAILTO=me\n0 0 * * * true # synapse-backup-2\n';
+  it('leaves every line of others as it is, blank ones too, and never comes twice', () => {
+    const other = crontabLine({ ...job, root: '/srv/my synapse 2' });
+    const others = `# mine\n\nMAILTO=me\n0 0 * * * true # synapse-backup-2\n\n${other}\n`;
     const once = editCrontab(others, job, crontabLine(job));
     assert.equal(once, `${others}${crontabLine(job)}\n`);
     assert.equal(editCrontab(once, job, crontabLine(job)), once);
@@ -206,35 +232,18 @@ describe('a schedule', () => {
     assert.equal(editCrontab(`${crontabLine(job)}\n`, job, undefined), '');
   });
 
-  it('by launchd is a property list with everything escaped', () => {
-    const text = launchdFile({ ...job, root: '/a&b' });
-    assert.match(text, /<key>WorkingDirectory<\/key><string>\/a&amp;b<\/string>/);
-    assert.match(text, /<key>Minute<\/key><integer>5<\/integer>\n {4}<key>Hour<\/key><integer>2<\/integer>/);
-  });
-});
-
-describe('a restore that died', () => {
-  it('is undone before the directories changed places for good, else finished', () => {
-    assert.deepEqual(
-      STEPS.map((step) => [step, remedy(step)]),
-      [
-        ['unpack', 'undo'],
-        ['stop', 'undo'],
-        ['backup', 'undo'],
-        ['swap', 'undo'],
-        ['start', 'start'],
-        ['finish', 'finish'],
-      ],
-    );
+  it('takes the place of the line that earlier versions wrote', () => {
+    const old = "5 2 * * * cd '/srv/my synapse' && PATH=/bin /usr/bin/node x >> y 2>&1 # synapse-backup\n";
+    assert.equal(editCrontab(old, job, crontabLine(job)), `${crontabLine(job)}\n`);
   });
 });
 
 describe('the command line', () => {
-  const none = { pause: false, rehearse: false, all: false, to: undefined, wait: undefined };
+  const none = { rehearse: false, all: false, to: undefined, wait: undefined };
   it('refuses a flag that the command would ignore', () => {
     assert.throws(
-      () => verifyBackupFlags('list', { ...none, pause: true }, undefined),
-      /--pause is for create, not for list/,
+      () => verifyBackupFlags('list', { ...none, rehearse: true }, undefined),
+      /--rehearse is for create, not for list/,
     );
     assert.throws(() => verifyBackupFlags('create', { ...none, to: '/x' }, undefined), /--to is for restore/);
     assert.throws(() => verifyBackupFlags('prune', none, 'x.tar.zst'), /takes no archive/);
@@ -260,7 +269,7 @@ describe('progress', () => {
   it('has a bar where the total is known', () => {
     assert.equal(
       progressLine('archive', 5e8, 1e9),
-      `archive ${'█'.repeat(12)}${'░'.repeat(12)} 500.0 MB of 1.00 GB`,
+      `archive ${'█'.repeat(12)}${'░'.repeat(12)} 500 MB of 1.0 GB`,
     );
     assert.equal(progressLine('prove', 2000, 0), 'prove 2.0 kB');
   });

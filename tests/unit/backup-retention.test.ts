@@ -1,11 +1,12 @@
 // Which archives stay and which go: a mistake here deletes somebody's last good backup.
+
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { isoWeek, type Keep, planRetention } from '../../tasks/lib/backup/archives.ts';
 import type { Listed } from '../../tasks/lib/backup/program.ts';
-import { isoWeek, type Keep, planRetention } from '../../tasks/lib/backup/retention.ts';
 import { chosenSeed, randomFrom } from '../random.ts';
 
-type State = 'proven' | 'unproven' | 'damaged' | 'adopted' | 'foreign';
+type State = 'proven' | 'incomplete' | 'unproven' | 'damaged' | 'adopted' | 'foreign';
 
 function archive(time: string, state: State = 'proven'): Listed {
   const name = `synapse-${time.replace(/[-:]|\.\d+/g, '')}-v1.0.0.tar.zst`;
@@ -19,8 +20,11 @@ function archive(time: string, state: State = 'proven'): Listed {
     dataBytes: 3,
     files: 1,
     databases: 1,
-    proof: state === 'proven' || state === 'adopted' ? { at: time, seconds: 1, rehearsed: null } : null,
+    proof: ['proven', 'adopted', 'incomplete'].includes(state)
+      ? { at: time, seconds: 1, rehearsed: null }
+      : null,
     problems: state === 'damaged' ? ['changed'] : [],
+    missing: state === 'incomplete' ? 1 : 0,
   };
   return { archive: name, time, version: 'v1.0.0', bytes: 1, record: state === 'foreign' ? null : record };
 }
@@ -117,7 +121,7 @@ describe('retention', () => {
     const seed = chosenSeed();
     console.log(`SEED=${seed}`);
     const { below, pick } = randomFrom(seed);
-    const states: State[] = ['proven', 'proven', 'proven', 'unproven', 'damaged', 'adopted', 'foreign'];
+    const states: State[] = ['proven', 'proven', 'incomplete', 'unproven', 'damaged', 'adopted', 'foreign'];
     for (let round = 0; round < 300; round += 1) {
       const times = new Set(Array.from({ length: below(30) }, () => 1_767_225_600 + below(90 * 86_400)));
       const archives = [...times]
@@ -130,6 +134,8 @@ describe('retention', () => {
       const proven = archives.filter(({ record }) => record?.source === 'created' && record.proof);
       const last = proven.at(-1);
       assert.ok(!last || staying.includes(last), 'the last proven one');
+      const complete = proven.findLast(({ record }) => record?.missing === 0);
+      assert.ok(!complete || staying.includes(complete), 'the last complete one');
       for (const one of archives) {
         const isForeign = one.record?.source !== 'created';
         assert.ok(!isForeign || staying.includes(one), 'what is not ours');

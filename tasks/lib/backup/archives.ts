@@ -1,23 +1,24 @@
-// The archives that are there: asked of the program, since only the engine's machine can see them.
+// The archives that are there: listed, found by name, verified, removed; and the plan of which stay. Asked of the program,
+// since only the engine's machine can see them.
 import { basename, dirname, resolve } from 'node:path';
+import { z } from 'zod';
 import { TaskError, usageError } from '../errors.ts';
 import type { Project } from '../project.ts';
-import {
-  askProgram,
-  BACKUPS,
-  type BackupImage,
-  backupDirectory,
-  type Listed,
-  Listing,
-  type ProgramSession,
-  Removed,
-  runProgram,
-  type Verdict,
-  Verdicts,
-} from './program.ts';
+import { BACKUPS, backupDirectory, Listed, queryProgram, runProgram, Summary } from './program.ts';
+
+const Listing = z.object({ archives: z.array(Listed), free: z.number() });
+
+const Verdict = z.object({
+  archive: z.string(),
+  ok: z.boolean(),
+  problems: z.array(z.string()),
+  seconds: z.number(),
+  manifest: Summary.nullable(),
+});
+export type Verdict = z.output<typeof Verdict>;
 
 /** What every call on the backup directory has in common; it works also when the data is lost. */
-export function placesOf(project: Project) {
+export function onBackups(project: Project) {
   return {
     mounts: { [BACKUPS]: backupDirectory(project) },
     options: { backups: BACKUPS, project: project.project.name },
@@ -25,11 +26,9 @@ export function placesOf(project: Project) {
 }
 
 /** All archives, oldest first, and the bytes that are free beside them. */
-export async function listArchives(project: Project, image: BackupImage, within?: ProgramSession) {
-  const { mounts, options } = placesOf(project);
+export async function listArchives(project: Project) {
   try {
-    const call = { image: image.program, command: 'list', options, mounts, within };
-    return await askProgram(project, call, Listing);
+    return await queryProgram(project, { command: 'list', ...onBackups(project) }, Listing);
   } catch (error) {
     // Before the first backup there is no directory.
     if (error instanceof TaskError && error.code === 'no-directory') return { archives: [], free: 0 };
@@ -37,88 +36,151 @@ export async function listArchives(project: Project, image: BackupImage, within?
   }
 }
 
-/** Removes archives of ours; the program refuses any other. Nothing under --dry-run. */
-export async function removeArchives(
-  project: Project,
-  image: BackupImage,
-  archives: readonly string[],
-  within?: ProgramSession,
-) {
-  const { mounts, options } = placesOf(project);
-  const call = { image: image.program, command: 'remove', options: { ...options, archives }, mounts, within };
-  return (await runProgram(project, call, Removed))?.removed ?? [];
+/** Removes archives of ours; the program refuses any other. */
+export async function removeArchives(project: Project, archives: readonly string[]): Promise<string[]> {
+  const { mounts, options } = onBackups(project);
+  const call = { command: 'remove', options: { ...options, archives }, mounts };
+  return (await runProgram(project, call, z.object({ removed: z.array(z.string()) })))?.removed ?? [];
 }
 
 export function isProven({ record }: Listed): boolean {
   return record !== null && record.proof !== null;
 }
 
-export type { Listed, Verdict };
-
-// Verifying archives: of the backup directory by name, where the outcome is recorded, or a file anywhere.
-
-/** Where an archive that a user named lies: in the backup directory, or by a path of its own. */
+/** Where an archive lies: in the backup directory, or by a path of its own. */
 export interface ArchivePlace {
   directory: string;
   name: string;
   isOurs: boolean;
 }
 
-/** A word without a slash is a name in the backup directory. */
-export const isPath = (given: string) => given.includes('/');
-
-/** Where an archive is looked for. */
-export function archiveDirectory(project: Project, given: string): string {
-  return isPath(given) ? dirname(resolve(given)) : backupDirectory(project);
-}
-
-/** `latest` is the newest proven one. */
-export async function findArchive(
-  project: Project,
-  image: BackupImage,
-  given: string,
-  within?: ProgramSession,
-): Promise<ArchivePlace> {
-  const directory = archiveDirectory(project, given);
-  if (isPath(given))
-    return { directory, name: basename(resolve(given)), isOurs: directory === backupDirectory(project) };
-  const { archives } = await listArchives(project, image, within);
+/** A name in the backup directory, or a path, which has a slash. `latest` is the newest proven one. */
+export async function findArchive(project: Project, given: string): Promise<ArchivePlace> {
+  const ours = backupDirectory(project);
+  if (given.includes('/')) {
+    const path = resolve(given);
+    return { directory: dirname(path), name: basename(path), isOurs: dirname(path) === ours };
+  }
+  const { archives } = await listArchives(project);
   const found =
     given === 'latest' ? archives.findLast(isProven) : archives.find(({ archive }) => archive === given);
-  if (found) return { directory, name: found.archive, isOurs: true };
+  if (found) return { directory: ours, name: found.archive, isOurs: true };
   const newest = archives.slice(-3).map(({ archive }) => archive);
-  throw usageError(
-    `There is no ${given === 'latest' ? 'proven archive' : `archive ${given}`} in ${directory}`,
-    {
-      code: 'no-archive',
-      hint: newest.length > 0 ? `there are: ${newest.join(', ')}` : 'make one: npm run backup',
-    },
-  );
+  throw usageError(`There is no ${given === 'latest' ? 'proven archive' : `archive ${given}`} in ${ours}`, {
+    code: 'no-archive',
+    hint: newest.length > 0 ? `there are: ${newest.join(', ')}` : 'make one: npm run backup',
+  });
 }
 
 /** Reads archives back; `place` undefined means all of them. Damage is in the verdicts, not thrown. */
-export async function verifyArchives(
-  project: Project,
-  image: BackupImage,
-  place: ArchivePlace | undefined,
-): Promise<Verdict[]> {
-  const { mounts, options } = placesOf(project);
-  const call = {
-    image: image.program,
-    mounts,
-    command: 'verify',
-    options: { ...options, archives: null as string[] | null },
+export async function verifyArchives(project: Project, place: ArchivePlace | undefined): Promise<Verdict[]> {
+  const { mounts, options } = onBackups(project);
+  const elsewhere = {
+    command: 'verify-file',
+    options: { ...options, path: `/archive/${place?.name}` },
+    mounts: { ...mounts, '/archive': `${place?.directory}:ro` },
+    asRoot: true,
   };
-  if (place?.isOurs) call.options.archives = [place.name];
-  const elsewhere = place && !place.isOurs ? place : undefined;
-  const request = elsewhere
-    ? {
-        ...call,
-        command: 'verify-file',
-        options: { ...options, path: `/archive/${elsewhere.name}` },
-        mounts: { ...mounts, '/archive': `${elsewhere.directory}:ro` },
-        asRoot: true,
-      }
-    : call;
-  return (await runProgram(project, request, Verdicts))?.verdicts ?? [];
+  const archives = place ? [place.name] : null;
+  const here = { command: 'verify', options: { ...options, archives }, mounts };
+  const call = place && !place.isOurs ? elsewhere : here;
+  return (await runProgram(project, call, z.object({ verdicts: z.array(Verdict) })))?.verdicts ?? [];
+}
+
+// Retention: which archives stay and why, which go and why. Pure: the plan is what is shown and what is carried out.
+
+export type Keep = Project['backup']['keep'];
+
+export interface Decision {
+  archive: string;
+  keep: boolean;
+  /** The rules that keep it, or why it goes. */
+  reason: string;
+}
+
+/** ISO 8601 week, e.g. `2026-W01`: it belongs to the year of its Thursday. */
+export function isoWeek(time: string): string {
+  const day = new Date(time);
+  day.setUTCHours(0, 0, 0, 0);
+  day.setUTCDate(day.getUTCDate() + 3 - ((day.getUTCDay() + 6) % 7));
+  const firstThursday = new Date(Date.UTC(day.getUTCFullYear(), 0, 4));
+  firstThursday.setUTCDate(firstThursday.getUTCDate() + 3 - ((firstThursday.getUTCDay() + 6) % 7));
+  const week = 1 + Math.round((day.getTime() - firstThursday.getTime()) / (7 * 86_400_000));
+  return `${day.getUTCFullYear()}-W${String(week).padStart(2, '0')}`;
+}
+
+/** The period that a time falls into, in UTC: daylight saving must not make an hour come twice. */
+const PERIODS = {
+  hourly: (time: string) => time.slice(0, 13),
+  daily: (time: string) => time.slice(0, 10),
+  weekly: isoWeek,
+  monthly: (time: string) => time.slice(0, 7),
+  yearly: (time: string) => time.slice(0, 4),
+};
+const RULES = Object.keys(PERIODS) as (keyof typeof PERIODS)[];
+
+export function isEmptyPolicy(keep: Keep): boolean {
+  return keep.last === 0 && RULES.every((rule) => keep[rule] === 0);
+}
+
+/** @throws TaskError (exit 2) for a policy that would keep nothing */
+export function verifyPolicy(project: Project): void {
+  if (!isEmptyPolicy(project.backup.keep)) return;
+  throw usageError('[backup.keep] keeps nothing: every rule is 0', {
+    code: 'empty-policy',
+    hint: 'set at least one of last, hourly, daily, weekly, monthly, yearly; or do not prune',
+  });
+}
+
+/** The rules that keep each archive, by name. The newest of a period stands for it. */
+function keepers(archives: readonly Listed[], keep: Keep): Map<string, string[]> {
+  const reasons = new Map<string, string[]>();
+  const add = ({ archive }: Listed, reason: string) =>
+    reasons.set(archive, [...(reasons.get(archive) ?? []), reason]);
+  archives.slice(0, keep.last).forEach((one, index) => void add(one, `last ${index + 1}`));
+  for (const rule of RULES) {
+    const seen = new Set<string>();
+    for (const one of archives) {
+      const name = PERIODS[rule](one.time);
+      if (seen.size === keep[rule]) break;
+      if (!seen.has(name)) add(one, `${rule} ${name}`);
+      seen.add(name);
+    }
+  }
+  return reasons;
+}
+
+/**
+ * The decision about every archive, newest first. Only proven archives of our own count; a newer archive that is not
+ * proven yet waits for its proof, and the last complete one stays whatever the policy says.
+ */
+export function planRetention(listed: readonly Listed[], keep: Keep): Decision[] {
+  const archives = [...listed].sort((a, b) => (a.archive < b.archive ? 1 : -1));
+  const proven = archives.filter((one) => one.record?.source === 'created' && isProven(one));
+  const [newest] = proven;
+  const complete = proven.find(({ record }) => record?.missing === 0);
+  const reasons = keepers(proven, keep);
+  for (const [one, reason] of [
+    [newest, 'the last proven one'],
+    [complete, 'the last complete one'],
+  ] as const)
+    if (one && !reasons.has(one.archive)) reasons.set(one.archive, [reason]);
+  return archives.map((one) => {
+    const { archive, record } = one;
+    const decide = (keeps: boolean, reason: string) => ({ archive, keep: keeps, reason });
+    if (!record) return decide(true, 'not ours: it has no record');
+    if (record.source !== 'created') return decide(true, 'not ours: it was brought here');
+    if (!isProven(one) && (!newest || archive > newest.archive))
+      return decide(true, 'not proven, and nothing newer is');
+    if (!isProven(one)) return decide(false, 'never proven, and a newer one is');
+    const why = reasons.get(archive);
+    return why ? decide(true, why.join(', ')) : decide(false, 'no rule keeps it');
+  });
+}
+
+export function describeDecisions(decisions: readonly Decision[]): string {
+  const lines = decisions.map(
+    ({ archive, keep, reason }) => `${keep ? 'keep  ' : 'remove'}  ${archive}  ${reason}`,
+  );
+  return lines.join('\n') || 'No archives.';
 }

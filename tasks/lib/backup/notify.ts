@@ -3,6 +3,7 @@
 import { join, resolve } from 'node:path';
 import { type Command, probe, run } from '../command.ts';
 import { errorSummary, TaskError, usageError } from '../errors.ts';
+import { request } from '../http.ts';
 import { log, registerSecret } from '../log.ts';
 import { type Project, variable } from '../project.ts';
 import { session } from '../session.ts';
@@ -48,20 +49,12 @@ export async function ping(project: Project, ok: boolean): Promise<void> {
   registerSecret(url);
   if (log.withhold(`ask: ${url}`)) return;
   for (let attempt = 1; ; attempt += 1) {
-    const problem = await ask(url);
-    if (problem === undefined) return;
-    if (attempt === PING_ATTEMPTS) return log.warn(`the dead-man's switch was not reached: ${problem}`);
-  }
-}
-
-/** What went wrong, or undefined. */
-async function ask(url: string): Promise<string | undefined> {
-  try {
-    const answer = await fetch(url, { signal: AbortSignal.timeout(PING_TIMEOUT_MS) });
-    await answer.body?.cancel();
-    return answer.ok ? undefined : `it answered ${answer.status}`;
-  } catch (error) {
-    return errorSummary((error as Error).cause ?? error);
+    const { status, error } = await request({ url }, { timeoutMs: PING_TIMEOUT_MS });
+    if (status >= 200 && status < 400) return;
+    if (attempt < PING_ATTEMPTS) continue;
+    return log.warn(
+      `the dead-man's switch was not reached: ${error ? errorSummary(error) : `it answered ${status}`}`,
+    );
   }
 }
 

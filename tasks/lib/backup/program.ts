@@ -1,12 +1,16 @@
-// Running a command of the backup program: in the session that the call belongs to, or in a container of its own.
-import { createHash } from 'node:crypto';
-import { basename, dirname, resolve, sep } from 'node:path';
+// The one way to the backup program: it is bundled here and handed, with its request, to a container of the base image by
+// stdin, so that nothing of it has to lie on the engine's machine, which may be another one. Also: the directories and the
+// image of a backup.
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve, sep } from 'node:path';
 import { type output, z } from 'zod';
-import { type Command, connect, describeCommand } from '../command.ts';
+import { type Command, describeCommand, serve } from '../command.ts';
 import { docker } from '../docker/engine.ts';
 import { type Image, inspectImage } from '../docker/objects.ts';
 import { TaskError, usageError } from '../errors.ts';
 import { readIfPresent } from '../files.ts';
+import { formatBytes } from '../format.ts';
 import { log } from '../log.ts';
 import {
   dataDirectory,
@@ -14,141 +18,216 @@ import {
   imageReference,
   PROJECT_FILE,
   type Project,
+  TASKS_FOLDER,
   variable,
 } from '../project.ts';
 import { newestRelease } from '../release/record.ts';
-import { interruptSignal, pause, session, throwIfInterrupted } from '../session.ts';
-
-/** A killed run's program needs a moment to notice. */
-const BUSY_RETRIES = 12;
-const BUSY_PAUSE_MS = 250;
-
-export interface ProgramCall extends Call {
-  /** Carries it out if it can: it has the mounts and the rights. */
-  within?: ProgramSession | undefined;
-}
-
-/** In a container of its own. */
-async function performAlone(project: Project, call: Call): Promise<unknown> {
-  const talk = await openTalk(project, call);
-  try {
-    const answer = await talk.answer(call);
-    const result = answer && resultOf(answer);
-    const end = await talk.end();
-    throwIfInterrupted();
-    if (!result) throw whyEnded(call, end);
-    return result;
-  } finally {
-    await talk.end();
-  }
-}
-
-/** Runs a command of the program that only looks. @throws TaskError with the program's own words */
-export async function askProgram<T>(
-  project: Project,
-  { within, ...call }: ProgramCall,
-  schema: z.ZodType<T>,
-): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return schema.parse((await within?.perform(call)) ?? (await performAlone(project, call)));
-    } catch (error) {
-      const isBusy = error instanceof TaskError && error.code === 'backup-running';
-      if (!isBusy || attempt > BUSY_RETRIES) throw error;
-      await pause(BUSY_PAUSE_MS);
-    }
-  }
-}
-
-/** The same for one that changes something: under --dry-run it is only printed, and undefined returned. */
-export async function runProgram<T>(project: Project, call: ProgramCall, schema: z.ZodType<T>) {
-  if (!session.dryRun) return askProgram(project, call, schema);
-  log.withhold(`run: ${describeCommand(programCommand(project, call))}`);
-  return undefined;
-}
-
-// The `docker run` of the backup program: what it may see, whom it may become, and nothing more.
-
-interface Call {
-  /** Image that has the program. */
-  image: string;
-  command: string;
-  options: Record<string, unknown>;
-  /** The engine makes the backup directory where it is missing. */
-  makesBackups?: boolean;
-  /** Path in the container → directory on the engine's machine; `:ro` at its end mounts read-only. */
-  mounts: Record<string, string>;
-  /** Name of its container, where a later run has to find it. */
-  name?: string;
-  /** It acts on files of any owner. */
-  asRoot?: boolean;
-  /** Joins a container's network; default: none at all. */
-  network?: string;
-  /** Answers what the program asks: `pause` and `thaw`. */
-  answer?: (question: 'pause' | 'thaw') => Promise<string>;
-}
+import { throwIfInterrupted, waitUntil } from '../session.ts';
 
 /** Where the program finds the backup directory. */
 export const BACKUPS = '/backups';
-export const DATA = '/data';
 
 /** Enough to become the data's owner, and to hand a new backup directory over to it. */
 const CAPABILITIES = ['SETUID', 'SETGID', 'CHOWN'];
 const ROOT_CAPABILITIES = ['CHOWN', 'FOWNER', 'DAC_OVERRIDE'];
 /** Beside the writers, not in front of them. */
 const CPU_SHARES = 256;
+/** A killed run's program needs a moment to notice. */
+const BUSY_MS = 5000;
+
+export interface ProgramCall {
+  /** Of the table in program/main.ts. */
+  command: string;
+  options: Record<string, unknown>;
+  /** Path in the container → directory on the engine's machine, or a volume's name; `:ro` at its end: read-only. */
+  mounts?: Record<string, string>;
+  /** Paths of `mounts` that the engine makes on its machine where they are missing. */
+  creates?: readonly string[];
+  /** It acts on files of any owner. */
+  asRoot?: boolean;
+}
+
+/** Runs a command that only looks. @throws TaskError with the program's own words */
+export async function queryProgram<T>(project: Project, call: ProgramCall, schema: z.ZodType<T>): Promise<T> {
+  const program = await bundledProgram();
+  const request = `${JSON.stringify({ command: call.command, options: call.options })}\n`;
+  const bytes = Buffer.byteLength(program);
+  const answer = await waitUntil(
+    () =>
+      attempt(programCommand(project, call), `${String(bytes).padStart(LENGTH_DIGITS)}${program}${request}`),
+    { withinMs: BUSY_MS },
+  );
+  if (answer) return schema.parse(answer);
+  const message = 'Another backup task is at work in the backup directory';
+  throw new TaskError(message, { code: 'backup-running', hint: 'wait for it to end; its lock goes with it' });
+}
+
+/** The same for one that changes something: under --dry-run it is only printed, and undefined returned. */
+export async function runProgram<T>(project: Project, call: ProgramCall, schema: z.ZodType<T>) {
+  const command = describeCommand(programCommand(project, call));
+  if (log.withhold(`run: ${command} < ${call.command} ${JSON.stringify(call.options)}`)) return undefined;
+  return queryProgram(project, call, schema);
+}
+
+const LENGTH_DIGITS = 12;
+/** Reads the program from stdin, byte for byte, and leaves what follows to it. */
+const LOADER = `const fs = require('node:fs');
+const read = (length) => {
+  const buffer = Buffer.alloc(length);
+  for (let at = 0; at < length; ) {
+    try {
+      const count = fs.readSync(0, buffer, at, length - at);
+      if (count === 0) process.exit(143);
+      at += count;
+    } catch (error) {
+      if (error.code !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
+  }
+  return buffer;
+};
+fs.writeFileSync('/tmp/backup.mjs', read(Number(read(${LENGTH_DIGITS}).toString())));
+import('/tmp/backup.mjs');`;
+
+function nodeImage(project: Project): string {
+  const reference = project.backup.image ?? variable(project, 'BASE_IMAGE') ?? project.image.base_image;
+  if (reference) return reference;
+  const hint = 'name one that has Node 24: [backup] image, or [image] base_image';
+  throw usageError('No image for the backup program is named', { code: 'config-invalid', hint });
+}
+
 export function backupLabel(project: Project): string {
   return `release-flow.backup=${project.project.name}`;
 }
 
 /** The `docker run` of a call: no network, a read-only root, and no more rights than the call needs. */
-function programCommand(project: Project, call: Call): Command {
-  const [entrypoint = '', ...argv] = project.backup.program;
-  const mounts = Object.entries(call.mounts).map(([target, source]) =>
-    // Anything else that is missing is a mistake.
-    target === BACKUPS && call.makesBackups
-      ? `--volume=${source}:${target}`
-      : `--mount=type=bind,source=${source.replace(/:ro$/, ',readonly')},target=${target}`,
-  );
+function programCommand(project: Project, call: ProgramCall): Command {
+  const mounts = Object.entries(call.mounts ?? {}).map(([target, source]) => {
+    if (call.creates?.includes(target)) return `--volume=${source}:${target}`;
+    const type = source.startsWith('/') ? 'bind' : 'volume';
+    return `--mount=type=${type},source=${source.replace(/:ro$/, ',readonly')},target=${target}`;
+  });
   return docker(
-    'run',
-    '--rm',
-    '--interactive',
-    '--init',
-    '--label',
-    backupLabel(project),
-    ...(call.name ? ['--name', call.name] : []),
-    `--network=${call.network ?? 'none'}`,
-    '--read-only',
-    '--tmpfs=/tmp:mode=1777',
-    '--cap-drop=ALL',
+    ...['run', '--rm', '--interactive', '--init', '--pull=never', '--no-healthcheck'],
+    ...['--name', `${project.project.name}-backup-${call.command}-${randomBytes(3).toString('hex')}`],
+    ...['--label', backupLabel(project), '--network=none'],
+    ...['--read-only', '--tmpfs=/tmp:mode=1777', '--cap-drop=ALL', '--security-opt=no-new-privileges'],
     ...(call.asRoot ? ROOT_CAPABILITIES : CAPABILITIES).map((name) => `--cap-add=${name}`),
-    '--security-opt=no-new-privileges',
-    '--user=0:0',
-    `--cpu-shares=${CPU_SHARES}`,
-    ...mounts,
-    `--entrypoint=${entrypoint}`,
-    call.image,
-    ...argv,
-    call.command,
-    JSON.stringify({ ...call.options, attached: true }),
+    ...['--user=0:0', `--cpu-shares=${CPU_SHARES}`, ...mounts],
+    ...['--entrypoint=node', nodeImage(project), '--eval', LOADER],
   );
 }
 
-// What the backup program prints (service/backup/report.ts), checked at this edge: it runs in an image that may
-// be older or newer than these tasks.
-
-const Line = z.discriminatedUnion('event', [
-  z.object({ event: z.literal('note'), message: z.string() }),
-  z.object({ event: z.literal('warn'), message: z.string() }),
+const Progress = z.discriminatedUnion('event', [
+  z.object({ event: z.enum(['note', 'warn']), message: z.string() }),
   z.object({ event: z.literal('progress'), phase: z.string(), done: z.number(), total: z.number() }),
-  z.object({ event: z.literal('ready') }),
-  z.object({ event: z.literal('pause') }),
-  z.object({ event: z.literal('thaw') }),
-  z.object({ event: z.literal('error'), code: z.string(), message: z.string(), hint: z.string().optional() }),
-  z.looseObject({ event: z.literal('result') }),
 ]);
-type Line = output<typeof Line>;
+
+const Answer = z.discriminatedUnion('ok', [
+  z.object({ ok: z.literal(true), result: z.unknown() }),
+  z.object({
+    ok: z.literal(false),
+    error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }),
+  }),
+]);
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** One run; undefined while another one is at work. @throws TaskError */
+async function attempt(command: Command, input: string): Promise<unknown> {
+  const said: string[] = [];
+  const { exitCode, stdout } = await serve(command, input, (line) => {
+    const { data } = Progress.safeParse(parse(line));
+    if (!data) said.push(line);
+    else if (data.event === 'progress') progress.show(data.phase, data.done, data.total);
+    else {
+      progress.clear();
+      log[data.event === 'warn' ? 'warn' : 'info'](data.message);
+    }
+  });
+  progress.clear();
+  throwIfInterrupted();
+  const { data } = Answer.safeParse(parse(stdout));
+  if (!data) throw whyEnded(exitCode, said.join('\n'));
+  if (data.ok) return data.result;
+  if (data.error.code === 'backup-running') return undefined;
+  throw new TaskError(data.error.message, { code: data.error.code, hint: data.error.hint });
+}
+
+/** Ways to end without an answer, by what docker says on stderr. */
+const ENDINGS: [pattern: RegExp, code: string, hint: string][] = [
+  [/No such image|Unable to find image/i, 'image-missing', 'npm run setup   gets the base image'],
+  [
+    /exec: "node"|ERR_UNKNOWN_BUILTIN_MODULE|bad option/,
+    'no-program',
+    'the backup program needs an image with Node 24: [backup] image in configs/release.toml',
+  ],
+  [/bind source path does not exist/, 'no-directory', 'the directory is not on the engine’s machine'],
+];
+
+function whyEnded(exitCode: number, stderr: string): TaskError {
+  const [, code, hint] = ENDINGS.find(([pattern]) => pattern.test(stderr)) ?? [];
+  const tail = stderr.trim().split('\n').slice(-5).join('\n');
+  const message = `The backup program ended with exit code ${exitCode}${tail ? `:\n${tail}` : ''}`;
+  return new TaskError(message, { code: code ?? 'program-failed', hint });
+}
+
+// The bundle, kept beside the launcher's until a source is newer.
+
+async function newest(directory: string): Promise<number> {
+  const entries = await readdir(directory);
+  const times = entries.map(async (name) => (await stat(join(directory, name))).mtimeMs);
+  return Math.max(...(await Promise.all(times)));
+}
+
+let program: Promise<string> | undefined;
+
+export function bundledProgram(): Promise<string> {
+  program ??= bundle();
+  return program;
+}
+
+async function bundle(): Promise<string> {
+  const root = dirname(resolve(TASKS_FOLDER));
+  const source = join(TASKS_FOLDER, 'lib/backup/program');
+  const clone = createHash('sha256').update(root).digest('hex').slice(0, 8);
+  const cache = join(root, 'node_modules/.cache/release-flow');
+  const path = join(cache, `backup-program-${clone}.mjs`);
+  const made = await stat(path).catch(() => undefined);
+  if (made && made.mtimeMs > (await newest(source))) return readFile(path, 'utf8');
+  const { build } = await import('esbuild');
+  const banner = `import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);`;
+  const { outputFiles } = await build({
+    ...{
+      entryPoints: [join(source, 'main.ts')],
+      bundle: true,
+      minify: true,
+      write: false,
+      logLevel: 'silent',
+    },
+    ...{ platform: 'node', target: 'node24', format: 'esm', mainFields: ['module', 'main'] },
+    banner: { js: banner },
+  });
+  const { text } = outputFiles[0]!;
+  const keep = async () => {
+    await mkdir(cache, { recursive: true });
+    await writeFile(`${path}.${process.pid}`, text);
+    await rename(`${path}.${process.pid}`, path);
+  };
+  // Somebody else's node_modules: it is bundled again next time.
+  await keep().catch(() => {});
+  return text;
+}
+
+// What the program answers (program/manifest.ts, program/directory.ts).
+
+const leftOut = z.object({ path: z.string(), reason: z.string() });
 
 const ArchiveRecord = z.object({
   archive: z.string(),
@@ -164,239 +243,49 @@ const ArchiveRecord = z.object({
   problems: z.array(z.string()),
 });
 
+const missingCount = z.number().default(0);
+
 export const Listed = z.object({
   archive: z.string(),
   time: z.string(),
   version: z.string(),
   bytes: z.number(),
-  record: ArchiveRecord.nullable(),
+  record: ArchiveRecord.extend({ missing: missingCount }).nullable(),
 });
 /** An archive in the backup directory; without a record it was neither made nor verified here. */
 export type Listed = output<typeof Listed>;
 
 export const CreatedArchive = ArchiveRecord.extend({
-  cut: z.object({ heldMs: z.number(), attempts: z.number(), paused: z.boolean() }),
+  cut: z.object({ heldMs: z.number(), attempts: z.number() }),
   blocked: z.record(z.string(), z.number()),
-  skipped: z.array(z.object({ path: z.string(), reason: z.string() })),
+  skipped: z.array(leftOut),
+  missing: z.array(leftOut),
   seconds: z.number(),
   owner: z.object({ uid: z.number(), gid: z.number() }),
   proofSeconds: z.number(),
   peakMegabytes: z.number(),
-  /** All that are there now, this one included; an older program does not say. */
-  archives: z.array(Listed).optional(),
+  /** All that are there now, this one included. */
+  archives: z.array(Listed),
 });
 export type CreatedArchive = output<typeof CreatedArchive>;
 
-export const Listing = z.object({ archives: z.array(Listed), free: z.number() });
-
-const Summary = z.object({
+export const Summary = z.object({
   origin: z.object({ project: z.string(), version: z.string(), image: z.string(), revision: z.string() }),
   at: z.string(),
   dataFormat: z.int().nullable(),
   owner: z.object({ uid: z.number(), gid: z.number() }),
+  places: z.array(z.string()),
   files: z.number(),
   bytes: z.number(),
+  skipped: z.array(leftOut),
+  missing: z.array(leftOut),
 });
 export type Summary = output<typeof Summary>;
 
-const Verdict = z.object({
-  archive: z.string(),
-  ok: z.boolean(),
-  problems: z.array(z.string()),
-  seconds: z.number(),
-  manifest: Summary.nullable(),
-});
-export type Verdict = output<typeof Verdict>;
-export const Verdicts = z.object({ verdicts: z.array(Verdict) });
+/** For the answers that say no more than that it is done. */
+export const Anything = z.unknown();
 
-export const Removed = z.object({ removed: z.array(z.string()) });
-export const Unpacked = z.object({ manifest: Summary });
-export const Preview = z.object({
-  problems: z.array(z.string()),
-  manifest: Summary.nullable(),
-  present: z.object({
-    exists: z.boolean(),
-    entries: z.number(),
-    files: z.number(),
-    bytes: z.number(),
-    uid: z.number(),
-    gid: z.number(),
-  }),
-  free: z.number(),
-});
-export const Asked = z.object({ status: z.number(), body: z.string() });
-export const Nothing = z.object({});
-
-// One container of the program for several commands: its start and end cost more than most of what it is asked.
-// Where there can be none, each command gets a container of its own, and says itself why that fails.
-
-export interface ProgramSession {
-  /** The program's answer; undefined where there is no session. @throws TaskError in the program's words */
-  perform: (call: Call) => Promise<unknown>;
-}
-
-/** What all of its commands share. */
-type SessionCall = Pick<Call, 'image' | 'mounts' | 'asRoot' | 'name' | 'network' | 'makesBackups'>;
-
-/** Asks it to carry a command out; undefined if it cannot any more. */
-async function request(talk: Talk, call: Call): Promise<unknown> {
-  throwIfInterrupted();
-  if (talk.isOver()) return undefined;
-  log.detail(`> ${call.command} ${JSON.stringify(call.options)}`);
-  talk.say(JSON.stringify({ command: call.command, options: call.options }));
-  const answer = await talk.answer(call);
-  if (answer && !talk.isOver()) return resultOf(answer);
-  const end = await talk.end();
-  throwIfInterrupted();
-  if (!answer) throw whyEnded(call, end);
-  return resultOf(answer);
-}
-
-/** Ctrl-C stops what is under way, and with it the session; one that waits lasts, undoing may still need it. */
-async function stoppable<T>(stop: () => void, work: () => Promise<T>): Promise<T> {
-  throwIfInterrupted();
-  const signal = interruptSignal();
-  signal?.addEventListener('abort', stop);
-  try {
-    return await work();
-  } finally {
-    signal?.removeEventListener('abort', stop);
-  }
-}
-
-/** Runs `work` with a session, which begins with its first command and ends however `work` ends. */
-export async function withSession<T>(
-  project: Project,
-  shared: SessionCall,
-  work: (session: ProgramSession) => Promise<T>,
-): Promise<T> {
-  const call: Call = { ...shared, command: 'session', options: shared.asRoot ? { root: true } : {} };
-  let talk: Talk | undefined;
-  const begin = async () => {
-    talk = await openTalk(project, call, { lasting: true });
-    // An image may be older than these tasks: its program refuses the command instead of greeting.
-    if ((await talk.answer(call))?.event !== 'ready') await talk.end();
-    return talk;
-  };
-  const end = () => talk?.end();
-  const perform = (asked: Call) =>
-    stoppable(
-      () => void end(),
-      async () => request(talk ?? (await begin()), asked),
-    );
-  try {
-    return await work({ perform });
-  } finally {
-    await end();
-  }
-}
-
-// Talking with the backup program: JSON lines on its stdout, answers and requests on its stdin. When this task dies,
-// its stdin ends and it cleans up.
-
-interface Talk {
-  say: (text: string) => void;
-  /** What the program answers to a command; undefined if it has ended without. */
-  answer: (call: Call) => Promise<Answer | undefined>;
-  /** Lets the program end and waits for that; never rejects. */
-  end: () => Promise<{ exitCode: number; stderr: string }>;
-  isOver: () => boolean;
-}
-
-type Answer = Extract<Line, { event: 'result' | 'error' | 'ready' }>;
-
-async function takeLine(call: Call, line: Line, say: (text: string) => void): Promise<Answer | undefined> {
-  if (line.event === 'result' || line.event === 'error' || line.event === 'ready') return line;
-  if (line.event === 'progress') progress.show(line.phase, line.done, line.total);
-  else progress.clear();
-  if (line.event === 'note') log.info(line.message);
-  if (line.event === 'warn') log.warn(line.message);
-  if (line.event === 'pause' || line.event === 'thaw') say((await call.answer?.(line.event)) ?? 'no');
-  return undefined;
-}
-
-async function* linesOf(stream: AsyncIterable<Buffer>): AsyncGenerator<string> {
-  let rest = '';
-  for await (const chunk of stream) {
-    const lines = (rest + chunk.toString()).split('\n');
-    rest = lines.pop() ?? '';
-    yield* lines;
-  }
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
-/** The result of a command. @throws TaskError with the program's own words */
-function resultOf(answer: Answer): unknown {
-  if (answer.event !== 'error') return answer;
-  throw new TaskError(answer.message, { code: answer.code, hint: answer.hint });
-}
-
-/** Why the program ended without an answer. */
-function whyEnded({ image }: Call, { exitCode, stderr }: { exitCode: number; stderr: string }) {
-  const tail = stderr.trim().split('\n').slice(-5).join('\n');
-  const noProgram = /Cannot find module|executable file not found/.test(stderr);
-  const noSource = /bind source path does not exist/.test(stderr);
-  return new TaskError(`The backup program ended with exit code ${exitCode}${tail ? `:\n${tail}` : ''}`, {
-    code: noProgram ? 'no-program' : noSource ? 'no-directory' : 'program-failed',
-    hint: noProgram
-      ? `${image} has no backup program: name an image that has one, [backup] image in configs/release.toml`
-      : noSource
-        ? 'the directory is not on the engine’s machine'
-        : undefined,
-  });
-}
-
-/** A running program as lines in both directions. */
-function connectTo(project: Project, call: Call, lasting: boolean) {
-  const { stream, closed } = connect(programCommand(project, call), { lasting });
-  const lines = linesOf(stream);
-  const next = () => lines.next().catch(() => ({ done: true as const, value: undefined }));
-  let over = false;
-  // How it ended is told by its exit code and what it said on stderr.
-  stream.on('error', () => {});
-  void closed.then(() => {
-    over = true;
-  });
-  const end = async () => {
-    progress.clear();
-    over = true;
-    stream.end();
-    // Read to its end: with nobody to write to, the client would be gone before the container is.
-    while (!(await next()).done);
-    stream.destroy();
-    return closed;
-  };
-  return { next, say: (text: string) => void stream.write(`${text}\n`), end, isOver: () => over };
-}
-
-/** Starts the program for a call. A `lasting` one outlives Ctrl-C, until it is ended. */
-async function openTalk(project: Project, call: Call, { lasting = false } = {}): Promise<Talk> {
-  const { next, say, end, isOver } = connectTo(project, call, lasting);
-  // It waits for what it asked, and cannot be asked anything else.
-  const giveUp = async (error: unknown) => {
-    await end();
-    throw error;
-  };
-  const answer = async (asked: Call) => {
-    for (;;) {
-      const line = await next();
-      if (line.done) return undefined;
-      const parsed = Line.safeParse(parse(line.value));
-      const found = parsed.success ? await takeLine(asked, parsed.data, say).catch(giveUp) : undefined;
-      if (found) return found;
-    }
-  };
-  return { say, answer, end, isOver };
-}
-
-// Which directories a backup reads and writes, on the engine's machine, and which image does it.
+// Which directories a backup reads and writes, on the engine's machine.
 
 /** The backup directory, absolute: .env beats release.toml. */
 export function backupDirectory(project: Project): string {
@@ -413,46 +302,27 @@ export function verifyDirectories(project: Project): void {
   if (isInside(backups, data) || isInside(data, backups))
     throw usageError(`The backup directory ${backups} and the data directory ${data} lie in each other`, {
       code: 'config-invalid',
-      hint: 'choose another [backup] directory: a restore swaps the whole data directory',
+      hint: 'choose another [backup] directory: a restore replaces all that is in the data directory',
     });
   const odd = [data, backups].find((path) => /[:,"]/.test(path));
   if (odd)
     throw usageError(`${odd} cannot be mounted: its name has one of : , "`, { code: 'config-invalid' });
 }
 
-/** Directory and name of the data directory: a restore works beside it. */
-export function dataPlace(project: Project): { parent: string; name: string } {
-  const path = dataDirectory(project);
-  return { parent: dirname(path), name: basename(path) };
-}
-
-export interface BackupImage {
-  /** The image that has the program. */
-  program: string;
+export interface Release {
   /** The release whose data this is; its name is part of an archive's. */
   version: string;
-  /** The application's own image, undefined if it is not here. */
-  app: Image | undefined;
-  appReference: string;
+  /** The application's own image; undefined if it is not on the engine. */
+  image: Image | undefined;
+  reference: string;
 }
 
-/** The images of a backup. @throws TaskError when the one with the program is missing */
-export async function backupImage(project: Project): Promise<BackupImage> {
-  const tag = variable(project, 'PROD_TAG') ?? (await newestRelease(project)) ?? 'latest';
-  const appReference = imageReference(project, tag);
-  const app = await inspectImage(appReference);
-  const program = project.backup.image ?? appReference;
-  if (!project.backup.image ? app : await inspectImage(program))
-    return { program, version: tag, app, appReference };
-  throw new TaskError(`The image ${program} is not on this machine`, {
-    code: 'image-missing',
-    hint: project.backup.image
-      ? `pull or build it: [backup] image in configs/release.toml names it`
-      : `npm run build-push -- ${tag}   builds it`,
-  });
+/** The release that prod runs, else the newest. */
+export async function releaseOfData(project: Project): Promise<Release> {
+  const version = variable(project, 'PROD_TAG') ?? (await newestRelease(project)) ?? 'latest';
+  const reference = imageReference(project, version);
+  return { version, reference, image: await inspectImage(reference) };
 }
-
-// What an archive says about where it comes from: release, image, commit and configuration.
 
 const REVISION_LABEL = 'org.opencontainers.image.revision';
 
@@ -467,13 +337,15 @@ async function configHash(project: Project): Promise<string> {
   return hash.digest('hex');
 }
 
-export async function backupOrigin(project: Project, { version, app, appReference }: BackupImage) {
+/** What an archive says about where it comes from: release, image, commit and configuration. */
+export async function backupOrigin(project: Project) {
+  const { version, image, reference } = await releaseOfData(project);
   return {
     project: project.project.name,
     version,
-    image: appReference,
-    imageDigest: app?.id ?? '',
-    revision: app?.labels[REVISION_LABEL] ?? '',
+    image: reference,
+    imageDigest: image?.id ?? '',
+    revision: image?.labels[REVISION_LABEL] ?? '',
     configHash: await configHash(project),
   };
 }
@@ -482,26 +354,18 @@ export async function backupOrigin(project: Project, { version, app, appReferenc
 
 const WIDTH = 24;
 
-export function megabytes(bytes: number): string {
-  if (bytes < 1e6) return `${(bytes / 1e3).toFixed(1)} kB`;
-  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`;
-}
-
-/** `archive ████░░░░ 512.0 MB of 1.08 GB`; without a total only what is done. Pure. */
+/** `archive ████░░░░ 512 MB of 1.1 GB`; without a total only what is done. Pure. */
 export function progressLine(phase: string, done: number, total: number): string {
-  if (total <= 0) return `${phase} ${megabytes(done)}`;
+  if (total <= 0) return `${phase} ${formatBytes(done)}`;
   const filled = Math.min(WIDTH, Math.round((done / total) * WIDTH));
   const bar = '█'.repeat(filled) + '░'.repeat(WIDTH - filled);
-  return `${phase} ${bar} ${megabytes(done)} of ${megabytes(total)}`;
+  return `${phase} ${bar} ${formatBytes(done)} of ${formatBytes(total)}`;
 }
 
-const isShown = () => Boolean(process.stderr.isTTY) && process.env.TERM !== 'dumb';
-
+const draw = (text: string) => {
+  if (process.stderr.isTTY && process.env.TERM !== 'dumb') process.stderr.write(`\r\u001b[K${text}`);
+};
 const progress = {
-  show: (phase: string, done: number, total: number) => {
-    if (isShown()) process.stderr.write(`\r\u001b[K${progressLine(phase, done, total)}`);
-  },
-  clear: () => {
-    if (isShown()) process.stderr.write('\r\u001b[K');
-  },
+  show: (phase: string, done: number, total: number) => draw(progressLine(phase, done, total)),
+  clear: () => draw(''),
 };

@@ -1,19 +1,16 @@
-// The results of the backup task, for people and for --json.
-
-import { TaskError, usageError } from '../errors.ts';
-import { duration } from '../format.ts';
+// The results of the backup task for people and for --json, which flag belongs to which command, and how backups went:
+// what `status` and `doctor` tell, also when nothing runs.
+import { usageError } from '../errors.ts';
+import { duration, formatBytes } from '../format.ts';
 import { type Phases, readHistory } from '../history.ts';
-import { withLock } from '../lock.ts';
-import { log } from '../log.ts';
 import type { Project } from '../project.ts';
-import { pause } from '../session.ts';
 import type { TaskResult } from '../task.ts';
-import { isProven } from './archives.ts';
+import { isProven, type Verdict } from './archives.ts';
 import type { BackupResult } from './create.ts';
-import { backupDirectory, type CreatedArchive, type Listed, megabytes, type Verdict } from './program.ts';
-import type { RestorePlan, RestoreResult } from './restore.ts';
-import { type Decision, isEmptyPolicy } from './retention.ts';
+import { backupDirectory, type Listed } from './program.ts';
+import type { RestorePlan } from './restore.ts';
 
+/** Exit code 1 if something that should be in the archive is not. */
 export function reportCreated(
   project: Project,
   { created, removed }: BackupResult,
@@ -21,21 +18,19 @@ export function reportCreated(
 ): TaskResult {
   if (!created) return {};
   const { archives: _, ...made } = created;
+  const { archive, bytes, dataBytes, files, databases, cut, seconds, proofSeconds, missing } = made;
+  const sizes = `${formatBytes(dataBytes)} → ${formatBytes(bytes)}`;
   const lines = [
-    describeCreated(created, backupDirectory(project)),
+    `Backed up to ${backupDirectory(project)}/${archive}`,
+    `  ${files} files, ${databases} databases, ${sizes}, in ${seconds.toFixed(1)} s; writers waited ${cut.heldMs} ms for the cut`,
+    `  proven in ${proofSeconds.toFixed(1)} s: read back, hashes, integrity and row counts are right`,
     ...removed.map((name) => `  removed ${name}`),
+    ...missing.map(({ path, reason }) => `  MISSING ${path}: ${reason}`),
+    ...(missing.length > 0
+      ? [`INCOMPLETE: ${missing.length} missing. Repair it, or [backup] exclude it.`]
+      : []),
   ];
-  return { data: { ...made, removed, phases }, text: lines.join('\n') };
-}
-
-export async function reportList(
-  project: Project,
-  { archives, free }: { archives: Listed[]; free: number },
-): Promise<TaskResult> {
-  const now = new Date();
-  const health = await backupHealth(project, now);
-  const data = { archives: archives.map((one) => archiveData(one, now)), free, health };
-  return { data, text: describeArchives(archives, now) };
+  return { data: { ...made, removed, phases }, text: lines.join('\n'), exitCode: missing.length > 0 ? 1 : 0 };
 }
 
 /** Exit code 1 if any archive is damaged. */
@@ -44,19 +39,25 @@ export function reportVerdicts(verdicts: readonly Verdict[]): TaskResult {
   return { data: { verdicts }, text, exitCode: verdicts.every(({ ok }) => ok) ? 0 : 1 };
 }
 
-export function reportRestored(plan: RestorePlan, result: RestoreResult, phases: Phases): TaskResult {
-  const { name } = plan.archive;
-  const { before, kept } = result;
-  const lines = [
-    `Restored ${name}${plan.to === undefined ? '' : ` to ${plan.to}`}`,
-    ...(before ? [`What was there before: ${before}`] : []),
-    ...(kept ? [`What was there before is kept as ${kept}`] : []),
-  ];
-  const { version } = plan.summary.origin;
-  return { data: { archive: name, to: plan.to ?? null, ...result, version, phases }, text: lines.join('\n') };
+function describeVerdict({ archive, ok, problems, seconds, manifest }: Verdict): string {
+  if (!ok) return [`DAMAGED  ${archive}`, ...problems.map((problem) => `  - ${problem}`)].join('\n');
+  const { files = 0, bytes = 0 } = manifest ?? {};
+  return `good     ${archive}  ${files} files, ${formatBytes(bytes)}, ${seconds.toFixed(1)} s`;
 }
 
-// Backups as a person reads them: one line an archive, one line a decision.
+export function reportRestored(
+  { archive: { name }, summary, to }: RestorePlan,
+  result: { before: string | null; kept: string[]; phases: Phases },
+): TaskResult {
+  const { before, kept } = result;
+  const lines = [
+    `Restored ${name}${to === undefined ? '' : ` to ${to}`}`,
+    ...(before ? [`What was there before: ${before}`] : []),
+    ...kept.map((path) => `Kept, because no archive holds it: ${path}`),
+  ];
+  const { version } = summary.origin;
+  return { data: { archive: name, to: to ?? null, ...result, version }, text: lines.join('\n') };
+}
 
 /** `3 min`, `5 h`, `12 d` */
 function age(from: string, now: Date): string {
@@ -65,93 +66,62 @@ function age(from: string, now: Date): string {
   return minutes < 48 * 60 ? `${Math.round(minutes / 60)} h` : `${Math.round(minutes / 1440)} d`;
 }
 
-function ratio({ bytes, record }: Listed): string {
-  return record && bytes > 0 ? `${(record.dataBytes / bytes).toFixed(1)}×` : '';
-}
-
-function mood(one: Listed): string {
-  if (!one.record) return 'not from here';
-  if (!isProven(one)) return one.record.problems.length > 0 ? 'DAMAGED' : 'not proven';
-  return one.record.proof?.rehearsed ? 'proven, rehearsed' : 'proven';
+function stateOf(one: Listed): string {
+  const { record } = one;
+  if (!record) return 'not from here';
+  if (!isProven(one)) return record.problems.length > 0 ? 'DAMAGED' : 'not proven';
+  const words = [
+    'proven',
+    record.proof?.rehearsed ? 'rehearsed' : '',
+    record.missing > 0 ? 'INCOMPLETE' : '',
+  ];
+  return words.filter(Boolean).join(', ');
 }
 
 /** A table, newest first. */
 function describeArchives(archives: readonly Listed[], now: Date): string {
   if (archives.length === 0) return 'No backups yet. Make one: npm run backup';
-  const rows = [...archives]
-    .reverse()
-    .map((one) => [
-      one.archive,
-      one.version,
-      megabytes(one.bytes),
-      ratio(one),
-      age(one.time, now),
-      mood(one),
-    ]);
+  const ratio = ({ bytes, record }: Listed) =>
+    record && bytes > 0 ? `${(record.dataBytes / bytes).toFixed(1)}×` : '';
+  const rows = [...archives].reverse().map((one) => {
+    const { archive, version, bytes, time } = one;
+    return [archive, version, formatBytes(bytes), ratio(one), age(time, now), stateOf(one)];
+  });
   const table = [['archive', 'version', 'size', 'ratio', 'age', ''], ...rows];
   const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
-  return table
-    .map((row) =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column]!))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
+  const line = (row: string[]) => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ');
+  return table.map((row) => line(row).trimEnd()).join('\n');
 }
 
-/** The same for --json. */
-function archiveData(one: Listed, now: Date): Record<string, unknown> {
-  const { archive, time, version, bytes, record } = one;
-  return {
-    archive,
-    time,
-    version,
-    bytes,
-    dataBytes: record?.dataBytes ?? null,
-    proven: isProven(one),
-    rehearsed: record?.proof?.rehearsed ?? null,
-    problems: record?.problems ?? [],
-    dataFormat: record?.dataFormat ?? null,
-    ageSeconds: Math.max(0, Math.round((now.getTime() - new Date(time).getTime()) / 1000)),
-  };
+export async function reportList(
+  project: Project,
+  { archives, free }: { archives: Listed[]; free: number },
+): Promise<TaskResult> {
+  const now = new Date();
+  const list = archives.map((one) => {
+    const { archive, time, version, bytes, record } = one;
+    return {
+      ...{ archive, time, version, bytes, dataBytes: record?.dataBytes ?? null, proven: isProven(one) },
+      ...{ rehearsed: record?.proof?.rehearsed ?? null, missing: record?.missing ?? 0 },
+      ...{ problems: record?.problems ?? [], dataFormat: record?.dataFormat ?? null },
+      ageSeconds: Math.max(0, Math.round((now.getTime() - new Date(time).getTime()) / 1000)),
+    };
+  });
+  const data = { archives: list, free, health: await backupHealth(project, now) };
+  return { data, text: describeArchives(archives, now) };
 }
-
-export function describeDecisions(decisions: readonly Decision[]): string {
-  if (decisions.length === 0) return 'No archives.';
-  return decisions
-    .map(({ archive, keep, reason }) => `${keep ? 'keep  ' : 'remove'}  ${archive}  ${reason}`)
-    .join('\n');
-}
-
-function describeCreated(created: CreatedArchive, directory: string): string {
-  const { archive, bytes, dataBytes, files, databases, cut, seconds, proofSeconds } = created;
-  return [
-    `Backed up to ${directory}/${archive}`,
-    `  ${files} files, ${databases} databases, ${megabytes(dataBytes)} → ${megabytes(bytes)}, in ${seconds.toFixed(1)} s; writers waited ${cut.heldMs} ms for the cut`,
-    `  proven in ${proofSeconds.toFixed(1)} s: read back, hashes, integrity and row counts are right`,
-  ].join('\n');
-}
-
-function describeVerdict({ archive, ok, problems, seconds, manifest }: Verdict): string {
-  if (ok)
-    return `good     ${archive}  ${manifest?.files ?? 0} files, ${megabytes(manifest?.bytes ?? 0)}, ${seconds.toFixed(1)} s`;
-  return [`DAMAGED  ${archive}`, ...problems.map((problem) => `  - ${problem}`)].join('\n');
-}
-
-// Which flag belongs to which command of the backup task: a flag that would be ignored is a mistake.
 
 const OWN_FLAGS: Record<string, readonly string[]> = {
-  create: ['pause', 'rehearse'],
+  create: ['rehearse'],
   list: [],
   verify: ['all'],
   restore: ['to'],
   prune: [],
-  schedule: ['every', 'kind', 'install', 'uninstall'],
+  schedule: ['every', 'install', 'uninstall'],
 };
 const TAKES_ARCHIVE = ['verify', 'restore'];
 
-/** @throws TaskError (exit 2) for a flag or an argument that the command does not know */
+/** @throws TaskError (exit 2) for a flag or an argument that the command would ignore */
 export function verifyBackupFlags(
   command: string,
   flags: Record<string, boolean | string | undefined>,
@@ -169,18 +139,6 @@ export function verifyBackupFlags(
     throw usageError(`backup: --wait is "${flags.wait}", expected a number of seconds`);
 }
 
-/** @throws TaskError (exit 2) for a policy that would keep nothing */
-export function verifyPolicy(project: Project): void {
-  if (!isEmptyPolicy(project.backup.keep)) return;
-  throw usageError('[backup.keep] keeps nothing: every rule is 0', {
-    code: 'empty-policy',
-    hint: 'set at least one of last, hourly, daily, weekly, monthly, yearly; or do not prune',
-  });
-}
-
-// How backups went, from the history of this machine: needs no engine and no archive, so that `status` and
-// `doctor` can tell also when nothing runs.
-
 /** The name of backups in the history; `to` is the archive. */
 export const BACKUP_TASK = 'backup';
 
@@ -194,8 +152,7 @@ interface BackupHealth {
   maxAgeSeconds: number;
 }
 
-/** What `status` and `doctor` tell about backups. */
-export async function backupHealth(project: Project, now = new Date()): Promise<BackupHealth> {
+async function backupHealth(project: Project, now = new Date()): Promise<BackupHealth> {
   const runs = (await readHistory(project.root)).filter(({ task }) => task === BACKUP_TASK);
   const good = runs.findLast(({ outcome, to }) => outcome === 'done' && to !== null);
   const bad = runs.findLast(({ outcome }) => outcome === 'failed');
@@ -209,61 +166,6 @@ export async function backupHealth(project: Project, now = new Date()): Promise<
     overdue: !good || ageSeconds > maxAgeSeconds,
     maxAgeSeconds,
   };
-}
-
-// A backup that a timer starts must not fail because a release happens to run: it waits its turn for a while.
-
-const POLL_MS = 2000;
-
-/** As withLock, but waits up to `seconds` for whoever holds it. @throws TaskError `locked` after that */
-export async function withLockWithin<T>(root: string, task: string, seconds: number, work: () => Promise<T>) {
-  const deadline = Date.now() + seconds * 1000;
-  let told = false;
-  for (;;) {
-    let began = false;
-    try {
-      return await withLock(root, task, () => {
-        began = true;
-        return work();
-      });
-    } catch (error) {
-      const isHeld = !began && error instanceof TaskError && error.code === 'locked';
-      if (!isHeld || Date.now() >= deadline) throw error;
-      if (!told) log.info(`${error.message}; waiting up to ${seconds} s`);
-      told = true;
-      await pause(POLL_MS);
-    }
-  }
-}
-
-// What status and doctor tell about backups: when the last good one was made, and whether that is too long ago.
-
-export interface BackupFacts {
-  report: BackupReport;
-  problem: Problem | undefined;
-}
-
-/** A project that was never backed up is no problem yet: it may be an hour old. */
-export async function loadBackupFacts(project: Project, now: Date): Promise<BackupFacts> {
-  const { last, failure, overdue, maxAgeSeconds } = await backupHealth(project, now);
-  const report: BackupReport = {
-    at: last?.at ?? null,
-    name: last?.archive ?? null,
-    ageSeconds: last?.ageSeconds ?? null,
-    overdue: overdue && (last !== null || failure !== null),
-    failure: failure?.error ?? null,
-  };
-  const again = 'make one, and see why: npm run backup';
-  if (failure) {
-    return {
-      report,
-      problem: { code: 'backup-failed', message: `the last backup failed: ${failure.error}`, hint: again },
-    };
-  }
-  if (!report.overdue) return { report, problem: undefined };
-  const message = `the last good backup is ${duration(last?.ageSeconds ?? 0)} old, expected less than ${duration(maxAgeSeconds)}`;
-  const hint = `${again}; is it scheduled? npm run backup -- schedule`;
-  return { report, problem: { code: 'backup-overdue', message, hint } };
 }
 
 /** What is not well, and what to do about it. */
@@ -282,4 +184,30 @@ export interface BackupReport {
   overdue: boolean;
   /** Why the last attempt failed, when it was later than the last good one. */
   failure: string | null;
+}
+
+export interface BackupFacts {
+  report: BackupReport;
+  problem: Problem | undefined;
+}
+
+/** A project that was never backed up is no problem yet: it may be an hour old. */
+export async function loadBackupFacts(project: Project, now: Date): Promise<BackupFacts> {
+  const { last, failure, overdue, maxAgeSeconds } = await backupHealth(project, now);
+  const report: BackupReport = {
+    at: last?.at ?? null,
+    name: last?.archive ?? null,
+    ageSeconds: last?.ageSeconds ?? null,
+    overdue: overdue && (last !== null || failure !== null),
+    failure: failure?.error ?? null,
+  };
+  const again = 'make one, and see why: npm run backup';
+  if (failure) {
+    const message = `the last backup failed: ${failure.error}`;
+    return { report, problem: { code: 'backup-failed', message, hint: again } };
+  }
+  if (!report.overdue) return { report, problem: undefined };
+  const message = `the last good backup is ${duration(last?.ageSeconds ?? 0)} old, expected less than ${duration(maxAgeSeconds)}`;
+  const hint = `${again}; is it scheduled? npm run backup -- schedule`;
+  return { report, problem: { code: 'backup-overdue', message, hint } };
 }

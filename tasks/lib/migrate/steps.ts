@@ -4,7 +4,7 @@
 import { join } from 'node:path';
 import { performBackup } from '../backup/create.ts';
 import { backupDirectory, verifyDirectories } from '../backup/program.ts';
-import { recoverBackups } from '../backup/restore.ts';
+import { resumeRestore } from '../backup/restore.ts';
 import { run } from '../command.ts';
 import { tryCandidate } from '../docker/candidate.ts';
 import { docker } from '../docker/engine.ts';
@@ -333,10 +333,10 @@ const inventoryPath = ({ root }: Project) => statePath(root, 'migration-inventor
 async function backUp(project: Project, data: Migration): Promise<void> {
   const began = performance.now();
   verifyDirectories(project);
-  await recoverBackups(project);
+  await resumeRestore(project);
   // Nobody waits while both services are stopped: a large database may take its time.
   const patient = { ...project, backup: { ...project.backup, max_block: 86_400 } };
-  const { created } = await performBackup(patient, { pause: false, rehearse: false }, {});
+  const { created } = await performBackup(patient, { rehearse: false }, {});
   const seconds = Math.round(performance.now() - began) / 1000;
   if (created) data.backup = { archive: join(backupDirectory(project), created.archive), seconds };
   const inventory = await takeInventory(project, data.plan.data.to, data.stoppedAt!);

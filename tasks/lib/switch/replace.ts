@@ -33,7 +33,7 @@ async function rename(id: string, name: string): Promise<void> {
 }
 
 /** What the engine does with a container when it or the machine starts again. */
-async function setRestartPolicy(id: string, policy: string): Promise<void> {
+export async function setRestartPolicy(id: string, policy: string): Promise<void> {
   await runUninterrupted(docker('update', '--restart', policy, id));
 }
 

@@ -1,0 +1,201 @@
+// The program that backs data up and brings it back, inside a container on the engine's machine: the same kernel and user
+// as the writers open the databases, wherever the engine is. One request, a line of JSON on stdin; one answer, JSON on
+// stdout, whole before the process ends; progress, lines of JSON on stderr. While stdin is open the task is there: when it
+// dies, this ends, and cleans up.
+
+import { renameSync, rmSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { isMainThread } from 'node:worker_threads';
+import { type CreateOptions, create } from './create.ts';
+import { lockDirectory, settleInThread } from './databases.ts';
+import {
+  becomeArchivist,
+  clearLeftovers,
+  freeBytes,
+  listArchives,
+  type Owner,
+  parseName,
+  readRecord,
+  removeArchives,
+  scratchPath,
+  syncDirectory,
+  writeRecord,
+} from './directory.ts';
+import { BackupError, failureOf, keep, unfinishedPath } from './report.ts';
+import {
+  finishSwap,
+  inspectPlace,
+  preview,
+  proveArchive,
+  type Swap,
+  stagingOf,
+  swapBack,
+  swapIn,
+  unpackArchive,
+  type Verdict,
+  verifyFile,
+} from './restore.ts';
+
+interface Place {
+  backups: string;
+  project: string;
+}
+
+/** Becomes whoever makes the archives, locks the directory and clears what a killed run left; false if there is none. */
+function takeDirectory({ backups, project }: Place): boolean {
+  becomeArchivist(backups, project);
+  if (listArchives(backups, project).length === 0) return false;
+  lockDirectory(backups, project);
+  clearLeftovers(backups, project);
+  return true;
+}
+
+/** Proves archives of the backup directory, by name; null: all of them. */
+async function verify({ backups, project, archives }: Place & { archives: string[] | null }) {
+  const verdicts: Verdict[] = [];
+  if (!takeDirectory({ backups, project })) return { verdicts };
+  for (const archive of archives ?? listArchives(backups, project).map((listed) => listed.archive)) {
+    if (!parseName(project, archive))
+      throw new BackupError('usage', `${archive} is not the name of an archive`);
+    verdicts.push(await proveArchive(backups, project, archive));
+  }
+  return { verdicts };
+}
+
+function list({ backups, project }: Place): object {
+  becomeArchivist(backups, project);
+  return { archives: listArchives(backups, project), free: freeBytes(backups) };
+}
+
+/** Removes archives that have a record of ours; anything else is refused. */
+function remove({ backups, project, archives }: Place & { archives: string[] }): object {
+  if (!takeDirectory({ backups, project })) return { removed: [] };
+  const present = new Set(listArchives(backups, project).map(({ archive }) => archive));
+  const wanted = archives.filter((archive) => present.has(archive));
+  const foreign = wanted.find((archive) => readRecord(backups, archive)?.source !== 'created');
+  if (foreign) throw new BackupError('foreign', `${foreign} was not made here and is not removed`);
+  removeArchives(backups, wanted);
+  return { removed: wanted };
+}
+
+/** An archive was started and answered: its proof says so. */
+function rehearsed({ backups, project, archive, at }: Place & { archive: string; at: string }): object {
+  becomeArchivist(backups, project);
+  const record = readRecord(backups, archive);
+  if (!record?.proof) throw new BackupError('not-proven', `${archive} is not proven`);
+  writeRecord(backups, { ...record, proof: { ...record.proof, rehearsed: at } });
+  return {};
+}
+
+/** Places below `root`, e.g. `data`. */
+interface InPlace {
+  root: string;
+  places: string[];
+  id: string;
+}
+
+/** Unpacks beside what is there, in the places themselves. */
+function unpackInPlace({ archive, root, places, id }: InPlace & { archive: string }) {
+  const owners: Record<string, Owner> = {};
+  for (const place of places) {
+    const { entries, owner } = inspectPlace(join(root, place));
+    if (entries > 0) owners[place] = owner;
+  }
+  const targets = places.map((place) => [place, stagingOf(join(root, place), id)]);
+  return unpackArchive(archive, Object.fromEntries(targets), owners);
+}
+
+/** A restore in place, of which each act is a command. `unsaved`, `absent`: as the archives name them. */
+type SwapOptions = InPlace & { unsaved: string[]; absent: string[] };
+
+function swaps({ root, places, id, unsaved, absent }: SwapOptions): Swap[] {
+  return places.map((place) => {
+    const below = (paths: string[]) =>
+      paths.filter((path) => path.startsWith(`${place}/`)).map((path) => path.slice(place.length + 1));
+    return { place: join(root, place), id, unsaved: below(unsaved), absent: below(absent) };
+  });
+}
+
+interface UnpackTo {
+  archive: string;
+  places: string[];
+  parent: string;
+  name: string;
+}
+
+/** Unpacks to a directory that has its name only when it is complete; several places side by side in it. */
+async function unpackTo({ archive, places, parent, name }: UnpackTo): Promise<object> {
+  const draft = unfinishedPath(join(parent, `.release-flow-${name}-new`));
+  rmSync(draft, { recursive: true, force: true });
+  const targets = places.map((place) => [place, places.length > 1 ? join(draft, place) : draft]);
+  const unpacked = await unpackArchive(archive, Object.fromEntries(targets));
+  renameSync(draft, join(parent, name));
+  keep(draft);
+  syncDirectory(parent);
+  return unpacked;
+}
+
+/** Removes a directory of a rehearsal; no other name is accepted. */
+function discardScratch({ backups, project, name }: Place & { name: string }): object {
+  if (!name.startsWith(`.${project}-scratch-`) || name.includes('/'))
+    throw new BackupError('usage', `${name} is not a scratch directory`);
+  rmSync(join(backups, name), { recursive: true, force: true });
+  return {};
+}
+
+/** Takes plain options and returns a plain result: the task needs to know nothing about archives. */
+// biome-ignore lint/suspicious/noExplicitAny: the options come from the tasks that this is bundled with
+export type Command = (options: any) => object | Promise<object>;
+
+const COMMANDS: Record<string, Command> = {
+  create: (options: CreateOptions) => create(options),
+  verify,
+  'verify-file': async ({ backups, project, path }: Place & { path: string }) => ({
+    verdicts: [await verifyFile(basename(path), path, scratchPath(backups, project))],
+  }),
+  list,
+  remove,
+  rehearsed,
+  preview: ({ path }: { path: string }) => preview(path),
+  inspect: ({ root, places }: InPlace) =>
+    Object.fromEntries(places.map((place) => [place, inspectPlace(join(root, place))])),
+  unpack: ({ archive, targets }: { archive: string; targets: Record<string, string> }) =>
+    unpackArchive(archive, targets),
+  'unpack-in-place': unpackInPlace,
+  'unpack-to': unpackTo,
+  'swap-in': (options: SwapOptions) => ({ done: swaps(options).map(swapIn).length }),
+  'swap-back': (options: SwapOptions) => ({ done: swaps(options).map(swapBack).length }),
+  'finish-swap': (options: SwapOptions & { keepAs: string; isSaved: boolean }) => ({
+    kept: swaps(options).flatMap((swap) => finishSwap(swap, options.keepAs, options.isSaved).kept),
+  }),
+  'discard-scratch': discardScratch,
+};
+
+async function carryOut({ command, options }: { command: string; options: object }): Promise<object> {
+  try {
+    const known = Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
+    if (!known) throw new BackupError('usage', `unknown command "${command}"`);
+    return { ok: true, result: await known(options) };
+  } catch (error) {
+    return { ok: false, error: failureOf(error) };
+  }
+}
+
+function answer(value: { ok?: boolean }): void {
+  // A pipe takes 64 KiB at a time: what was not written when the process ends is lost.
+  process.stdout.write(`${JSON.stringify(value)}\n`, () => process.exit(value.ok ? 0 : 1));
+}
+
+function main(): void {
+  // Backups hold everything that the data holds: for their owner alone.
+  process.umask(0o077);
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => process.exit(143));
+  process.on('uncaughtException', (error) => answer({ ok: false, error: failureOf(error) } as object));
+  const input = createInterface({ input: process.stdin });
+  input.once('line', (line) => void carryOut(JSON.parse(line)).then(answer));
+  input.once('close', () => process.exit(143));
+}
+
+if (isMainThread) main();
+else settleInThread();
