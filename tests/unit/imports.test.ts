@@ -96,6 +96,23 @@ test('there are no import cycles', () => {
   for (const file of graph.keys()) visit(file, []);
 });
 
+/** `file: line` of every place in tasks/ that matches. */
+function places(pattern: RegExp): string[] {
+  return [...graph.keys()]
+    .filter((file) => file.startsWith('tasks/'))
+    .flatMap((file) => {
+      const lines = readFileSync(join(ROOT, file), 'utf8').split('\n');
+      return lines.filter((line) => pattern.test(line)).map((line) => `${file}: ${line.trim()}`);
+    });
+}
+
+test('only project.ts asks where its source is: the launcher runs a bundle that lies elsewhere', () => {
+  assert.deepEqual(
+    places(/import\.meta\.url/).filter((place) => !place.startsWith('tasks/lib/project.ts: ')),
+    [],
+  );
+});
+
 test('every import exists', () => {
   assert.deepEqual(
     violations((_from, to) => !graph.has(to)),
