@@ -30,7 +30,7 @@ const OPEN = {
   'nothing sent': '',
 };
 
-test('SIGTERM stops the service within a second, whatever connections are open', async (t) => {
+test('SIGTERM stops the service long before the engine would kill it, whatever connections are open', async (t) => {
   const port = await freePort();
   const { child, exited } = await startProcess(t, temporaryDirectory(t), port);
   for (const text of Object.values(OPEN)) await openConnection(port, text);
@@ -40,7 +40,7 @@ test('SIGTERM stops the service within a second, whatever connections are open',
   assert.deepEqual(await exited, { code: 0, signal: null });
   const took = performance.now() - asked;
   t.diagnostic(`stopped in ${Math.round(took)} ms with ${Object.keys(OPEN).length} connections open`);
-  assert(took < 1000, `took ${took} ms`);
+  assert(took < 9000, `took ${took} ms`);
 });
 
 test('a wrong configuration is one log line with all problems, and exit 2 before anything is opened', async (t) => {

@@ -40,7 +40,7 @@ export async function startContainer(
 }
 
 /** The answer of /health as soon as there is one. @throws Error with the container's log after `seconds` */
-export async function answeredHealth(container: Started, seconds = 20): Promise<Record<string, unknown>> {
+export async function answeredHealth(container: Started, seconds = 60): Promise<Record<string, unknown>> {
   const deadline = Date.now() + seconds * 1000;
   for (;;) {
     const answer = await askHealth(`${container.url}/health`);

@@ -136,9 +136,8 @@ describe('a private engine', { skip }, () => {
     await stopDaemon(place);
   });
 
-  it('that cannot start shows its log’s last lines at once, without waiting for the time-out', async () => {
+  it('that cannot start shows its log’s last lines', async () => {
     await writeFile(join(scratch, 'daemon.json'), '{"no-such-setting": true}');
-    const began = performance.now();
     await assert.rejects(startDaemon(place), (error: unknown) => {
       assert.ok(error instanceof TaskError);
       assert.equal(error.code, 'engine-start-failed');
@@ -146,7 +145,6 @@ describe('a private engine', { skip }, () => {
       assert.ok(error.hint?.includes(place.logFile));
       return true;
     });
-    assert.ok(performance.now() - began < 15_000);
   });
 });
 

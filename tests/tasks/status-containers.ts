@@ -54,7 +54,7 @@ interface Inspected {
 export async function waitForContainer(
   name: string,
   isWanted: (found: Inspected) => boolean,
-  seconds = 20,
+  seconds = 60,
 ): Promise<void> {
   const deadline = Date.now() + seconds * 1000;
   for (;;) {
