@@ -139,7 +139,7 @@ test('a swarm runs what was released, and keeps it when a new version fails', as
     assert.equal(code, 'not-restored');
     assert.match(
       message,
-      /reports version "9\.9\.9"[\s\S]*Could not bring back what ran before: prod: `docker service rollback .* failed/,
+      /reports version "9\.9\.9"[\s\S]*Could not undo: deploy prod[^`]*`docker service rollback .* failed/,
     );
     assert.doesNotMatch(hint, /runs again/);
     assert.equal(await project.read('.env'), before);
