@@ -107,8 +107,10 @@ function places(pattern: RegExp): string[] {
 }
 
 test('only project.ts asks where its source is: the launcher runs a bundle that lies elsewhere', () => {
+  // The backup program is a bundle of its own, which runs in a container.
+  const allowed = /^tasks\/lib\/(project\.ts|backup\/program(\.ts|\/))/;
   assert.deepEqual(
-    places(/import\.meta\.url/).filter((place) => !place.startsWith('tasks/lib/project.ts: ')),
+    places(/import\.meta\.url/).filter((place) => !allowed.test(place)),
     [],
   );
 });
