@@ -1,14 +1,13 @@
 // What tasks have done, and what one was doing when it died: a torn line must not hide the rest.
 
 import assert from 'node:assert/strict';
-import { appendFileSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { InterruptedError, TaskError } from '../../tasks/lib/errors.ts';
 import { readHistory, withHistory } from '../../tasks/lib/history.ts';
 import { runningTask } from '../../tasks/lib/lock.ts';
-import { openJournal, readJournal } from '../../tasks/lib/old-journal.ts';
 import { interruptedRuns } from '../../tasks/lib/steps.ts';
 import { readSamples } from '../../tasks/lib/uptime.ts';
 
@@ -17,27 +16,6 @@ function folder(t: TestContext): string {
   t.after(() => rmSync(root, { recursive: true, force: true }));
   return root;
 }
-
-test('a journal is what was recorded last, private, and gone once closed', async (t) => {
-  const root = folder(t);
-  assert.equal(await readJournal(root, 'release'), undefined);
-  const journal = openJournal<{ tag: string }>(root, 'release');
-  await journal.record('prepared', { tag: 'v1' });
-  await journal.record('committed', { tag: 'v1' });
-  const entry = await readJournal<{ tag: string }>(root, 'release');
-  assert.deepEqual([entry?.task, entry?.step, entry?.data], ['release', 'committed', { tag: 'v1' }]);
-  assert.equal(statSync(join(root, '.synapse/journal/release.json')).mode & 0o777, 0o600);
-  assert.equal(await readJournal(root, 'switch'), undefined, 'each task has its own');
-  await journal.close();
-  assert.equal(await readJournal(root, 'release'), undefined);
-});
-
-test('a journal that somebody broke is named, not taken for none', async (t) => {
-  const root = folder(t);
-  mkdirSync(join(root, '.synapse/journal'), { recursive: true });
-  writeFileSync(join(root, '.synapse/journal/release.json'), '{"task": "rel');
-  await assert.rejects(readJournal(root, 'release'), { code: 'journal-unreadable' });
-});
 
 test('every outcome leaves one line, and the error goes on', async (t) => {
   const root = folder(t);

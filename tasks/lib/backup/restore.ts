@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { basename, dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { stopCommand } from '../active.ts';
-import { probe, run } from '../command.ts';
+import { run } from '../command.ts';
 import { environmentOfService } from '../docker/compose.ts';
 import { docker } from '../docker/engine.ts';
 import {
@@ -21,7 +21,7 @@ import { withHistory } from '../history.ts';
 import { log } from '../log.ts';
 import { dataDirectory, type EnvironmentName, loadProject, type Project } from '../project.ts';
 import { verifyReleasedImage } from '../release/record.ts';
-import { session, uninterrupted } from '../session.ts';
+import { uninterrupted } from '../session.ts';
 import { describeSteps, interruptedRun, type Journey, resumeSteps, runSteps, type Step } from '../steps.ts';
 import { isHealthy, survey } from '../switch/observe.ts';
 import { proveHealthy, startFailure } from '../switch/prove.ts';
@@ -128,7 +128,6 @@ async function startSame({ running }: Restore): Promise<void> {
 }
 
 async function proveSame(project: Project, { running }: Restore): Promise<void> {
-  if (session.dryRun) return;
   const { addresses } = await survey(project, undefined);
   for (const { environment, id } of running) {
     const [container] = await inspectContainers([id]);
@@ -241,12 +240,10 @@ export async function resumeRestore(project: Project): Promise<'finished' | 'und
   const journey = journeyOf(project);
   const interrupted = await interruptedRun(journey);
   if (!interrupted) return undefined;
-  if (!session.dryRun) {
-    // Whatever its container is still doing, it stops: any of it may be half-done.
-    const left = await containerIds({ label: [backupLabel(project)] });
-    if (left.length > 0) await probe(docker('rm', '--force', ...left));
-    if (interrupted.data.prodTag) await resumeSwitch(project);
-  }
+  // Whatever its container is still doing, it stops: any of it may be half-done.
+  const left = await containerIds({ label: [backupLabel(project)] });
+  if (left.length > 0) await run(docker('rm', '--force', ...left));
+  if (interrupted.data.prodTag) await resumeSwitch(project);
   return (await resumeSteps(journey))?.outcome;
 }
 
