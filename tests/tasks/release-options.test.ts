@@ -69,7 +69,7 @@ test('what can be asked of a release', async (t) => {
       const steps = [
         /would run: git .* commit-tree/,
         /would run: docker buildx build/,
-        /would run: docker run --detach .*--pull=never/,
+        /would run: docker compose --project-name \S+-candidate-\S+ .* up --detach/,
         /would run: git .* update-ref .* --stdin/,
         /would run: docker image tag \S+:v1\.0\.1/,
         new RegExp(`would run: docker push --quiet ${registry.address}/${project.name}:v1\\.0\\.1`),
