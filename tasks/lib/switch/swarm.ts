@@ -66,13 +66,23 @@ async function deploy(project: Project, name: EnvironmentName, { text, objects }
     await run(docker(kind, 'create', object, '-'), { input: content });
   }
   const flags = ['--detach=false', '--resolve-image', 'never', '--with-registry-auth', '--compose-file', '-'];
+  await run(docker('stack', 'deploy', ...flags, project.project.name), { input: text, timeoutMs });
+}
+
+/** What went wrong, with what the swarm says of the container that failed last. */
+async function withTaskError(
+  project: Project,
+  name: EnvironmentName,
+  work: () => Promise<unknown>,
+): Promise<void> {
   try {
-    await run(docker('stack', 'deploy', ...flags, project.project.name), { input: text, timeoutMs });
+    await work();
   } catch (error) {
     if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
     const ps = docker('service', 'ps', '--no-trunc', '--format', '{{.Error}}', nameOf(project, name));
-    const why = (await probe(ps)).stdout.split('\n').find(Boolean) ?? error.message;
-    throw new TaskError(`The swarm could not start it: ${why}`, { code: 'unhealthy', cause: error });
+    const why = (await probe(ps)).stdout.split('\n').find(Boolean);
+    const message = `${error.message}${why ? `\nThe container that failed last: ${why}` : ''}`;
+    throw new TaskError(message, { code: 'unhealthy', cause: error });
   }
 }
 
@@ -84,11 +94,14 @@ function deployStep(project: Project, name: EnvironmentName, reason: string, sta
       withStartFailure(name, null, async () => {
         const timeoutSeconds = waitSeconds ?? project.environments[name].start_timeout;
         // A failed update comes with the swarm's own way back, a first deployment does not.
-        await deploy(project, name, stack!, timeoutSeconds * 1000 + (swarm[name] ? SETTLE_MS : 0));
-        const { addresses } = await survey(project, to.prodTag ?? undefined);
-        const expected = expectedHealth(name, images[name]);
-        const wait = { keys: project.health, expected, timeoutSeconds, givenUp: async () => undefined };
-        await waitForHealth({ ...addresses[name], ...wait });
+        const timeoutMs = timeoutSeconds * 1000 + (swarm[name] ? SETTLE_MS : 0);
+        await withTaskError(project, name, async () => {
+          await deploy(project, name, stack!, timeoutMs);
+          const { addresses } = await survey(project, to.prodTag ?? undefined);
+          const expected = expectedHealth(name, images[name]);
+          const wait = { keys: project.health, expected, timeoutSeconds, givenUp: async () => undefined };
+          await waitForHealth({ ...addresses[name], ...wait });
+        });
       }),
     undo: async ({ swarm }) => {
       const [was, now] = [swarm[name], await inspectService(project, name)];
