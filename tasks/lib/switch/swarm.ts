@@ -60,7 +60,7 @@ async function scale(project: Project, name: EnvironmentName, replicas: number):
   await run(docker('service', 'scale', `${nameOf(project, name)}=${replicas}`), { timeoutMs: SETTLE_MS });
 }
 
-async function deploy(project: Project, name: EnvironmentName, { text, objects }: Stack, timeoutMs: number) {
+async function deploy(project: Project, { text, objects }: Stack, timeoutMs: number) {
   for (const { kind, name: object, content } of objects) {
     if ((await probe(docker(kind, 'inspect', object))).ok) continue;
     await run(docker(kind, 'create', object, '-'), { input: content });
@@ -96,7 +96,7 @@ function deployStep(project: Project, name: EnvironmentName, reason: string, sta
         // A failed update comes with the swarm's own way back, a first deployment does not.
         const timeoutMs = timeoutSeconds * 1000 + (swarm[name] ? SETTLE_MS : 0);
         await withTaskError(project, name, async () => {
-          await deploy(project, name, stack!, timeoutMs);
+          await deploy(project, stack!, timeoutMs);
           const { addresses } = await survey(project, to.prodTag ?? undefined);
           const expected = expectedHealth(name, images[name]);
           const wait = { keys: project.health, expected, timeoutSeconds, givenUp: async () => undefined };
