@@ -25,9 +25,6 @@ export function formatBytes(bytes: number): string {
   return `${power > 0 && value < 100 ? value.toFixed(1) : Math.round(value)} ${units[power]}`;
 }
 
-/** To go: `formatBytes`. */
-export const amount = formatBytes;
-
 /** A ratio, never rounded up to a round 100: `99.95 %`, `100 %`. */
 export function percent(ratio: number): string {
   if (ratio >= 1) return '100 %';
