@@ -1,5 +1,7 @@
 // Programs that the tests run, and what becomes of them.
 import { execFile, spawn } from 'node:child_process';
+import { readdir, readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
 export const execute = promisify(execFile);
@@ -46,4 +48,21 @@ export function runProcess(
 export async function docker(...argv: string[]): Promise<string> {
   const { stdout } = await execute('docker', argv, { maxBuffer: 64 << 20 });
   return stdout.trim();
+}
+
+/**
+ * Waits until no process has this assignment in its environment any more. A task that is killed leaves the command
+ * behind that it was waiting for, and what that one asked of the engine is still being done.
+ */
+export async function processesGone(assignment: string): Promise<void> {
+  const has = async (pid: string) => {
+    const environment = await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '');
+    return environment.split('\0').includes(assignment);
+  };
+  for (;;) {
+    const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+    const found = await Promise.all(pids.map(has));
+    if (!found.includes(true)) return;
+    await sleep(50);
+  }
 }

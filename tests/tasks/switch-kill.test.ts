@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { kill } from '../../tasks/lib/lock.ts';
 import { chosenSeed, randomNumbers } from '../random.ts';
 import { socketToEngine } from './engine-socket.ts';
-import { docker } from './processes.ts';
+import { docker, processesGone } from './processes.ts';
 import type { TestProject } from './project.ts';
 import {
   answerOf,
@@ -22,6 +22,9 @@ import {
 const TO_BOTH = ['both', '--version', 'v1.0.0'];
 const TO_PROD = ['prod', '--version', 'v1.0.1'];
 
+/** In the environment of each task that is killed here. */
+const MARK = { RELEASE_FLOW_TEST: `switch-kill-${process.pid}` };
+
 async function startBoth(project: TestProject): Promise<Record<string, string>> {
   await mustSwitch(project, ...TO_BOTH);
   return project.snapshot();
@@ -35,6 +38,7 @@ async function stepsOfLastSwitch(project: TestProject): Promise<string[]> {
 
 /** After a kill: status changes nothing; the next switch resumes, and then has nothing to do. What runs then. */
 async function resume(project: TestProject): Promise<'both' | 'prod'> {
+  await processesGone(`RELEASE_FLOW_TEST=${MARK.RELEASE_FLOW_TEST}`);
   const killed = await project.snapshot();
   const status = await project.task('switch-env', ['status', '--json']);
   assert.equal(status.code, 0, status.stderr);
@@ -87,7 +91,7 @@ test('kill -9, at each step and at random moments: what ran before runs again, o
   ];
   for (const [index, point] of points.entries()) {
     await t.test(point, async () => {
-      const env = { RELEASE_FLOW_FAULT: `SIGKILL@switch/${point}` };
+      const env = { ...MARK, RELEASE_FLOW_FAULT: `SIGKILL@switch/${point}` };
       const argv = point.endsWith('/undo') ? ['prod', '--version', 'v1.0.2'] : TO_PROD;
       const killed = await switchTo(project, argv, { env });
       assert.equal(killed.code, 137, killed.stderr);
@@ -107,6 +111,7 @@ test('kill -9, at each step and at random moments: what ran before runs again, o
       const argv = from === 'both' ? TO_PROD : TO_BOTH;
       let timer: NodeJS.Timeout | undefined;
       const { code } = await switchTo(project, argv, {
+        env: MARK,
         onStart: (pid) => {
           timer = setTimeout(() => kill(pid, 'SIGKILL'), delay);
         },
