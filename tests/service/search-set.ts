@@ -90,3 +90,17 @@ export const PARAPHRASED: readonly [question: string, answer: string][] = [
   ['Can I rename a column of a table?', 'migrations.md'],
   ['Where do I look at graphs when the system is slow?', 'observability.md'],
 ];
+
+/** Written after the first ten had been seen, about other documents. */
+export const PARAPHRASED_AGAIN: readonly [question: string, answer: string][] = [
+  ['Which parts does the program consist of, and how do they talk to each other?', 'architecture.md'],
+  ['Which message broker do we use, and why not a bigger one?', 'adr-002-nats.md'],
+  ['How do I ship a new version to the servers?', 'deploy.md'],
+  ['Whom must I phone when something breaks at night?', 'oncall.md'],
+  ['Why did HTTPS stop working in the summer?', 'incident-2024-07.md'],
+  ['How much does a trip with two kids and a camper cost?', 'pricing.md'],
+  ['How do employees log in?', 'auth.md'],
+  ['What do we do with a check that fails only now and then?', 'testing.md'],
+  ['How much traffic can the system stand?', 'load-test.md'],
+  ['How can I switch off a half-finished function?', 'feature-flags.md'],
+];
