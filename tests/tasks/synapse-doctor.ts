@@ -83,7 +83,7 @@ export async function testDoctor(t: TestContext, project: TestProject): Promise<
     assert.deepEqual(verdicts, { 'live-memory': 'ok', 'live-variables': 'failed', 'live-config': 'failed' });
     assert.match(told('live-variables').detail, /^prod runs with other values of LOG_LEVEL/);
     assert.match(told('live-config').detail, /prod runs with log\.level "INFO", the files say "ERROR"/);
-    assert.match(told('live-config').remedy!, /npm run switch -- prod/);
+    assert.match(told('live-config').remedy!, /npm run switch -- both/, 'dev keeps running');
     await project.write('.env', good);
   });
 
