@@ -251,19 +251,17 @@ function openStream(path: string, onBytes: (consumed: number) => void) {
   }
   const done = pipeline(hashed, unzip, counted, tar);
   done.catch(() => {});
-  // What it consumed ends with the first frame.
+  // What it consumed ends with the first frame, or with the last one: versions of Node differ.
   return { tar, done, counts, hash, consumed: () => unzip.bytesWritten };
 }
 
-/** What is wrong with the end of the file, `rest` bytes after its first frame. */
-function problemsAtEnd(path: string, bytes: number, rest: number): string[] {
-  const tail = Buffer.alloc(Math.min(rest, EMPTY_FRAME.length));
+/** True if the file ends with the empty frame, which a truncated one has lost. */
+function hasEnd(path: string, bytes: number): boolean {
+  const tail = Buffer.alloc(EMPTY_FRAME.length);
   const file = openSync(path, 'r');
-  readSync(file, tail, 0, tail.length, bytes - rest);
+  readSync(file, tail, 0, tail.length, Math.max(0, bytes - tail.length));
   closeSync(file);
-  if (rest > EMPTY_FRAME.length)
-    return [`appended: ${rest - EMPTY_FRAME.length} bytes after the archive's end`];
-  return tail.equals(EMPTY_FRAME) ? [] : ["truncated: the archive's last bytes are missing or changed"];
+  return tail.equals(EMPTY_FRAME);
 }
 
 /** Tells damage to the stream from what `error` says otherwise. */
@@ -329,9 +327,11 @@ export async function readArchive(
   const manifest = parseManifest(text);
   const problems = compareEntries(seen, manifest.entries);
   const rest = bytes - consumed();
-  // The first format did not make sure of it.
-  const mayEnd = rest === 0 && text?.startsWith('{"format":1,');
-  if (!mayEnd) problems.push(...problemsAtEnd(path, bytes, rest));
+  if (rest > EMPTY_FRAME.length)
+    problems.push(`appended: ${rest - EMPTY_FRAME.length} bytes after the archive's end`);
+  // The first format had no such end.
+  else if (!text?.startsWith('{"format":1,') && !hasEnd(path, bytes))
+    problems.push("truncated: the archive's last bytes are missing or changed");
   if (counts.unpacked !== end) problems.push(`appended: ${counts.unpacked - end} bytes after the manifest`);
   return { manifest, sha256: hash.digest('hex'), bytes, problems };
 }
