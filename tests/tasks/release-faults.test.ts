@@ -96,7 +96,7 @@ test(`an engine that is killed during a release loses nothing (SEED=${seed})`, a
 
 test('an engine that misses the image it has just loaded is asked again', async (t) => {
   const project = await tinyProject(t);
-  const missing = `case "$*" in *-candidate-*" create "*)
+  const missing = `case "$*" in *-candidate-*" up "*)
   if [ ! -e "$here/missed" ]; then
     : > "$here/missed"
     echo "Error response from daemon: No such image: candidate" >&2

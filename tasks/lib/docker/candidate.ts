@@ -118,9 +118,14 @@ export async function tryCandidate(project: Project, trial: Trial): Promise<Heal
   const input = modelInput(model);
   const compose = (...argv: string[]) => docker('compose', '--project-name', name, '--file', '-', ...argv);
   try {
-    await withEngineRetries(MISSING, () => run(compose('create', '--no-build'), { input }));
-    for (const [other, own] of Object.entries(files)) await copyFilesInto(`${name}-${other}-1`, own);
-    await run(compose('up', '--detach', '--no-build', '--no-recreate', service), { input });
+    const start = async () => {
+      // Files can only be copied into a container that exists and has not started.
+      if (Object.values(files).some((own) => own.length > 0))
+        await run(compose('create', '--no-build'), { input });
+      for (const [other, own] of Object.entries(files)) await copyFilesInto(`${name}-${other}-1`, own);
+      await run(compose('up', '--detach', '--no-build', '--no-recreate', service), { input });
+    };
+    await withEngineRetries(MISSING, start);
     return await waitUntilProven(project, `${name}-${service}-1`, port, trial.expected);
   } catch (error) {
     throw await withLogs(`${name}-${service}-1`, trial.image, error);
