@@ -3,11 +3,11 @@
 // others wrote, and in the background what was there before the index.
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite';
 import { type Database, writeInSlices } from './sqlite.ts';
-import { anyOf, projectWord, relatedWords, searchableText, wordsOf } from './words.ts';
+import { anyLike, anyOf, projectWord, searchableText, wordsOf } from './words.ts';
 
 type Row = Record<string, SQLOutputValue>;
 
-/** With fewer results than this, those with related words follow. */
+/** With fewer results than this, those with words that are like them follow. */
 const FEW = 5;
 
 /** Adds the index of a table, once; to be run inside a schema transaction. */
@@ -88,8 +88,8 @@ export function openSearchIndex(
       const found = match(project, anyOf(words), limit);
       if (found.length >= Math.min(FEW, limit)) return found;
       const ids = new Set(found.map((row) => row.id));
-      const related = match(project, anyOf(relatedWords(words)), limit);
-      return [...found, ...related.filter((row) => !ids.has(row.id!))].slice(0, Math.min(FEW, limit));
+      const like = match(project, anyLike(words), limit);
+      return [...found, ...like.filter((row) => !ids.has(row.id!))].slice(0, Math.min(FEW, limit));
     };
   };
   return { update, search, catchUp };

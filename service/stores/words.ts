@@ -23,34 +23,6 @@ const STOP_WORDS = new Set(
   ).split(' '),
 );
 
-/** Words of software projects that are used for one another. */
-const RELATED = [
-  'auth authentication authenticate login signin password credential',
-  'bug error failure fault incident problem crash',
-  'change modify edit update alter',
-  'chart graph dashboard metric',
-  'check verify validate test',
-  'computer machine laptop host',
-  'config configuration setting option',
-  'cost price fee payment charge money',
-  'database db',
-  'delete remove erase drop purge',
-  'deploy deployment release rollout publish',
-  'docs documentation manual guide',
-  'email mail',
-  'environment env',
-  'fast quick speed performance latency slow',
-  'install setup',
-  'language translation translate locale',
-  'reason decision choose decide choice',
-  'repository repo',
-  'start launch boot',
-  'stop halt shutdown',
-  'undo revert rollback',
-  'user customer client visitor',
-  'website site page frontend',
-].map((group) => group.split(' '));
-
 /** The text as it is indexed: words with their camelCase parts, pairs of letters where there are no spaces. */
 export function searchableText(text: string): string {
   const plain = text.normalize('NFKC');
@@ -85,18 +57,22 @@ export function wordsOf(query: string): string[] {
   return (telling.length > 0 ? telling : words).slice(0, MAX_WORDS);
 }
 
-/** What else a text about these words may say. */
-export function relatedWords(words: string[]): string[] {
-  const singular = new Set(words.flatMap((word) => [word, word.replace(/s$/, '')]));
-  const related = RELATED.filter((group) => group.some((word) => singular.has(word))).flat();
-  return related.filter((word) => !singular.has(word));
-}
-
 /** An FTS5 expression for any of the words; undefined without words. */
 export function anyOf(words: string[]): string | undefined {
   // A single letter of a script without spaces is found at the beginning of any pair.
   const single = (word: string) => [...word].length === 1 && UNSPACED_LETTER.test(word);
-  const terms = words.map((word) => (single(word) ? `"${word}"*` : `"${word}"`));
+  return join(words.map((word) => (single(word) ? `"${word}"*` : `"${word}"`)));
+}
+
+/** The same for words that are like them: `deployment` finds `deploy`, `restart` finds `start`, `email` finds `mail`. */
+export function anyLike(words: string[]): string | undefined {
+  const long = words.filter((word) => /^\p{L}{5,}$/u.test(word));
+  const ends = long.flatMap((word) => [...word.slice(4)].map((_, cut) => `"${word.slice(cut + 1)}"`));
+  const beginnings = long.map((word) => `"${word.slice(0, Math.max(5, word.length / 2))}"*`);
+  return join([...beginnings, ...ends]);
+}
+
+function join(terms: string[]): string | undefined {
   return terms.length === 0 ? undefined : terms.join(' OR ');
 }
 
