@@ -3,12 +3,9 @@
 // others wrote, and in the background what was there before the index.
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite';
 import { type Database, writeInSlices } from './sqlite.ts';
-import { anyLike, anyOf, projectWord, searchableText, wordsOf } from './words.ts';
+import { exactly, loosely, projectWord, searchableText, wordsOf } from './words.ts';
 
 type Row = Record<string, SQLOutputValue>;
-
-/** With fewer results than this, those with words that are like them follow. */
-const FEW = 5;
 
 /** Adds the index of a table, once; to be run inside a schema transaction. */
 export function createSearchIndex(sql: DatabaseSync, table: string): void {
@@ -47,6 +44,8 @@ export function openSearchIndex(
   const next = sql.prepare(`SELECT row FROM ${table}_unindexed ORDER BY row DESC LIMIT 1`);
   const count = sql.prepare(`SELECT count(*) AS rows FROM ${table}_unindexed`);
 
+  const contains = sql.prepare(`SELECT 1 FROM ${index} WHERE ${index} MATCH ? LIMIT 1`);
+
   /** Indexes a row as it is now, inside the transaction that changed it. */
   const update = (id: SQLOutputValue): void => {
     remove.run(id!);
@@ -79,17 +78,15 @@ export function openSearchIndex(
         FROM ${index} JOIN ${table} ON ${table}.rowid = ${index}.rowid ${join}
         WHERE ${index} MATCH ? ORDER BY ${index}.rank LIMIT ?
       ) ORDER BY score DESC ${order}`);
-    const projects = (project: string) => `project : ("${projectWord(project)}" OR "${projectWord('')}")`;
-    const match = (project: string, words: string | undefined, limit: number): Row[] =>
-      words === undefined ? [] : statement.all(`${projects(project)} AND text : (${words})`, limit);
     return async (project: string, query: string, limit: number): Promise<Row[]> => {
       await catchUp();
-      const words = wordsOf(query);
-      const found = match(project, anyOf(words), limit);
-      if (found.length >= Math.min(FEW, limit)) return found;
-      const ids = new Set(found.map((row) => row.id));
-      const like = match(project, anyLike(words), limit);
-      return [...found, ...like.filter((row) => !ids.has(row.id!))].slice(0, Math.min(FEW, limit));
+      const inProject = (words: string) =>
+        `project : ("${projectWord(project)}" OR "${projectWord('')}") AND text : (${words})`;
+      // A word that is nowhere in the project stands for those that are like it.
+      const terms = wordsOf(query).map((word) =>
+        contains.get(inProject(exactly(word))) ? exactly(word) : loosely(word),
+      );
+      return terms.length === 0 ? [] : statement.all(inProject(terms.join(' OR ')), limit);
     };
   };
   return { update, search, catchUp };

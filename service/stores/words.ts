@@ -57,23 +57,18 @@ export function wordsOf(query: string): string[] {
   return (telling.length > 0 ? telling : words).slice(0, MAX_WORDS);
 }
 
-/** An FTS5 expression for any of the words; undefined without words. */
-export function anyOf(words: string[]): string | undefined {
+/** An FTS5 expression for a word. */
+export function exactly(word: string): string {
   // A single letter of a script without spaces is found at the beginning of any pair.
-  const single = (word: string) => [...word].length === 1 && UNSPACED_LETTER.test(word);
-  return join(words.map((word) => (single(word) ? `"${word}"*` : `"${word}"`)));
+  return [...word].length === 1 && UNSPACED_LETTER.test(word) ? `"${word}"*` : `"${word}"`;
 }
 
-/** The same for words that are like them: `deployment` finds `deploy`, `restart` finds `start`, `email` finds `mail`. */
-export function anyLike(words: string[]): string | undefined {
-  const long = words.filter((word) => /^\p{L}{5,}$/u.test(word));
-  const ends = long.flatMap((word) => [...word.slice(4)].map((_, cut) => `"${word.slice(cut + 1)}"`));
-  const beginnings = long.map((word) => `"${word.slice(0, Math.max(5, word.length / 2))}"*`);
-  return join([...beginnings, ...ends]);
-}
-
-function join(terms: string[]): string | undefined {
-  return terms.length === 0 ? undefined : terms.join(' OR ');
+/** The same for what is like a word: `deployment` finds `deploy`, `linter` finds `linted`, `email` finds `mail`. */
+export function loosely(word: string): string {
+  if (!/^\p{L}{5,}$/u.test(word)) return exactly(word);
+  const beginning = word.slice(0, Math.max(4, word.length / 2));
+  const ends = [...word.slice(4)].map((_, cut) => exactly(word.slice(cut + 1)));
+  return [`"${beginning}"*`, ...ends].join(' OR ');
 }
 
 /** One word for a project, whatever its id is made of; rows without a project belong to every project. */

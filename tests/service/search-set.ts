@@ -104,3 +104,17 @@ export const PARAPHRASED_AGAIN: readonly [question: string, answer: string][] = 
   ['How much traffic can the system stand?', 'load-test.md'],
   ['How can I switch off a half-finished function?', 'feature-flags.md'],
 ];
+
+/** Written after the last change of the engine, about the remaining documents. */
+export const PARAPHRASED_AFTERWARDS: readonly [question: string, answer: string][] = [
+  ['Which database did we pick, and what was the alternative?', 'adr-001-postgres.md'],
+  ['Do we use a library that maps objects to tables?', 'adr-003-no-orm.md'],
+  ['How fast can we get our data back after a disk crash?', 'backup.md'],
+  ['Why did reservations hang when somebody pulled statistics?', 'incident-2024-03.md'],
+  ['How does the money get from a credit card to us?', 'payments.md'],
+  ['How do we avoid giving one bed to two families?', 'cabins.md'],
+  ['Who is allowed to give people their money back?', 'permissions.md'],
+  ['Which linter and which formatter do we run?', 'code-style.md'],
+  ['How are people checked when there is no internet at the quay?', 'offline-tickets.md'],
+  ['What do you call somebody who bought a ticket but did not turn up?', 'glossary.md'],
+];
