@@ -91,8 +91,8 @@ export const PARAPHRASED: readonly [question: string, answer: string][] = [
   ['Where do I look at graphs when the system is slow?', 'observability.md'],
 ];
 
-/** Written after the first ten had been seen, about other documents. */
-export const PARAPHRASED_AGAIN: readonly [question: string, answer: string][] = [
+/** Written later, ten at a time, each before the engine was run on it; the last ten after the engine's last change. */
+export const MORE_PARAPHRASED: readonly [question: string, answer: string][] = [
   ['Which parts does the program consist of, and how do they talk to each other?', 'architecture.md'],
   ['Which message broker do we use, and why not a bigger one?', 'adr-002-nats.md'],
   ['How do I ship a new version to the servers?', 'deploy.md'],
@@ -103,10 +103,6 @@ export const PARAPHRASED_AGAIN: readonly [question: string, answer: string][] = 
   ['What do we do with a check that fails only now and then?', 'testing.md'],
   ['How much traffic can the system stand?', 'load-test.md'],
   ['How can I switch off a half-finished function?', 'feature-flags.md'],
-];
-
-/** Written after the last change of the engine, about the remaining documents. */
-export const PARAPHRASED_AFTERWARDS: readonly [question: string, answer: string][] = [
   ['Which database did we pick, and what was the alternative?', 'adr-001-postgres.md'],
   ['Do we use a library that maps objects to tables?', 'adr-003-no-orm.md'],
   ['How fast can we get our data back after a disk crash?', 'backup.md'],
@@ -117,4 +113,14 @@ export const PARAPHRASED_AFTERWARDS: readonly [question: string, answer: string]
   ['Which linter and which formatter do we run?', 'code-style.md'],
   ['How are people checked when there is no internet at the quay?', 'offline-tickets.md'],
   ['What do you call somebody who bought a ticket but did not turn up?', 'glossary.md'],
+  ['How do we make sure that a repeated payment request is not booked again?', 'incident-2024-11.md'],
+  ['How do services authenticate with each other?', 'auth.md'],
+  ['When do we get reminded to remove an old toggle?', 'feature-flags.md'],
+  ['What was done so that reports no longer slow down the site?', 'incident-2024-03.md'],
+  ['Who can edit the prices?', 'pricing.md'],
+  ['How often do we practise getting data back?', 'backup.md'],
+  ['How long does a booking wait for its payment before it is given away?', 'cabins.md'],
+  ['May one service read data of another one directly?', 'architecture.md'],
+  ['Can a customer get a copy of everything we know about them?', 'gdpr.md'],
+  ['How quickly do I have to react to an alarm?', 'oncall.md'],
 ];
