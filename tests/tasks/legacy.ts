@@ -124,12 +124,12 @@ export class LegacySetup {
 
   async remove(): Promise<void> {
     const old = { label: [`com.docker.compose.project=${this.id}`] };
-    const helpers = { label: [`release-flow.migrate=${this.project.name}`] };
+    const programs = { label: [`release-flow.backup=${this.project.name}`] };
     const found = await withEngine(async (ask) => ({
       containers: [
         ...(await containersOf(ask, old)),
         ...(await containersOf(ask, { volume: [this.volume] })),
-        ...(await containersOf(ask, helpers)),
+        ...(await containersOf(ask, programs)),
       ],
       networks: await networksOf(ask, old),
       volumes: await volumesOf(ask, old),

@@ -231,7 +231,7 @@ test('the models volume is used as it is unless something speaks against it', ()
 });
 
 test('data that is not what it was is told apart from what clients have written since', () => {
-  const table = (rows: number, sha256: string, recent = 0) => ({ columns: ['a'], rows, recent, sha256 });
+  const table = (rows: number, hash: string, recent = 0) => ({ columns: ['a'], rows, recent, hash });
   const before = {
     databases: { 'm.db': { t: table(3, 'x') }, 'p.db': { t: table(9, 'y') } },
     files: { a: '1:h' },

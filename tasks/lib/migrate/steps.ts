@@ -61,10 +61,8 @@ import {
 import { planNewSettings } from './settings.ts';
 import {
   containerUser,
-  copyVolume,
+  copyFor,
   inventorySchema,
-  removeLeftovers,
-  snapshotData,
   takeInventory,
   verifyData,
   verifyReadable,
@@ -164,7 +162,6 @@ function migrationSteps(root: string, { legacy, plan }: Migration): Step<Migrati
 // What can be made ready while the old service still answers: this machine, and the images.
 
 async function prepare(project: Project, { legacy, plan }: Migration): Promise<void> {
-  await removeLeftovers(project);
   const old = oldPaths(legacy, plan.compose, describedLegacy(project).config_files);
   await excludePaths(project, await untrackedPaths(project, old));
   // The directory is still the old service's; its copy gets owner and mode.
@@ -203,7 +200,7 @@ async function rehearse(project: Project, { tag, plan: { data } }: Migration): P
   if (!tag) return;
   await remove(data.rehearsal);
   await run(['mkdir', '-m', '0700', '--', data.rehearsal]);
-  await snapshotData(project, data.from, data.rehearsal);
+  await copyFor(project, data.from, data.rehearsal);
   const expected = { env: 'prod', version: versionOfTag(project, tag) };
   try {
     await tryCandidate(project, { image: imageReference(project, tag), expected, data: data.rehearsal });
@@ -298,7 +295,8 @@ async function copyData(project: Project, { plan: { data } }: Migration): Promis
       hint: 'does something else still write there?',
     });
   }
-  await run(['chown', '-h', '-R', containerUser(project), data.copy]);
+  const { uid, gid } = containerUser(project);
+  await run(['chown', '-h', '-R', `${uid}:${gid}`, data.copy]);
   await run(['chmod', '0700', data.copy]);
   await flush(data.copy);
 }
@@ -340,7 +338,7 @@ async function backUp(project: Project, data: Migration): Promise<void> {
   const seconds = Math.round(performance.now() - began) / 1000;
   if (created) data.backup = { archive: join(backupDirectory(project), created.archive), seconds };
   const inventory = await takeInventory(project, data.plan.data.to, data.stoppedAt!);
-  await writeFileAtomic(inventoryPath(project), JSON.stringify(inventory), { mode: 0o600 });
+  if (inventory) await writeFileAtomic(inventoryPath(project), JSON.stringify(inventory), { mode: 0o600 });
 }
 
 // What is renamed and written: the old compose file, the models volume's name, settings, the notes.
@@ -379,7 +377,7 @@ async function carryModels(project: Project, { plan: { models } }: Migration): P
     );
     await run(docker('volume', 'create', ...flags, models.to));
   }
-  await copyVolume(project, models.from, models.to);
+  await copyFor(project, `${models.from}:ro`, models.to);
 }
 
 async function removeModels(_project: Project, { plan: { models } }: Migration): Promise<void> {

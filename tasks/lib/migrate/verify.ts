@@ -1,14 +1,11 @@
 // Is everything there that was there? Every table of every database, every other file, and old facts through a running
-// environment. What lies in the data and in volumes is read by a program in a container of the base image.
+// environment. The backup program reads the data and the volumes.
 
-import { join } from 'node:path';
 import { z } from 'zod';
-import { read, run } from '../command.ts';
-import { docker } from '../docker/engine.ts';
-import { containerIds, inspectImage } from '../docker/objects.ts';
+import { Anything, queryProgram, runProgram } from '../backup/program.ts';
 import { TaskError } from '../errors.ts';
 import { request } from '../http.ts';
-import { type EnvironmentName, type Project, TASKS_FOLDER, variable } from '../project.ts';
+import { type EnvironmentName, type Project, variable } from '../project.ts';
 import type { LegacyDescription } from '../project-schema.ts';
 
 const tableSchema = z.object({
@@ -16,7 +13,7 @@ const tableSchema = z.object({
   rows: z.number(),
   /** Those that hold a time after the old service stopped: they are left out of the hash. */
   recent: z.number(),
-  sha256: z.string(),
+  hash: z.string(),
 });
 
 export const inventorySchema = z.object({
@@ -70,7 +67,7 @@ function compareTables(path: string, before: Tables, after: Tables, result: Comp
     if (!now) result.problems.push(`${where} is gone`);
     else if (now.rows < old.rows) result.problems.push(`${where} had ${old.rows} rows and has ${now.rows}`);
     else if (now.recent > old.recent) result.written.push(where);
-    else if (now.sha256 !== old.sha256 || now.rows - now.recent !== old.rows - old.recent)
+    else if (now.hash !== old.hash || now.rows - now.recent !== old.rows - old.recent)
       result.problems.push(`${where} has other content than before`);
   }
 }
@@ -83,7 +80,7 @@ export async function verifyData(
   path: string,
   since: string,
 ): Promise<z.output<typeof comparisonSchema>> {
-  const after = await takeInventory(project, path, since, before);
+  const after = (await takeInventory(project, path, since, before)) ?? before;
   const { problems, ...compared } = compareInventories(before, after, pruned);
   if (problems.length === 0) return compared;
   const list = problems.map((one) => `  - ${one}`).join('\n');
@@ -126,87 +123,40 @@ export async function verifyReadable(
   return rows.length;
 }
 
-// The program's commands: what is in the data, a few rows of it, a volume's size, a volume's copy.
+// What the backup program is asked.
 
-/** `known`: looks only at what that inventory has. */
-export async function takeInventory(
-  project: Project,
-  path: string,
-  since: string,
-  known?: Inventory,
-): Promise<Inventory> {
-  const job = { mounts: [bindMount(path, '/data')], user: containerUser(project) };
-  return inventorySchema.parse(await runProgram(project, 'inventory', { since, known }, job, run));
+/** Undefined in a dry run. `known`: looks only at what that inventory has. */
+export function takeInventory(project: Project, path: string, since: string, known?: Inventory) {
+  const call = { command: 'inventory', options: { since, known }, mounts: { '/data': path } };
+  return runProgram(project, call, inventorySchema);
 }
 
 async function sampleRows(project: Project, path: string, database: string, query: string): Promise<Row[]> {
-  const job = { mounts: [bindMount(path, '/data')], user: containerUser(project) };
-  const rows = await runProgram(project, 'sample', { database, query }, job, run);
-  return z.array(z.record(z.string(), z.string())).parse(rows);
+  const call = { command: 'sample', options: { database, query }, mounts: { '/data': path } };
+  return (await runProgram(project, call, z.array(z.record(z.string(), z.string())))) ?? [];
 }
 
-/** Bytes, and how many files the new containers' user may not read; undefined without a base image to look with. */
+/** Bytes, and what the new containers' user may not read; undefined without a base image to look with. */
 export async function measureVolume(project: Project, volume: string) {
-  if (!(await inspectImage(nodeImage(project)))) return undefined;
-  const job = { mounts: [volumeMount(volume, '/from', 'readonly')], user: containerUser(project) };
-  const schema = z.object({ bytes: z.number(), unreadable: z.array(z.string()) });
-  const { bytes, unreadable } = schema.parse(await runProgram(project, 'measure', {}, job, read));
-  return { bytes, unreadable: unreadable.length };
-}
-
-/** Copies a volume's files for the new containers' user, each compared by size and hash; returns how many. */
-export async function copyVolume(project: Project, from: string, to: string): Promise<number> {
-  const [uid, gid] = containerUser(project).split(':').map(Number);
-  const job = { mounts: [volumeMount(from, '/from', 'readonly'), volumeMount(to, '/to')], user: '0:0' };
-  const copied = await runProgram(project, 'copy', { owner: { uid, gid } }, job, run);
-  return z.array(z.object({ sha256: z.string() })).parse(copied).length;
-}
-
-/** Copies a directory that is written to meanwhile, for the new containers' user. */
-export async function snapshotData(project: Project, from: string, to: string): Promise<void> {
-  const [uid, gid] = containerUser(project).split(':').map(Number);
-  const job = { mounts: [bindMount(from, '/from'), bindMount(to, '/to')], user: '0:0' };
-  await runProgram(project, 'snapshot', { owner: { uid, gid } }, job, run);
-}
-
-/** Removes what a killed run left running. */
-export async function removeLeftovers(project: Project): Promise<void> {
-  const left = await containerIds({ label: [programLabel(project)] });
-  if (left.length > 0) await run(docker('rm', '--force', '--volumes', ...left));
-}
-
-/** `uid:gid` that the new service's containers run as. */
-export function containerUser(project: Project): string {
-  return `${variable(project, 'UID') ?? 1000}:${variable(project, 'GID') ?? 1000}`;
-}
-
-const programLabel = (project: Project) => `release-flow.migrate=${project.project.name}`;
-
-function nodeImage(project: Project): string {
-  return variable(project, 'BASE_IMAGE') ?? project.image.base_image ?? `${project.image.name}:latest`;
-}
-
-async function runProgram(
-  project: Project,
-  command: string,
-  options: object,
-  { mounts, user }: { mounts: string[]; user: string },
-  execute: typeof run,
-): Promise<unknown> {
-  const argv = docker(
-    'run',
-    ...['--rm', '--interactive', '--init', '--network=none', '--read-only', '--tmpfs=/tmp'],
-    `--label=${programLabel(project)}`,
-    `--user=${user}`,
-    ...mounts.map((mount) => `--mount=${mount}`),
-    `--mount=${bindMount(join(TASKS_FOLDER, 'lib/migrate/program'), '/program')},readonly`,
-    ...['--entrypoint=node', nodeImage(project), '--no-warnings', '/program/main.ts', command],
+  const options = { user: containerUser(project) };
+  const call = { command: 'measure', options, mounts: { '/from': `${volume}:ro` }, asRoot: true };
+  return queryProgram(project, call, z.object({ bytes: z.number(), unreadable: z.number() })).catch(
+    (error) => {
+      if (error.code === 'image-missing') return undefined;
+      throw error;
+    },
   );
-  return JSON.parse(await execute(argv, { input: JSON.stringify(options) }));
 }
 
-const bindMount = (source: string, target: string) =>
-  `type=bind,"source=${source.replaceAll('"', '""')}",target=${target}`;
+/** Copies a directory, which may be in use, or a volume, for the new containers' user. */
+export async function copyFor(project: Project, from: string, to: string): Promise<void> {
+  const options = { owner: containerUser(project) };
+  const call = { command: 'copy', options, mounts: { '/from': from, '/to': to }, asRoot: true };
+  await runProgram(project, call, Anything);
+}
 
-const volumeMount = (volume: string, target: string, access = 'writable') =>
-  `type=volume,source=${volume},target=${target},volume-nocopy${access === 'readonly' ? ',readonly' : ''}`;
+/** Whom the new service's containers run as. */
+export function containerUser(project: Project): { uid: number; gid: number } {
+  const [uid, gid] = [variable(project, 'UID'), variable(project, 'GID')];
+  return { uid: Number(uid ?? 1000), gid: Number(gid ?? 1000) };
+}

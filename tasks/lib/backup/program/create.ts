@@ -24,6 +24,8 @@ import {
   at,
   type Found,
   isExcluded,
+  isSideFile,
+  isSideName,
   linkTarget,
   looksLikeDatabase,
   openBig,
@@ -76,14 +78,6 @@ class Omissions {
 }
 
 const inode = ({ stats }: Found) => `${stats.dev}:${stats.ino}`;
-/** An empty `x-wal` or `x-journal` is a side file, not a database. */
-const isSideName = (path: string) => /-(?:wal|shm|journal)$/.test(path);
-
-/** Files that belong to a database and make no sense without it: they are folded into the copy. */
-function isSideFile(path: string, databases: ReadonlySet<string>): boolean {
-  return isSideName(path) && databases.has(path.replace(/-\w+$/, ''));
-}
-
 interface Survey {
   databases: Map<string, Found>;
   /** What can be kept and is not a database, parents first. */

@@ -59,7 +59,8 @@ export function becomeArchivist(backups: string, project: string): Owner {
   return become(ownerOf(existsSync(lock) ? lock : backups));
 }
 
-function become(owner: Owner): Owner {
+/** Becomes this user for the rest of the process; only root can. */
+export function become(owner: Owner): Owner {
   if (process.getuid?.() !== 0 || owner.uid === 0) return owner;
   try {
     process.setgroups?.([owner.gid]);

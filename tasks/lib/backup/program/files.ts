@@ -139,6 +139,14 @@ export function looksLikeDatabase(file: Buffer, size: number): boolean {
   }
 }
 
+/** An empty `x-wal` or `x-journal` is a side file, not a database. */
+export const isSideName = (path: string) => /-(?:wal|shm|journal)$/.test(path);
+
+/** A file that belongs to a database: it is folded into the database's copy. */
+export function isSideFile(path: string, databases: ReadonlySet<string>): boolean {
+  return isSideName(path) && databases.has(path.replace(/-\w+$/, ''));
+}
+
 /** The place that a path is in: `data`, or `volumes/NAME`. */
 export function placeOf(path: string): string {
   const [first = '', second] = path.split('/');

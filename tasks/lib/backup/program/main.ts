@@ -7,6 +7,7 @@ import { renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { isMainThread } from 'node:worker_threads';
+import { copy, inventory, measure, sample } from './compare.ts';
 import { type CreateOptions, create } from './create.ts';
 import { lockDirectory, settleInThread } from './databases.ts';
 import {
@@ -170,6 +171,7 @@ const COMMANDS: Record<string, Command> = {
     kept: swaps(options).flatMap((swap) => finishSwap(swap, options.keepAs, options.isSaved).kept),
   }),
   'discard-scratch': discardScratch,
+  ...{ inventory, sample, copy, measure },
 };
 
 async function carryOut({ command, options }: { command: string; options: object }): Promise<object> {
