@@ -116,7 +116,7 @@ async function prune(project: Project) {
   const { archives } = await listArchives(project);
   const decisions = planRetention(archives, project.backup.keep);
   const going = decisions.filter(({ keep }) => !keep).map(({ archive }) => archive);
-  log.info(describeDecisions(decisions));
+  log.plan(describeDecisions(decisions));
   if (going.length === 0) return { data: { decisions, removed: [] }, text: 'Nothing to remove.' };
   await confirmByName(`Remove ${going.length} of ${decisions.length} archives?`, ['prune']);
   const removed = await withHistory(project.root, 'backup-prune', { from: null, to: null }, () =>
@@ -127,7 +127,7 @@ async function prune(project: Project) {
 
 async function restore(project: Project, wanted: string, to: string | undefined) {
   const plan = await planRestore(project, await findArchive(project, wanted), to);
-  log.info(describeRestore(project, plan));
+  log.plan(describeRestore(project, plan));
   if (to === undefined)
     await confirmByName(`Restore ${plan.archive.name} over the live data?`, [plan.archive.name, wanted]);
   else await confirm(`Restore ${plan.archive.name} to ${to}?`);

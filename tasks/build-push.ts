@@ -78,7 +78,7 @@ async function buildAndPush(project: Project, { tag, push, platforms }: Request)
   const remote = push ? registryReference(project, tag) : undefined;
   const source = tag === 'latest' ? 'the working tree' : `git tag ${tag}`;
   const forWhat = platforms.length > 0 ? ` for ${platforms.join(', ')}` : '';
-  log.info(`Build ${local} from ${source}${forWhat}, try it${remote ? `, push ${remote}` : ''}`);
+  log.plan(`Build ${local} from ${source}${forWhat}, try it${remote ? `, push ${remote}` : ''}`);
   await confirm(`Build ${local}?`);
 
   return withHistory(project.root, 'build-push', { from: null, to: tag }, async () => {

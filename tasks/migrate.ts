@@ -82,7 +82,7 @@ async function migrate(project: Project, from: string | undefined) {
   const description = describedLegacy(project);
   const data = await prepareMigration(project, description, from);
   if (!data) return { data: { state: 'none', found: false }, text: nothingFound(description) };
-  log.info(describePlan(data, journey.steps(data)));
+  log.plan(describePlan(data, journey.steps(data)));
   await confirm(`Migrate from ${data.legacy.service}?`);
   try {
     return report((await runSteps(journey, data)).data);
@@ -120,7 +120,7 @@ async function rollBack(project: Project) {
   }
   const data = interrupted?.data ?? record.data;
   await verifyRollback(data);
-  log.info(describeRollback(data));
+  log.plan(describeRollback(data));
   await confirmByName(`Go back to ${data.legacy.service}?`, [data.legacy.service]);
   await undoSteps(journey, { ...data, rollsBack: true });
   return migrationStatus(project);

@@ -109,7 +109,7 @@ async function release(project: Project, options: Options) {
   const checked = await verifyReleasable(project, options);
   const journey = releaseJourney(project);
   const steps = describeSteps(journey.steps(releaseData(checked, options)));
-  log.info(describeReleasePlan(project, checked, steps));
+  log.plan(describeReleasePlan(project, checked, steps));
   if (checked.warning) log.warn(checked.warning);
   const plan = options.edit ? await editEntry(project, checked) : checked;
   await confirm(`Release ${plan.version.tag}?`);
@@ -147,7 +147,7 @@ async function undoRelease(project: Project, tag: string) {
   if (resumed?.outcome === 'finished' && resumed.data.tag === tag) return reportUndo(resumed.data);
   const plan = await planUndo(project, tag);
   const journey = undoJourney(project);
-  log.info(describeUndo(plan, describeSteps(journey.steps(plan))));
+  log.plan(describeUndo(plan, describeSteps(journey.steps(plan))));
   await confirm(`${plan.kind === 'remove' ? 'Take back' : 'Withdraw'} ${tag}?`);
   const { data } = await runSteps(journey, plan);
   return reportUndo(data);

@@ -25,7 +25,7 @@ await runTask({
     const steps = await planSetup(project);
     const plan = describeSteps(steps);
     if (steps.length > 0) {
-      log.info(['This will:', ...plan.map((line) => `  - ${line}`)].join('\n'));
+      log.plan(['This will:', ...plan.map((line) => `  - ${line}`)].join('\n'));
       await confirm('Set this machine up?');
     }
     await applySetup(project, steps);

@@ -148,7 +148,7 @@ async function switchTo(project: Project, active: ActiveEnvironment, options: Op
     return { data: { changed: false, ...data }, text: `Nothing to do:\n${text}` };
   }
 
-  log.info(['Switch', ...plan.steps.map((step) => `  ${step}`)].join('\n'));
+  log.plan(['Switch', ...plan.steps.map((step) => `  ${step}`)].join('\n'));
   await confirm(`Switch to ${active}?`);
 
   const report = await plan.run(options.waitSeconds);

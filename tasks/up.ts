@@ -34,7 +34,7 @@ await runTask({
   run: async ({ flags }) => {
     const began = performance.now();
     const project = await loadProject();
-    log.info('Up: set this machine up, make the first release if there is none, start both environments.');
+    log.plan('Up: set this machine up, make the first release if there is none, start both environments.');
     await confirm('Go ahead?');
     await runOtherTask(project, 'setup');
     if (flags['dry-run'] && (await needsSetup(project))) return unforeseeable('setup');

@@ -22,6 +22,8 @@ export interface CommandOptions {
   timeoutMs?: number;
   /** Exit codes that are an answer, not a failure. */
   okExitCodes?: readonly number[];
+  /** Gets each line of stderr as it comes. */
+  onLine?: (line: string) => void;
   /** What `run` returns in a dry run, in place of the output, e.g. `<release commit>`. */
   placeholder?: string;
 }
@@ -92,7 +94,9 @@ async function execute(command: Command, options: CommandOptions): Promise<Proce
   const timeout = options.timeoutMs ? AbortSignal.timeout(options.timeoutMs) : undefined;
   const signals = [interruptSignal(), timeout].filter((one) => one !== undefined);
   const signal = signals.length > 0 ? AbortSignal.any(signals) : undefined;
-  const output = await start(command, { ...options, signal });
+  const child = start(command, { ...options, signal });
+  if (options.onLine) createInterface({ input: child.stderr }).on('line', options.onLine);
+  const output = await child;
   throwIfInterrupted();
   const result = resultOf(output);
   const late = timeout?.aborted && !result.ok ? `did not end within ${options.timeoutMs} ms\n` : '';
@@ -132,6 +136,7 @@ export async function probe(command: Command, options: CommandOptions = {}): Pro
 /** Runs a command with the terminal handed over to it (an editor, a pager); its stdout goes to stderr. */
 export async function runAttached(command: Command, options: CommandOptions = {}): Promise<void> {
   if (log.withhold(`run: ${describeCommand(command)}`)) return;
+  log.idle();
   const result = resultOf(
     await start(command, { ...options, stdio: ['inherit', 2, 'inherit'], detached: false }),
   );
@@ -144,6 +149,7 @@ export async function attachForAnswer(
   command: Command,
   options: CommandOptions = {},
 ): Promise<ProcessResult> {
+  log.idle();
   const output = await start(command, { ...options, stdio: ['inherit', 'pipe', 'inherit'], detached: false });
   throwIfInterrupted();
   return resultOf(output);

@@ -77,10 +77,10 @@ export function lastLines(text: string, count = 20): string {
 
 /** Ctrl-C or SIGTERM, raised at the next safe place; carries the exit code that a shell expects. */
 export class InterruptedError extends TaskError {
-  constructor(signal: 'SIGINT' | 'SIGTERM') {
-    super(`Interrupted by ${signal}`, {
+  constructor(signal: 'SIGINT' | 'SIGTERM', message = `Interrupted by ${signal}`) {
+    super(message, {
       code: 'interrupted',
-      hint: 'run it again to go on: what was begun is finished, or cleared away, first',
+      hint: 'run the same command again to resume',
       exitCode: signal === 'SIGINT' ? EXIT.sigint : EXIT.sigterm,
     });
     this.name = 'InterruptedError';

@@ -55,20 +55,105 @@ export function paint(style: Style, text: string, stream: NodeJS.WriteStream = p
   return coloured ? chalk[style](text) : text;
 }
 
-function write(text: string, mark = ''): void {
-  process.stderr.write(`${mark}${printable(text)}\n`);
+/** `text` with each line broken at words to fit `columns`; what continues a line keeps its indentation. Pure. */
+export function wrapWords(text: string, columns: number): string {
+  const wrapLine = (line: string) => {
+    const [indent = ''] = /^\s*/.exec(line) ?? [];
+    const lines = [indent];
+    for (const word of line.trim().split(' ')) {
+      const last = lines.at(-1)!;
+      const fits = last === indent || last.length + 1 + word.length <= columns;
+      if (fits) lines[lines.length - 1] = last === indent ? last + word : `${last} ${word}`;
+      else lines.push(`${indent}${word}`);
+    }
+    return lines.join('\n');
+  };
+  const isLong = (line: string) => line.length > columns && columns > 20;
+  return text.replace(/^.*$/gm, (line) => (isLong(line) ? wrapLine(line) : line));
+}
+
+function write(text: string, mark = '', stream: NodeJS.WriteStream = process.stderr): void {
+  clearProgress();
+  const shown = printable(text);
+  const { isTTY, columns } = stream;
+  stream.write(`${mark}${isTTY ? wrapWords(shown, columns - (mark ? 2 : 0)) : shown}\n`);
+}
+
+// What is being done at the moment: on a terminal one line that is drawn again and again, elsewhere a line now and then.
+
+const REDRAW_MS = 250;
+const PLAIN_EVERY_MS = 10_000;
+const DRAWS_OVER = process.stderr.isTTY && process.env.TERM !== 'dumb';
+
+let working: { title: string; since: number; detail: string; printedAt: number } | undefined;
+let isDrawn = false;
+let ticker: NodeJS.Timeout | undefined;
+
+/** Shows from now on that this is being done, until something else is, or the terminal is needed for a question. */
+function startProgress(title: string): void {
+  const now = performance.now();
+  working = { title, since: now, detail: '', printedAt: now };
+  ticker ??= setInterval(tick, REDRAW_MS).unref();
+}
+
+function clearProgress(): void {
+  if (isDrawn) process.stderr.write('\r\u001b[K');
+  isDrawn = false;
+}
+
+function tick(): void {
+  if (!working || session.quiet) return;
+  const now = performance.now();
+  const { title, since, detail, printedAt } = working;
+  const elapsed = Math.round((now - since) / 1000);
+  if (elapsed < 1) return;
+  const text = printable([`${title}: ${elapsed} s`, detail].filter(Boolean).join(', ')).replaceAll('\n', ' ');
+  if (DRAWS_OVER) {
+    process.stderr.write(`\r\u001b[K${paint('dim', `  ${text.slice(0, process.stderr.columns - 3)}`)}`);
+    isDrawn = true;
+  } else if (now - printedAt >= PLAIN_EVERY_MS) {
+    write(`  ${text}`);
+    working.printedAt = now;
+  }
 }
 
 export const log = {
-  /** One line for one step. */
-  step: (text: string) => write(text, `${paint('cyan', '→')} `),
+  /** One line for one step, whose progress is shown while it lasts. */
+  step: (text: string) => {
+    if (!session.quiet) write(text, `${paint('cyan', '→')} `);
+    startProgress(text);
+  },
+  /** Shows as progress that this is being done, without a line of its own. */
+  working: (title: string) => startProgress(title),
+  /** How far the present step is, e.g. `512 MB of 1.1 GB`; shown beside its duration. */
+  progress: (detail: string) => {
+    if (working) working.detail = detail;
+  },
+  /** Nothing is being done, or somebody else has the terminal: no progress until the next step. */
+  idle: () => {
+    clearProgress();
+    clearInterval(ticker);
+    ticker = undefined;
+    working = undefined;
+  },
   /** Silent in a dry run, in which nothing gets done. */
   done: (text: string) => {
-    if (!session.dryRun) write(text, `${paint('green', '✓')} `);
+    if (!session.dryRun && !session.quiet) write(text, `${paint('green', '✓')} `);
   },
   warn: (text: string) => write(text, `${paint('yellow', '!')} `),
   error: (text: string) => write(text, `${paint('red', '✗')} `),
-  info: (text: string) => write(text),
+  /** What to do about the warning or error above. */
+  hint: (text: string) => write(`  hint: ${text.replaceAll('\n', '\n        ')}`),
+  info: (text: string) => {
+    if (!session.quiet) write(text);
+  },
+  /** The plan: the result of a dry run (`--dry-run > plan.txt`), progress otherwise. */
+  plan: (text: string) => {
+    if (session.dryRun && !session.json) log.result(text);
+    else log.info(text);
+  },
+  /** What a task was run for, on stdout. */
+  result: (text: string) => write(text, '', process.stdout),
   /** The one gate of a dry run: true, and said, where it holds back what `text` describes. */
   withhold: (text: string): boolean => {
     if (session.dryRun) {
@@ -79,6 +164,6 @@ export const log = {
   },
   /** Only with `--verbose`. */
   detail: (text: string) => {
-    if (session.verbose) process.stderr.write(`${paint('dim', printable(text))}\n`);
+    if (session.verbose) write(paint('dim', text));
   },
 };

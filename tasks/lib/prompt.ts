@@ -1,8 +1,15 @@
-// Questions. They go to stderr, only to a terminal, and are never waited for without one.
+// Questions. They go to stderr, only to a terminal, and are never waited for without one. A terminal that cannot move its
+// cursor (TERM=dumb) gets plain lines.
+import { createInterface } from 'node:readline/promises';
 import { InterruptedError, TaskError, usageError } from './errors.ts';
-import { interrupt, pause, session } from './session.ts';
+import { log } from './log.ts';
+import { interrupt, interruptSignal, pause, session } from './session.ts';
+
+const CANCELLED = 'Cancelled. Nothing was changed.';
+const PASS_YES = 'pass --yes to confirm, or --dry-run to see the plan';
 
 const needsNoAnswer = () => session.assumeYes || session.dryRun;
+const isDumb = () => process.env.TERM === 'dumb';
 
 /**
  * Asks for a yes before something changes. `--yes` and `--dry-run` answer it.
@@ -10,23 +17,27 @@ const needsNoAnswer = () => session.assumeYes || session.dryRun;
  */
 export async function confirm(question: string): Promise<void> {
   if (needsNoAnswer()) return;
-  const prompts = await openPrompts(question, 'add --yes to go ahead, or --dry-run to see what would happen');
+  await openTerminal(question, PASS_YES);
+  if (isDumb()) return declineUnless(/^y(es)?$/i.test(await typedLine(`${question} [y/N]`)));
+  const prompts = await import('@clack/prompts');
   const answer = await prompts.confirm({ message: question, output: process.stderr });
-  if (prompts.isCancel(answer)) throw new InterruptedError('SIGINT');
-  if (!answer) throw declined();
+  if (prompts.isCancel(answer)) throw new InterruptedError('SIGINT', CANCELLED);
+  declineUnless(answer);
 }
 
 /**
- * The same for what cannot be taken back: one of `names` has to be typed, everything else is a no.
+ * The same for what cannot be undone: one of `names` has to be typed, everything else is a no.
  * @throws TaskError, InterruptedError as `confirm`
  */
 export async function confirmByName(question: string, names: readonly [string, ...string[]]): Promise<void> {
   if (needsNoAnswer()) return;
-  const prompts = await openPrompts(question, 'add --yes to go ahead, or --dry-run to see what would happen');
-  const message = `${question}\nIt cannot be taken back. Type ${names.join(' or ')} to go ahead, Enter to stop.`;
+  await openTerminal(question, PASS_YES);
+  const message = `${question}\nThis cannot be undone. Type ${names.join(' or ')} to confirm, or press Enter to cancel.`;
+  if (isDumb()) return declineUnless(names.includes(await typedLine(message)));
+  const prompts = await import('@clack/prompts');
   const answer = await prompts.text({ message, output: process.stderr });
-  if (prompts.isCancel(answer)) throw new InterruptedError('SIGINT');
-  if (!names.includes((answer ?? '').trim())) throw declined();
+  if (prompts.isCancel(answer)) throw new InterruptedError('SIGINT', CANCELLED);
+  declineUnless(names.includes((answer ?? '').trim()));
 }
 
 /** Lets a person pick one; the first choice is the recommended one. @throws TaskError exit 2 without a terminal */
@@ -35,25 +46,33 @@ export async function choose<T extends string>(
   choices: readonly { value: T; label: string; hint?: string }[],
   usage: string,
 ): Promise<T> {
-  const prompts = await openPrompts(question, usage);
+  await openTerminal(question, usage);
+  if (isDumb()) {
+    const lines = choices.map(
+      ({ label, hint }, index) => `  ${index + 1} ${label}${hint ? ` (${hint})` : ''}`,
+    );
+    const number = await typedLine([question, ...lines, 'Number:'].join('\n'));
+    const choice = /^\d+$/.test(number) ? choices[Number(number) - 1] : undefined;
+    if (choice) return choice.value;
+    throw new TaskError(CANCELLED, { code: 'declined' });
+  }
+  const prompts = await import('@clack/prompts');
   const options = choices.map((choice) => ({ ...choice, value: choice.value as string }));
   const answer = await prompts.select({ message: question, options, output: process.stderr });
-  if (prompts.isCancel(answer)) throw new InterruptedError('SIGINT');
+  if (prompts.isCancel(answer)) throw new InterruptedError('SIGINT', CANCELLED);
   return answer as T;
 }
 
-function declined(): TaskError {
-  return new TaskError('Stopped: the answer was no. Nothing was changed.', { code: 'declined' });
+function declineUnless(isConfirmed: boolean): void {
+  if (!isConfirmed) throw new TaskError(CANCELLED, { code: 'declined' });
 }
 
-/** The prompt library, where there is somebody to ask. @throws TaskError exit 2 without a terminal */
-async function openPrompts(question: string, hint: string) {
-  if (session.json || !process.stdin.isTTY || !process.stderr.isTTY) {
-    const message = `Would ask: "${question}", but there is no terminal to ask on`;
-    throw usageError(message, { code: 'no-terminal', hint });
-  }
+/** Makes sure that there is somebody to ask. @throws TaskError exit 2 without a terminal */
+async function openTerminal(question: string, hint: string): Promise<void> {
+  if (session.json || !process.stdin.isTTY || !process.stderr.isTTY)
+    throw usageError(`Confirmation required: ${question}`, { code: 'no-terminal', hint });
+  log.idle();
   await dropTypedKeys();
-  return import('@clack/prompts');
 }
 
 /** Keys that were typed before the question are no answer to it; Ctrl-C is one to all questions. */
@@ -64,4 +83,17 @@ async function dropTypedKeys(): Promise<void> {
   };
   stdin.setRawMode(true).on('data', drop).resume();
   await pause(50).finally(() => stdin.off('data', drop).pause().setRawMode(false));
+}
+
+/** One line as it was typed; '' at the end of the input. @throws InterruptedError on Ctrl-C */
+async function typedLine(question: string): Promise<string> {
+  const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: false });
+  const ended = new Promise<string>((resolve) => lines.once('close', () => resolve('')));
+  const signal = interruptSignal();
+  const answer = lines.question(`${question} `, signal ? { signal } : {}).catch(() => {
+    throw new InterruptedError('SIGINT', CANCELLED);
+  });
+  return Promise.race([answer, ended])
+    .then((line) => line.trim())
+    .finally(() => lines.close());
 }

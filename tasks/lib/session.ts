@@ -10,6 +10,8 @@ interface Session {
   /** A dry run has printed something that it would have done. */
   withheld: boolean;
   verbose: boolean;
+  /** `--quiet`: only warnings and errors. */
+  quiet: boolean;
   json: boolean;
   /** `--yes`: questions answer themselves. */
   assumeYes: boolean;
@@ -23,6 +25,7 @@ export const session: Session = {
   dryRun: false,
   withheld: false,
   verbose: false,
+  quiet: false,
   json: false,
   assumeYes: false,
   context: undefined,

@@ -333,7 +333,7 @@ async function simulated<Data>(
       await step[act]?.(data);
     } catch (error) {
       if (!session.withheld || (error as { code?: string }).code === 'interrupted') throw error;
-      log.detail(`  not simulated any further: ${errorSummary(error)}`);
+      log.detail(`  the simulation ends here: ${errorSummary(error)}`);
     }
   }
   return true;

@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { attachForAnswer } from './command.ts';
 import { describeSystemError, EXIT, errorSummary, suggestion, TaskError, usageError } from './errors.ts';
 import { partMark } from './lock.ts';
-import { log, printable, redact } from './log.ts';
+import { log, redact } from './log.ts';
 import { type Project, TASKS_FOLDER } from './project.ts';
 import { interrupt, session } from './session.ts';
 
@@ -45,15 +45,17 @@ export async function runTask<F extends Flags>(task: Task<F>, argv = process.arg
     session.dryRun = common['dry-run'];
     session.json = common.json;
     session.verbose = common.verbose;
+    session.quiet = common.quiet;
     session.assumeYes = common.yes;
     session.context = contextOf(input.flags);
     listenToSignals();
+    log.working(task.name);
     const result = await task.run(input as TaskInput<F>);
     report(task.name, result);
   } catch (error) {
     // What comes after a command that a dry run withheld cannot be known: there the simulation ends.
     const isSimulated = session.withheld && (error as { code?: string }).code !== 'interrupted';
-    if (isSimulated) log.detail(`not simulated any further: ${errorSummary(error)}`);
+    if (isSimulated) log.detail(`the simulation ends here: ${errorSummary(error)}`);
     if (isSimulated) report(task.name, {});
     else fail(task.name, error);
   } finally {
@@ -90,14 +92,15 @@ function listenToSignals(): void {
 }
 
 function report(name: string, result: TaskResult): void {
+  log.idle();
   process.exitCode = result.exitCode ?? 0;
   if (session.json) {
     printJson(name, process.exitCode === 0, result.data ?? {});
   } else if (session.withheld) {
     // Its text would claim what was not done.
     log.info('Dry run: nothing was changed.');
-  } else if (result.text) {
-    process.stdout.write(`${printable(result.text)}\n`);
+  } else if (result.text && !(session.quiet && process.exitCode === 0)) {
+    log.result(result.text);
   }
 }
 
@@ -111,10 +114,9 @@ function fail(name: string, thrown: unknown): void {
   process.exitCode = known ? error.exitCode : EXIT.failed;
   const message = error instanceof Error ? error.message : String(error);
   log.error(message);
-  if (known && error.hint) log.info(`  hint: ${error.hint.replaceAll('\n', '\n        ')}`);
+  if (known && error.hint) log.hint(error.hint);
   if ((!known || session.verbose) && error instanceof Error && error.stack) log.detail(error.stack);
-  if (!known && !session.verbose)
-    log.info('  hint: this is unexpected; run again with --verbose for the stack trace');
+  if (!known && !session.verbose) log.hint('this is a bug; run again with --verbose for the stack trace');
   if (!session.json) return;
   const details = {
     code: known ? error.code : 'unexpected',
@@ -146,6 +148,7 @@ const COMMON_FLAGS = {
   'dry-run': { type: 'boolean', description: 'print the plan and every command, change nothing' },
   yes: { type: 'boolean', short: 'y', description: 'skip the question' },
   json: { type: 'boolean', description: 'print exactly one JSON object on stdout, on failure too' },
+  quiet: { type: 'boolean', description: 'print only warnings and errors, e.g. for cron' },
   verbose: { type: 'boolean', description: 'print each command as it runs' },
   help: { type: 'boolean', short: 'h', description: 'print this page' },
 } as const satisfies Flags;
@@ -264,7 +267,7 @@ export function helpPage<F extends Flags>(spec: CommandLine<F>): string {
 /** Runs `tasks/<name>.ts` and shows its progress and its result. @throws TaskError with its error if it fails */
 export async function runOtherTask(project: Project, name: string, ...argv: string[]): Promise<void> {
   const result = await resultOfOtherTask(project, name, ...argv);
-  if (!session.json) process.stderr.write(result);
+  if (!session.json) (session.dryRun ? process.stdout : process.stderr).write(result);
 }
 
 /** The same, but the result is returned and not shown. */
@@ -277,6 +280,7 @@ export async function resultOfOtherTask(project: Project, name: string, ...argv:
     '--yes',
     ...(session.json ? ['--json'] : []),
     ...(session.verbose ? ['--verbose'] : []),
+    ...(session.quiet ? ['--quiet'] : []),
     ...(session.dryRun ? ['--dry-run'] : []),
   ];
   const command = [process.execPath, start, name, ...argv, ...flags] as const;

@@ -85,11 +85,11 @@ test('a mistake on the command line is named, with the nearest word: exit 2', {
     [['setup', 'now'], usage(/Unexpected argument "now"/)],
     [
       ['release', 'patch'],
-      { code: 'no-terminal', exit: 2, says: /Would ask: "Release v1\.0\.0\?"/, hint: /--yes/ },
+      { code: 'no-terminal', exit: 2, says: /Confirmation required: Release v1\.0\.0\?/, hint: /--yes/ },
     ],
     [
       ['switch-env'],
-      { code: 'no-terminal', exit: 2, says: /no terminal/, hint: /dev\|prod\|both\|none\|status/ },
+      { code: 'no-terminal', exit: 2, says: /Confirmation required/, hint: /dev\|prod\|both\|none\|status/ },
     ],
   ];
   const before = await project.snapshot();

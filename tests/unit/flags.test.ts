@@ -98,6 +98,7 @@ Flags:
       --dry-run  print the plan and every command, change nothing
   -y, --yes      skip the question
       --json     print exactly one JSON object on stdout, on failure too
+      --quiet    print only warnings and errors, e.g. for cron
       --verbose  print each command as it runs
   -h, --help     print this page
 

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 /** Runs a task that asks; types `early` before the question, and each of `keys` once the screen shows its text. */
-function ask(question: string, early: string, ...keys: [shown: RegExp, typed: string][]) {
+function ask(question: string, terminal: string, early: string, ...keys: [shown: RegExp, typed: string][]) {
   const script = `import { runTask } from './tasks/lib/task.ts';
     import { choose, confirm, confirmByName } from './tasks/lib/prompt.ts';
     await runTask({ name: 'sail', summary: 'x', flags: {}, run: async () => {
@@ -20,7 +20,7 @@ function ask(question: string, early: string, ...keys: [shown: RegExp, typed: st
   const command = `stty cols 100 rows 30; '${process.execPath}' --import tsx/esm --input-type=module --eval "$SCRIPT"`;
   const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
     cwd: ROOT,
-    env: { ...process.env, SCRIPT: script, NO_COLOR: '1', TERM: 'xterm' },
+    env: { ...process.env, SCRIPT: script, NO_COLOR: '1', TERM: terminal },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const pending: [shown: RegExp, typed: string][] = [[/not asked yet/, early], ...keys];
@@ -44,20 +44,23 @@ const CONFIRM = `await confirm('Cast off?');`;
 const BY_NAME = `await confirmByName('Scuttle her?', ['Beagle', 'latest']);`;
 const CASES: [name: string, question: string, early: string, typed: string, code: number, sailed: boolean][] =
   [
-    ['a yes', CONFIRM, '', 'y', 0, true],
-    ['a no', CONFIRM, '', 'n', 1, false],
+    ['a yes', CONFIRM, '', 'y\r', 0, true],
+    ['a no', CONFIRM, '', 'n\r', 1, false],
     ['Ctrl-C', CONFIRM, '', '\u0003', 130, false],
-    ['a yes typed before the question, then a no', CONFIRM, 'y', 'n', 1, false],
+    ['a yes typed before the question, then a no', CONFIRM, 'y', 'n\r', 1, false],
     ['the name in words', BY_NAME, '', 'Beagle\r', 0, true],
-    ['Enter alone where it cannot be taken back', BY_NAME, '', '\r', 1, false],
+    ['Enter alone where it cannot be undone', BY_NAME, '', '\r', 1, false],
     ['y where the name is needed', BY_NAME, '', 'y\r', 1, false],
     ['the name typed before the question, then Enter', BY_NAME, 'Beagle', '\r', 1, false],
   ];
 
 test('only a meant answer is a yes', { concurrency: 2 }, async (t) => {
-  const cases = CASES.map(([name, question, early, typed, code, sailed]) =>
-    t.test(name, async () => {
-      const answer = await ask(question, early, [/Cast off\?|Enter to stop\.[\s\S]*│/, typed]);
+  const terminals = ['xterm', 'dumb'];
+  const rows = terminals.flatMap((terminal) => CASES.map((row) => [terminal, ...row] as const));
+  const cases = rows.map(([terminal, name, question, early, typed, code, sailed]) =>
+    t.test(`${name} (TERM=${terminal})`, async () => {
+      const shown = terminal === 'dumb' ? /\[y\/N\]|to cancel\./ : /Cast off\?|to cancel\.[\s\S]*│/;
+      const answer = await ask(question, terminal, early, [shown, typed]);
       assert.deepEqual([answer.code, answer.screen.includes('SAILED')], [code, sailed], answer.screen);
     }),
   );

@@ -66,7 +66,7 @@ const ENDS = [
       error: {
         code: 'interrupted',
         message: 'Interrupted by SIGTERM',
-        hint: 'run it again to go on: what was begun is finished, or cleared away, first',
+        hint: 'run the same command again to resume',
       },
     },
   },

@@ -145,13 +145,9 @@ async function attempt(command: Command, input: string): Promise<unknown> {
   const { exitCode, stdout } = await serve(command, input, (line) => {
     const { data } = Progress.safeParse(parse(line));
     if (!data) said.push(line);
-    else if (data.event === 'progress') progress.show(data.phase, data.done, data.total);
-    else {
-      progress.clear();
-      log[data.event === 'warn' ? 'warn' : 'info'](data.message);
-    }
+    else if (data.event === 'progress') log.progress(progressLine(data.phase, data.done, data.total));
+    else log[data.event === 'warn' ? 'warn' : 'info'](data.message);
   });
-  progress.clear();
   throwIfInterrupted();
   const { data } = Answer.safeParse(parse(stdout));
   if (!data) throw whyEnded(exitCode, said.join('\n'));
@@ -350,8 +346,6 @@ export async function backupOrigin(project: Project) {
   };
 }
 
-// One line on a terminal that is drawn over and over; nothing anywhere else.
-
 const WIDTH = 24;
 
 /** `archive ████░░░░ 512 MB of 1.1 GB`; without a total only what is done. Pure. */
@@ -361,11 +355,3 @@ export function progressLine(phase: string, done: number, total: number): string
   const bar = '█'.repeat(filled) + '░'.repeat(WIDTH - filled);
   return `${phase} ${bar} ${formatBytes(done)} of ${formatBytes(total)}`;
 }
-
-const draw = (text: string) => {
-  if (process.stderr.isTTY && process.env.TERM !== 'dumb') process.stderr.write(`\r\u001b[K${text}`);
-};
-const progress = {
-  show: (phase: string, done: number, total: number) => draw(progressLine(phase, done, total)),
-  clear: () => draw(''),
-};

@@ -6,6 +6,7 @@ import { type Command, read, run } from '../command.ts';
 import { CommandError, lastLines, TaskError } from '../errors.ts';
 import { withWorkDirectory } from '../files.ts';
 import { commitTime, exportTree, sourceUrl } from '../git.ts';
+import { log } from '../log.ts';
 import { type Project, variable } from '../project.ts';
 import { docker, type EngineInfo } from './engine.ts';
 import { type Image, inspectImage } from './objects.ts';
@@ -97,11 +98,17 @@ const LOST_LAYER = /parent snapshot \S+ does not exist/;
 
 async function build(command: Command): Promise<undefined> {
   // Buildx would attest what git says around the exported tree: the commit before the release.
-  const options = { env: { BUILDX_GIT_INFO: 'false' } };
+  const options = { env: { BUILDX_GIT_INFO: 'false' }, onLine: showBuildStep };
   await withEngineRetries(LOST_LAYER, () => run(command, options)).catch((error: unknown) => {
     throw error instanceof CommandError ? buildFailure(error) : error;
   });
   return undefined;
+}
+
+/** Of BuildKit's plain progress, the steps: `#7 [build 2/5] RUN npm ci`. */
+function showBuildStep(line: string): void {
+  const [, step] = /^#\d+ (\[.*)/.exec(line) ?? [];
+  if (step) log.progress(step);
 }
 
 function buildFailure(cause: CommandError): TaskError {

@@ -3,6 +3,7 @@
 
 import { TaskError } from '../errors.ts';
 import { type HttpAddress, request } from '../http.ts';
+import { log } from '../log.ts';
 import type { ProjectConfig } from '../project-schema.ts';
 import { waitUntil } from '../session.ts';
 import { parseJson } from './engine.ts';
@@ -71,6 +72,7 @@ export async function waitForHealth(wait: HealthWait): Promise<HealthAnswer> {
       const answer = await askHealth(wait);
       problems = healthProblems(wait.keys, answer, wait.expected);
       if (problems.length === 0) return answer;
+      log.progress(`health: ${problems.join('; ')} (limit ${wait.timeoutSeconds} s)`);
       // A service that answers well but is another one will not change its mind.
       if (answer.status === 200) throw unhealthy(wait.url, problems.join('; '));
       if (performance.now() - askedEngine < GIVE_UP_EVERY_MS) return undefined;

@@ -105,7 +105,7 @@ async function acceptDiffering(
   const registry = registryReference(project, name);
   const source = registry ? `docker pull ${registry}` : 'docker save on the other machine, docker load here';
   const reference = imageReference(project, name);
-  log.info(`  hint: it runs on this machine as ${reference}; for the very image: ${source}`);
+  log.hint(`it runs on this machine as ${reference}; for the very image: ${source}`);
 }
 
 /** Also removes what a killed build left: its candidate and its work directory have no owner any more. */

@@ -117,7 +117,7 @@ async function checkCommit({ root, image }: Project, head: string, problems: Pro
   const { env } = await releaseIdentity(root);
   if (Object.keys(env).length === 0) return;
   log.warn(`git has no identity here; the release is signed as ${FALLBACK.name} <${FALLBACK.email}>`);
-  log.info('  hint: git config user.name "…" && git config user.email "…"');
+  log.hint('git config user.name "…" && git config user.email "…"');
 }
 
 async function checkEngine(

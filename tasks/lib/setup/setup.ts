@@ -55,7 +55,7 @@ async function planOwnDirectory(
   const holder = engineRuns && state ? await legacyHolder(project, path) : undefined;
   if (!holder) return planDataDirectory(project, state, owner);
   log.warn(`${path} is the data of the older service ${holder.name}: it stays as it is`);
-  log.info('  hint: bring the older service over: npx tsx tasks/migrate.ts');
+  log.hint('bring the older service over: npx tsx tasks/migrate.ts');
   return [];
 }
 

@@ -1,0 +1,71 @@
+// Progress on a real terminal (util-linux's `script` makes one). What would be lost: the trust in a task that says nothing
+// while the engine is slow, which people then kill.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { test } from 'node:test';
+import { tinyWithData } from './backup-support.ts';
+import { START } from './project.ts';
+import { fakeDocker } from './switch-support.ts';
+
+/** How long the fake engine is slow, once for each task. */
+const SLOW_SECONDS = 6;
+
+/** Runs a task on a terminal of 60 columns; what it showed, and the longest time without a sign of it. */
+function onTerminal(cwd: string, env: Record<string, string>, argv: readonly string[]) {
+  const command = `stty cols 60 rows 30; '${process.execPath}' '${START}' ${argv.join(' ')}`;
+  const options = { cwd, env: { ...process.env, ...env, TERM: 'xterm', NO_COLOR: '1' } };
+  const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
+    ...options,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let screen = '';
+  let last = performance.now();
+  let longestMs = 0;
+  child.stdout.on('data', (chunk: Buffer) => {
+    longestMs = Math.max(longestMs, performance.now() - last);
+    last = performance.now();
+    screen += chunk;
+  });
+  return new Promise<{ code: number | null; screen: string; longestMs: number }>((resolve) =>
+    child.on('close', (code) => resolve({ code, screen, longestMs })),
+  );
+}
+
+/** The task, what of the engine is slow, and what is shown meanwhile. */
+const CASES: [argv: string[], slow: string, shown: RegExp][] = [
+  [['release', 'patch', '--yes'], 'buildx build', /build tiny-\S+ from that commit: \d+ s/],
+  [['switch-env', 'both', '--yes'], 'compose --project-name', /: \d+ s/],
+  [['backup', 'create'], 'run ', /backup: \d+ s/],
+  [['build-push', 'latest', '--yes'], 'load', /: \d+ s/],
+];
+
+test('no task is silent while the engine is slow', async (t) => {
+  const project = await tinyWithData(t);
+  await project.commit('fix: something to release', { note: 'x' });
+  for (const [argv, slow, shown] of CASES) {
+    await t.test(argv.join(' '), async (s) => {
+      const script = `case "$*" in "${slow}"*) [ -e "$here/slept" ] || { : > "$here/slept"; sleep ${SLOW_SECONDS}; };; esac`;
+      const { PATH } = await fakeDocker(s, script);
+      const { code, screen, longestMs } = await onTerminal(project.root, { PATH }, argv);
+      assert.equal(code, 0, screen);
+      assert.match(screen, shown);
+      s.diagnostic(`longest silence ${Math.round(longestMs)} ms`);
+      assert.ok(longestMs < (SLOW_SECONDS * 1000) / 2, `silent for ${longestMs} ms:\n${screen}`);
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: a redrawn line begins with them.
+      const lines = screen.split(/\r?\n|\r(?:\u001b\[K)?/).map((line) => line.replace('\u001b[K', ''));
+      assert.deepEqual(
+        lines.filter((line) => line.length > 60 && line.trim().includes(' ')),
+        [],
+      );
+    });
+  }
+});
+
+test('--quiet says nothing of a task that ends well, and everything of one that fails', async (t) => {
+  const project = await tinyWithData(t);
+  const quiet = await project.task('backup', ['create', '--quiet']);
+  assert.deepEqual([quiet.code, quiet.stdout, quiet.stderr], [0, '', '']);
+  const failed = await project.task('backup', ['verify', 'nope', '--quiet']);
+  assert.notEqual(failed.code, 0);
+  assert.match(failed.stderr, /nope[\s\S]*hint: /);
+});
