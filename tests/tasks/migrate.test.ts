@@ -56,12 +56,12 @@ test('migrate, work, go back: nothing of the old memory, settings and models is 
     const dry = await project.task('migrate', ['--dry-run']);
     assert.equal(dry.code, 0, dry.stderr);
     for (const step of [/ 4\. stop rag-mcp/, / 5\. copy .* of data/, /16\. verify old facts through dev$/])
-      assert.match(dry.stderr, new RegExp(`^ +${step.source}`, 'm'));
+      assert.match(dry.stdout, new RegExp(`^ +${step.source}`, 'm'));
     for (const setting of [
       /renamed +chunk_size .* synapse.json: semantic.chunk_size = 900$/,
       /dropped +top_k .*/,
     ])
-      assert.match(dry.stderr, new RegExp(`^ +${setting.source}`, 'm'));
+      assert.match(dry.stdout, new RegExp(`^ +${setting.source}`, 'm'));
     assert.match(dry.stderr, /would run: docker compose .* down$/m, 'commands of the steps are shown');
     assert.doesNotMatch(dry.stderr + dry.stdout, new RegExp(TOKEN), 'the secret is not printed');
     assert.deepEqual(await old.snapshot(), before);
