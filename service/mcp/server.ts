@@ -17,8 +17,8 @@ import { tools } from './tools.ts';
 
 const INSTRUCTIONS =
   'Long-term memory for projects. Begin with sy.ctx.get, record what is certain with sy.mem.fact.add and what was ' +
-  'learnt with sy.mem.ep.add. Where memories disagree: symbolic before episodic before semantic. Search is by words: ' +
-  'ask with the words that the text is likely to contain.';
+  'learnt with sy.mem.ep.add. Where memories disagree: symbolic before episodic before semantic. Search is by words ' +
+  'and knows no synonyms: ask with the words that the text may contain, several for the same thing.';
 
 /** Converted once: a stateless server is built for every request. */
 const listing = tools.map(({ name, description, input, effect }) => ({

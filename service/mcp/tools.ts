@@ -146,7 +146,7 @@ const memSearch = defineTool({
   effect: 'reads',
   input: z.object({
     project_id,
-    query: text(2000).describe('Words to look for.'),
+    query: text(2000).describe('Words that the text may contain; give several for the same thing.'),
     memory_type: memoryType,
     top_k: resultLimit,
   }),
