@@ -9,8 +9,10 @@ import {
   confirm,
   confirmByName,
   describeDecisions,
+  describeMissing,
   describeRestore,
   findArchive,
+  type HistoryDetails,
   listArchives,
   loadProject,
   log,
@@ -90,7 +92,7 @@ await runTask({
 
 async function create(project: Project, flags: { rehearse: boolean }) {
   const phases: Phases = {};
-  const details = { from: null, to: null as string | null, phases };
+  const details: HistoryDetails = { from: null, to: null, phases };
   // Without a question: nothing that is there changes but archives that no rule keeps.
   const result = await withHistory(project.root, BACKUP_TASK, details, async () => {
     await shortenLog(project);
@@ -99,7 +101,10 @@ async function create(project: Project, flags: { rehearse: boolean }) {
       { rehearse: flags.rehearse || project.backup.rehearse },
       phases,
     );
-    details.to = backup.created?.archive ?? null;
+    const { archive = null, missing = [] } = backup.created ?? {};
+    details.to = archive;
+    if (missing.length > 0)
+      Object.assign(details, { outcome: 'incomplete', error: describeMissing(missing) });
     return backup;
   });
   logPhases(phases);
@@ -127,7 +132,7 @@ async function prune(project: Project) {
 
 async function restore(project: Project, wanted: string, to: string | undefined) {
   const plan = await planRestore(project, await findArchive(project, wanted), to);
-  log.plan(describeRestore(project, plan));
+  log.plan(describeRestore(project, plan, wanted));
   if (to === undefined)
     await confirmByName(`Restore ${plan.archive.name} over the live data?`, [plan.archive.name, wanted]);
   else await confirm(`Restore ${plan.archive.name} to ${to}?`);

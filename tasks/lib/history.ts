@@ -16,7 +16,8 @@ const entrySchema = z.object({
   from: z.string().nullable(),
   to: z.string().nullable(),
   seconds: z.number(),
-  outcome: z.enum(['done', 'failed', 'interrupted']),
+  /** `incomplete`: a backup from which something is missing. */
+  outcome: z.enum(['done', 'failed', 'interrupted', 'incomplete']),
   error: z.string().optional(),
   /** The release that prod runs afterwards. */
   prod: z.string().optional(),
@@ -29,9 +30,10 @@ const entrySchema = z.object({
 });
 
 export type HistoryEntry = z.output<typeof entrySchema>;
-export type HistoryDetails = Pick<HistoryEntry, 'from' | 'to' | 'prod' | 'phases' | 'gaps' | 'context'>;
+export type HistoryDetails = Pick<HistoryEntry, 'from' | 'to' | 'prod' | 'phases' | 'gaps' | 'context'> &
+  Partial<Pick<HistoryEntry, 'outcome' | 'error'>>;
 
-interface Outcome extends HistoryDetails {
+interface Outcome extends Omit<HistoryDetails, 'error'> {
   /** ISO 8601, UTC: when it began. */
   at: string;
   task: string;
@@ -50,7 +52,10 @@ export async function appendHistory(root: string, { error, ...outcome }: Outcome
   await appendLine(root, 'history.jsonl', redact(JSON.stringify(entry)));
 }
 
-/** Runs a task's work that is not a list of steps, and leaves one line in the history, whatever the outcome. */
+/**
+ * Runs a task's work that is not a list of steps, and leaves one line in the history, whatever the outcome. `details` are
+ * read afterwards: what the work finds out goes into them.
+ */
 export async function withHistory<T>(
   root: string,
   task: string,

@@ -10,9 +10,10 @@ export {
   verifyPolicy,
 } from './backup/archives.ts';
 export { performBackup } from './backup/create.ts';
-export { verifyDirectories } from './backup/program.ts';
+export { verifyDirectories } from './backup/places.ts';
 export {
   BACKUP_TASK,
+  describeMissing,
   reportCreated,
   reportList,
   reportRestored,
@@ -31,7 +32,7 @@ export { TaskError, usageError } from './errors.ts';
 export { writeFileAtomic } from './files.ts';
 export { seconds } from './format.ts';
 export { shortHash } from './git.ts';
-export { logPhases, type Phases, withHistory } from './history.ts';
+export { type HistoryDetails, logPhases, type Phases, withHistory } from './history.ts';
 export { withLock } from './lock.ts';
 export { log } from './log.ts';
 export { describedLegacy } from './migrate/plan.ts';

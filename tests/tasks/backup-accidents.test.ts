@@ -268,35 +268,4 @@ test('accidents', async (t) => {
       await project.write('configs/release.toml', config);
     },
   );
-
-  await t.test('a schedule goes into the crontab and out again, and leaves others alone', async () => {
-    const bin = join(project.directory, 'bin');
-    await mkdir(bin);
-    const table = join(project.directory, 'crontab');
-    await writeFile(table, '0 1 * * * others\n');
-    await writeFile(
-      join(bin, 'crontab'),
-      `#!/bin/sh\nif [ "$1" = -l ]; then cat ${table}; else cat > ${table}.new && mv ${table}.new ${table}; fi\n`,
-    );
-    await chmod(join(bin, 'crontab'), 0o755);
-    const env = { PATH: `/npm/puts/node_modules/.bin:${bin}:${process.env.PATH}` };
-    const run = (...argv: string[]) => backup(project, ['schedule', ...argv], { env });
-    const printed = await run('--every', '04:30');
-    assert.equal(await readFile(table, 'utf8'), '0 1 * * * others\n', 'printing installs nothing');
-    await run('--every', '04:30', '--install');
-    await run('--every', '04:30', '--install');
-    const line = printed.json().text as string;
-    assert.doesNotMatch(line, /node_modules/, 'what npm puts into PATH for its scripts is not kept');
-    const [others, ours, ...more] = (await readFile(table, 'utf8')).split('\n');
-    assert.deepEqual([others, more], ['0 1 * * * others', ['']]);
-    const time = / since .*$/;
-    assert.equal(ours?.replace(time, ''), line.replace(time, ''));
-    // What cron would run, run as cron would: without our environment, and after somebody removed our folder.
-    await rm(join(project.root, '.synapse'), { recursive: true });
-    const command = line.replace(/^(\S+ ){5}/, '').replaceAll('\\%', '%');
-    await execute('/bin/sh', ['-c', command], { cwd: '/', env: { HOME: '/root', LOGNAME: 'root' } });
-    assert.match(await project.read('.synapse/backup.log'), / 20\d\d\n(.|\n)*Backed up to/);
-    await run('--uninstall');
-    assert.equal(await readFile(table, 'utf8'), '0 1 * * * others\n');
-  });
 });

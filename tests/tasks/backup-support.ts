@@ -10,8 +10,8 @@ import { promisify } from 'node:util';
 import { ensureProgram } from '../programs.ts';
 import { callOn, connect } from './mcp.ts';
 import { docker, type Outcome, type RunOptions } from './processes.ts';
-import type { TestProject } from './project.ts';
-import { runningProject } from './switch-support.ts';
+import { type TestProject, tinyProject } from './project.ts';
+import { mustSwitch, releaseTiny } from './switch-support.ts';
 
 const WRITERS = fileURLToPath(new URL('backup-writers.mjs', import.meta.url));
 const execute = promisify(execFile);
@@ -46,26 +46,43 @@ export async function everythingIn(directory: string): Promise<string[]> {
   return (await readdir(directory)).filter((name) => !name.endsWith('.lock')).sort();
 }
 
-/** The tiny project with data, in which no service writes. */
+/** What both services mount. */
+export async function mountInServices(project: TestProject, mounts: readonly string[]): Promise<void> {
+  await project.edit('compose/docker-compose.yml', (text) => {
+    const before = text.replace(/\n {4}volumes: .*/g, '').replace(/\nvolumes: .*\n/, '');
+    const volumes = mounts.map((mount) => mount.split(':')[0]!).filter((source) => !source.startsWith('/'));
+    return `${before.replace(/^ {4}restart: .*$/gm, `$&\n    volumes: ${JSON.stringify(mounts)}`)}
+volumes: ${JSON.stringify(Object.fromEntries(volumes.map((name) => [name, {}])))}\n`;
+  });
+  await project.commit('build: mounts');
+}
+
+/** The tiny project with data, in which no service writes; prod runs. */
 export async function tinyWithData(t: TestContext): Promise<TestProject> {
-  const project = await runningProject(t);
+  const project = await tinyProject(t);
   const node = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
-  await project.edit('.env', (text) => text.replace(/^TINY_BASE_IMAGE=.*$/m, `TINY_BASE_IMAGE=${node}`));
   await project.edit('configs/release.toml', (text) =>
     text
       .replace('directory = "data"', `directory = "${dataOf(project)}"`)
       .replace('directory = "backups"', `directory = "${backupsOf(project)}"`),
   );
-  await project.commit('build: places');
+  await mountInServices(project, [`${dataOf(project)}:/app/data`]);
   await writeData(project, 'one');
+  await releaseTiny(project, 'v1.0.0');
+  await docker('image', 'tag', `${project.name}:v1.0.0`, `${project.name}:latest`);
+  await releaseTiny(project, 'v1.0.1');
+  await mustSwitch(project, 'prod', '--version', 'v1.0.0');
+  await project.edit('.env', (text) => text.replace(/^TINY_BASE_IMAGE=.*$/m, `TINY_BASE_IMAGE=${node}`));
   return project;
 }
 
 /** Data that says what it is: one file, and one database with as many rows as the text has letters. */
 export async function writeData(project: TestProject, text: string): Promise<void> {
   const data = dataOf(project);
-  await rm(data, { recursive: true, force: true });
-  await mkdir(data, { mode: 0o700 });
+  // Its content alone: a container has the directory mounted.
+  await mkdir(data, { recursive: true, mode: 0o700 });
+  for (const name of await readdir(data, { encoding: 'buffer' }))
+    await rm(Buffer.concat([Buffer.from(`${data}/`), name]), { recursive: true });
   await python(
     `import sqlite3, sys
 data, text = sys.argv[1:]

@@ -4,7 +4,8 @@ import { basename, dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { TaskError, usageError } from '../errors.ts';
 import type { Project } from '../project.ts';
-import { BACKUPS, backupDirectory, Listed, queryProgram, runProgram, Summary } from './program.ts';
+import { BACKUPS, backupDirectory } from './places.ts';
+import { Listed, queryProgram, runProgram, Summary } from './program.ts';
 
 const Listing = z.object({ archives: z.array(Listed), free: z.number() });
 
@@ -79,7 +80,6 @@ export async function verifyArchives(project: Project, place: ArchivePlace | und
     command: 'verify-file',
     options: { ...options, path: `/archive/${place?.name}` },
     mounts: { ...mounts, '/archive': `${place?.directory}:ro` },
-    asRoot: true,
   };
   const archives = place ? [place.name] : null;
   const here = { command: 'verify', options: { ...options, archives }, mounts };

@@ -6,24 +6,15 @@ import { tryCandidate } from '../docker/candidate.ts';
 import { TaskError } from '../errors.ts';
 import { type Phases, timed } from '../history.ts';
 import { log } from '../log.ts';
-import { dataDirectory, type Project } from '../project.ts';
+import type { Project } from '../project.ts';
 import { uninterrupted } from '../session.ts';
 import { isEmptyPolicy, onBackups, planRetention, removeArchives } from './archives.ts';
 import { ping, runAfterHooks, runBeforeHooks, sendOffsite, verifyOffsite } from './notify.ts';
-import {
-  Anything,
-  BACKUPS,
-  backupDirectory,
-  backupOrigin,
-  CreatedArchive,
-  releaseOfData,
-  runProgram,
-} from './program.ts';
+import { BACKUPS, backupDirectory, backupPlaces, existingPlaces, mountsOf, PLACES } from './places.ts';
+import { Anything, backupOrigin, CreatedArchive, releaseOfData, runProgram } from './program.ts';
 
 /** Under --dry-run. */
 const UNNAMED = '<archive>';
-/** Where the program finds the places. */
-export const PLACES = '/places';
 
 export interface BackupResult {
   /** Undefined under --dry-run. */
@@ -31,31 +22,25 @@ export interface BackupResult {
   removed: string[];
 }
 
-/** What is backed up: name in the archive → directory, or name of a volume, on the engine's machine. */
-export function backupPlaces(project: Project): Record<string, string> {
-  return { data: dataDirectory(project) };
-}
-
 /** Makes and proves one archive; nothing else. @throws TaskError */
 export async function createArchive(project: Project): Promise<CreatedArchive | undefined> {
   const { mounts, options } = onBackups(project);
   const { lock_timeout, max_block, exclude } = project.backup;
-  const places = Object.entries(backupPlaces(project));
+  const places = await existingPlaces(await backupPlaces(project));
   const request = {
     ...options,
     source: PLACES,
-    places: places.map(([name]) => name),
+    places: Object.keys(places),
     origin: await backupOrigin(project),
     exclude,
     prove: true,
     lockTimeoutMs: lock_timeout * 1000,
     maxBlockMs: max_block * 1000,
   };
-  const sources = places.map(([name, source]) => [`${PLACES}/${name}`, source]);
   const call = {
     command: 'create',
     options: request,
-    mounts: { ...mounts, ...Object.fromEntries(sources) },
+    mounts: { ...mounts, ...mountsOf(places) },
     creates: [BACKUPS],
   };
   return runProgram(project, call, CreatedArchive);
@@ -79,9 +64,6 @@ async function makeBackup(project: Project, rehearses: boolean, phases: Phases):
   return { created, removed };
 }
 
-/** Incomplete counts as a failure for those who listen. */
-const isGood = (result: BackupResult | undefined) => result !== undefined && !result.created?.missing.length;
-
 /** The whole backup; hooks and the dead-man's switch hear of it, good or bad. @throws TaskError */
 export async function performBackup(
   project: Project,
@@ -95,8 +77,9 @@ export async function performBackup(
   } finally {
     const name = result?.created?.archive;
     const archive = name ? `${backupDirectory(project)}/${name}` : '';
-    await runAfterHooks(project, { ok: isGood(result), archive });
-    await ping(project, isGood(result));
+    const outcome = !result ? 'failed' : result.created?.missing.length ? 'incomplete' : 'done';
+    await runAfterHooks(project, outcome, archive);
+    await ping(project, outcome === 'done');
   }
 }
 
@@ -121,15 +104,14 @@ async function rehearse(project: Project, archive: string): Promise<void> {
   const scratch = `.${project.project.name}-scratch-rehearsal-${id}`;
   const { reference } = await releaseOfData(project);
   const { mounts, options } = onBackups(project);
-  const shared = { mounts, asRoot: true };
   log.step(`rehearsing: starting ${reference} on what ${archive} brings back`);
   try {
     const targets = { data: `${BACKUPS}/${scratch}` };
-    const unpack = { ...shared, command: 'unpack', options: { archive: `${BACKUPS}/${archive}`, targets } };
+    const unpack = { mounts, command: 'unpack', options: { archive: `${BACKUPS}/${archive}`, targets } };
     await runProgram(project, unpack, Anything);
     await startOn(project, reference, `${backupDirectory(project)}/${scratch}`);
   } finally {
-    const discard = { ...shared, command: 'discard-scratch', options: { ...options, name: scratch } };
+    const discard = { mounts, command: 'discard-scratch', options: { ...options, name: scratch } };
     await uninterrupted(() => runProgram(project, discard, Anything));
   }
   const at = new Date().toISOString();

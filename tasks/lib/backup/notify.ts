@@ -7,7 +7,7 @@ import { request } from '../http.ts';
 import { log, registerSecret } from '../log.ts';
 import { type Project, variable } from '../project.ts';
 import { session } from '../session.ts';
-import { backupDirectory } from './program.ts';
+import { backupDirectory } from './places.ts';
 
 const PING_TIMEOUT_MS = 10_000;
 const PING_ATTEMPTS = 3;
@@ -18,15 +18,11 @@ export async function runBeforeHooks(project: Project): Promise<void> {
     await run([program, ...argv], { cwd: project.root });
 }
 
-interface Outcome {
-  ok: boolean;
-  /** Path of the archive on the engine's machine; '' if there is none. */
-  archive: string;
-}
+export type BackupOutcome = 'done' | 'incomplete' | 'failed';
 
-/** Every one runs, whatever the others do. */
-export async function runAfterHooks(project: Project, { ok, archive }: Outcome): Promise<void> {
-  const env = { BACKUP_OUTCOME: ok ? 'done' : 'failed', BACKUP_ARCHIVE: archive };
+/** Every one runs, whatever the others do. `archive`: its path on the engine's machine, '' if there is none. */
+export async function runAfterHooks(project: Project, outcome: BackupOutcome, archive: string) {
+  const env = { BACKUP_OUTCOME: outcome, BACKUP_ARCHIVE: archive };
   for (const [program = '', ...argv] of project.backup.hooks.after) {
     await run([program, ...argv], { cwd: project.root, env }).catch((error: unknown) =>
       log.warn(`hook failed: ${errorSummary(error)}`),

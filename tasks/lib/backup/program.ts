@@ -3,7 +3,7 @@
 // image of a backup.
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve, sep } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { type output, z } from 'zod';
 import { type Command, describeCommand, serve } from '../command.ts';
 import { docker } from '../docker/engine.ts';
@@ -13,7 +13,6 @@ import { readIfPresent } from '../files.ts';
 import { formatBytes } from '../format.ts';
 import { log } from '../log.ts';
 import {
-  dataDirectory,
   ENVIRONMENTS,
   imageReference,
   PROJECT_FILE,
@@ -24,12 +23,8 @@ import {
 import { newestRelease } from '../release/record.ts';
 import { throwIfInterrupted, waitUntil } from '../session.ts';
 
-/** Where the program finds the backup directory. */
-export const BACKUPS = '/backups';
-
-/** Enough to become the data's owner, and to hand a new backup directory over to it. */
-const CAPABILITIES = ['SETUID', 'SETGID', 'CHOWN'];
-const ROOT_CAPABILITIES = ['CHOWN', 'FOWNER', 'DAC_OVERRIDE'];
+/** To become the data's owner, which gives them up; as root, to act on files of any owner. */
+const CAPABILITIES = ['SETUID', 'SETGID', 'CHOWN', 'FOWNER', 'DAC_OVERRIDE'];
 /** Beside the writers, not in front of them. */
 const CPU_SHARES = 256;
 /** A killed run's program needs a moment to notice. */
@@ -43,8 +38,6 @@ export interface ProgramCall {
   mounts?: Record<string, string>;
   /** Paths of `mounts` that the engine makes on its machine where they are missing. */
   creates?: readonly string[];
-  /** It acts on files of any owner. */
-  asRoot?: boolean;
 }
 
 /** Runs a command that only looks. @throws TaskError with the program's own words */
@@ -112,7 +105,7 @@ function programCommand(project: Project, call: ProgramCall): Command {
     ...['--name', `${project.project.name}-backup-${call.command}-${randomBytes(3).toString('hex')}`],
     ...['--label', backupLabel(project), '--network=none'],
     ...['--read-only', '--tmpfs=/tmp:mode=1777', '--cap-drop=ALL', '--security-opt=no-new-privileges'],
-    ...(call.asRoot ? ROOT_CAPABILITIES : CAPABILITIES).map((name) => `--cap-add=${name}`),
+    ...CAPABILITIES.map((name) => `--cap-add=${name}`),
     ...['--user=0:0', `--cpu-shares=${CPU_SHARES}`, ...mounts],
     ...['--entrypoint=node', nodeImage(project), '--eval', LOADER],
   );
@@ -256,6 +249,8 @@ export const CreatedArchive = ArchiveRecord.extend({
   blocked: z.record(z.string(), z.number()),
   skipped: z.array(leftOut),
   missing: z.array(leftOut),
+  /** What of them the archive does not hold at all. */
+  unsaved: z.array(z.string()),
   seconds: z.number(),
   owner: z.object({ uid: z.number(), gid: z.number() }),
   proofSeconds: z.number(),
@@ -281,29 +276,7 @@ export type Summary = output<typeof Summary>;
 /** For the answers that say no more than that it is done. */
 export const Anything = z.unknown();
 
-// Which directories a backup reads and writes, on the engine's machine.
-
-/** The backup directory, absolute: .env beats release.toml. */
-export function backupDirectory(project: Project): string {
-  return resolve(project.root, variable(project, 'BACKUP_DIR') ?? project.backup.directory);
-}
-
-function isInside(inner: string, outer: string): boolean {
-  return inner === outer || inner.startsWith(outer.endsWith(sep) ? outer : outer + sep);
-}
-
-/** @throws TaskError (exit 2) where one directory lies in the other, or a name cannot be mounted */
-export function verifyDirectories(project: Project): void {
-  const [data, backups] = [dataDirectory(project), backupDirectory(project)];
-  if (isInside(backups, data) || isInside(data, backups))
-    throw usageError(`The backup directory ${backups} and the data directory ${data} lie in each other`, {
-      code: 'config-invalid',
-      hint: 'choose another [backup] directory: a restore replaces all that is in the data directory',
-    });
-  const odd = [data, backups].find((path) => /[:,"]/.test(path));
-  if (odd)
-    throw usageError(`${odd} cannot be mounted: its name has one of : , "`, { code: 'config-invalid' });
-}
+// Which release the data belongs to.
 
 export interface Release {
   /** The release whose data this is; its name is part of an archive's. */

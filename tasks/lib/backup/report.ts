@@ -4,20 +4,35 @@ import { usageError } from '../errors.ts';
 import { duration, formatBytes } from '../format.ts';
 import { type Phases, readHistory } from '../history.ts';
 import type { Project } from '../project.ts';
+import { session } from '../session.ts';
 import type { TaskResult } from '../task.ts';
-import { isProven, type Verdict } from './archives.ts';
+import { isProven, listArchives, type Verdict } from './archives.ts';
 import type { BackupResult } from './create.ts';
-import { backupDirectory, type Listed } from './program.ts';
+import { backupDirectory } from './places.ts';
+import { listArchives as readArchives } from './program/directory.ts';
+import type { CreatedArchive, Listed } from './program.ts';
 import type { RestorePlan } from './restore.ts';
+import { scheduledSince } from './schedule.ts';
 
-/** Exit code 1 if something that should be in the archive is not. */
+type LeftOut = CreatedArchive['missing'][number];
+
+/** `2 entries are missing: data/a: reason; …` */
+export function describeMissing(missing: number | readonly LeftOut[]): string {
+  const list = typeof missing === 'number' ? [] : missing;
+  const count = typeof missing === 'number' ? missing : missing.length;
+  const names = list.slice(0, 3).map(({ path, reason }) => `${path}: ${reason}`);
+  const text = `${count} ${count === 1 ? 'entry is' : 'entries are'} missing`;
+  return names.length > 0 ? `${text}: ${names.join('; ')}${count > names.length ? '; …' : ''}` : text;
+}
+
+/** Exit code 1 and the error `incomplete` if something that should be in the archive is not. */
 export function reportCreated(
   project: Project,
   { created, removed }: BackupResult,
   phases: Phases,
 ): TaskResult {
   if (!created) return {};
-  const { archives: _, ...made } = created;
+  const { archives: _, unsaved: __, ...made } = created;
   const { archive, bytes, dataBytes, files, databases, cut, seconds, proofSeconds, missing } = made;
   const sizes = `${formatBytes(dataBytes)} → ${formatBytes(bytes)}`;
   const lines = [
@@ -26,11 +41,17 @@ export function reportCreated(
     `  proven in ${proofSeconds.toFixed(1)} s: read back, hashes, integrity and row counts are right`,
     ...removed.map((name) => `  removed ${name}`),
     ...missing.map(({ path, reason }) => `  MISSING ${path}: ${reason}`),
-    ...(missing.length > 0
-      ? [`INCOMPLETE: ${missing.length} missing. Repair it, or [backup] exclude it.`]
-      : []),
   ];
-  return { data: { ...made, removed, phases }, text: lines.join('\n'), exitCode: missing.length > 0 ? 1 : 0 };
+  const data = { ...made, removed, phases };
+  if (missing.length === 0) return { data, text: lines.join('\n') };
+  const hint = 'make it readable, or leave it out: [backup] exclude in configs/release.toml';
+  const error = {
+    code: 'incomplete',
+    message: `The backup is incomplete: ${describeMissing(missing)}`,
+    hint,
+  };
+  const text = [...lines, `INCOMPLETE: ${describeMissing(missing.length)}`, `hint: ${hint}`].join('\n');
+  return { data: { ...data, error }, text, exitCode: 1 };
 }
 
 /** Exit code 1 if any archive is damaged. */
@@ -107,7 +128,7 @@ export async function reportList(
       ageSeconds: Math.max(0, Math.round((now.getTime() - new Date(time).getTime()) / 1000)),
     };
   });
-  const data = { archives: list, free, health: await backupHealth(project, now) };
+  const data = { archives: list, free, health: await backupHealth(project, archives, now) };
   return { data, text: describeArchives(archives, now) };
 }
 
@@ -142,32 +163,6 @@ export function verifyBackupFlags(
 /** The name of backups in the history; `to` is the archive. */
 export const BACKUP_TASK = 'backup';
 
-interface BackupHealth {
-  /** The last backup that was proven; null if there never was one. */
-  last: { archive: string; at: string; ageSeconds: number } | null;
-  /** The last failure, if it is newer than the last good backup. */
-  failure: { at: string; error: string } | null;
-  /** None, or none within [backup] max_age hours. */
-  overdue: boolean;
-  maxAgeSeconds: number;
-}
-
-async function backupHealth(project: Project, now = new Date()): Promise<BackupHealth> {
-  const runs = (await readHistory(project.root)).filter(({ task }) => task === BACKUP_TASK);
-  const good = runs.findLast(({ outcome, to }) => outcome === 'done' && to !== null);
-  const bad = runs.findLast(({ outcome }) => outcome === 'failed');
-  const ended = good ? new Date(new Date(good.at).getTime() + good.seconds * 1000) : undefined;
-  const ageSeconds = ended ? Math.max(0, Math.round((now.getTime() - ended.getTime()) / 1000)) : 0;
-  const maxAgeSeconds = project.backup.max_age * 3600;
-  const isNewer = bad !== undefined && (!good || bad.at > good.at);
-  return {
-    last: good && ended ? { archive: good.to!, at: ended.toISOString(), ageSeconds } : null,
-    failure: isNewer ? { at: bad.at, error: bad.error ?? 'unknown' } : null,
-    overdue: !good || ageSeconds > maxAgeSeconds,
-    maxAgeSeconds,
-  };
-}
-
 /** What is not well, and what to do about it. */
 export interface Problem {
   /** Stable, machine-readable. */
@@ -176,38 +171,82 @@ export interface Problem {
   hint: string;
 }
 
-export interface BackupReport {
-  /** ISO 8601 of the last good one. */
-  at: string | null;
-  name: string | null;
-  ageSeconds: number | null;
-  overdue: boolean;
-  /** Why the last attempt failed, when it was later than the last good one. */
-  failure: string | null;
+/** What the backup directory holds, whoever made it; undefined where it cannot be read now. */
+async function knownArchives(project: Project): Promise<Listed[] | undefined> {
+  try {
+    if (!session.context) return readArchives(backupDirectory(project), project.project.name);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+  }
+  // Another user's directory, or another machine's.
+  return listArchives(project).then(
+    ({ archives }) => archives,
+    () => undefined,
+  );
 }
 
-export interface BackupFacts {
-  report: BackupReport;
-  problem: Problem | undefined;
+/** How backups went, and what is wrong with that. `archives` undefined: only the history tells. */
+async function backupHealth(project: Project, archives: readonly Listed[] | undefined, now: Date) {
+  const runs = (await readHistory(project.root)).filter(({ task }) => task === BACKUP_TASK);
+  const fromHistory = runs.findLast(({ outcome, to }) => outcome === 'done' && to !== null);
+  const complete = archives?.findLast((one) => isProven(one) && one.record?.missing === 0);
+  const last = archives
+    ? complete && { archive: complete.archive, at: complete.record!.at }
+    : fromHistory && { archive: fromHistory.to!, at: fromHistory.at };
+  const ageSeconds = last ? Math.max(0, Math.round((now.getTime() - Date.parse(last.at)) / 1000)) : null;
+  const bad = runs.findLast(({ outcome }) => outcome === 'failed' || outcome === 'incomplete');
+  const newest = archives?.at(-1);
+  const failure =
+    bad && (!last || Date.parse(bad.at) + bad.seconds * 1000 > Date.parse(last.at))
+      ? { at: bad.at, error: bad.error ?? 'unknown', incomplete: bad.outcome === 'incomplete' }
+      : newest?.record && newest.record.missing > 0
+        ? { at: newest.record.at, error: describeMissing(newest.record.missing), incomplete: true }
+        : null;
+  const maxAgeSeconds = project.backup.max_age * 3600;
+  return {
+    last: last ? { ...last, ageSeconds: ageSeconds! } : null,
+    /** The last failure, if it is newer than the last good backup. */
+    failure,
+    /** None, or none within [backup] max_age hours. */
+    overdue: ageSeconds === null || ageSeconds > maxAgeSeconds,
+    maxAgeSeconds,
+  };
 }
 
-/** A project that was never backed up is no problem yet: it may be an hour old. */
-export async function loadBackupFacts(project: Project, now: Date): Promise<BackupFacts> {
-  const { last, failure, overdue, maxAgeSeconds } = await backupHealth(project, now);
-  const report: BackupReport = {
+/** How backups go, for `status` and `doctor`. Without a schedule, a project that has no backup yet may be an hour old. */
+export async function loadBackupFacts(project: Project, now: Date) {
+  const health = await backupHealth(project, await knownArchives(project), now);
+  const { last, failure } = health;
+  const scheduled = last || failure ? undefined : await scheduledSince(project);
+  const report = {
+    /** ISO 8601 of the last good one. */
     at: last?.at ?? null,
     name: last?.archive ?? null,
     ageSeconds: last?.ageSeconds ?? null,
-    overdue: overdue && (last !== null || failure !== null),
+    overdue: health.overdue && (last !== null || failure !== null || scheduled !== undefined),
+    /** Why the last attempt failed, when it was later than the last good one. */
     failure: failure?.error ?? null,
   };
-  const again = 'make one, and see why: npm run backup';
-  if (failure) {
-    const message = `the last backup failed: ${failure.error}`;
-    return { report, problem: { code: 'backup-failed', message, hint: again } };
+  return { report, problem: backupProblem(health, report.overdue, scheduled) };
+}
+
+function backupProblem(
+  { last, failure, maxAgeSeconds }: Awaited<ReturnType<typeof backupHealth>>,
+  overdue: boolean,
+  scheduled: string | undefined,
+): Problem | undefined {
+  const again = 'make one: npm run backup';
+  if (failure?.incomplete) {
+    const message = `The last backup is incomplete: ${failure.error}`;
+    return { code: 'backup-incomplete', message, hint: `${again}; or leave it out: [backup] exclude` };
   }
-  if (!report.overdue) return { report, problem: undefined };
-  const message = `the last good backup is ${duration(last?.ageSeconds ?? 0)} old, expected less than ${duration(maxAgeSeconds)}`;
-  const hint = `${again}; is it scheduled? npm run backup -- schedule`;
-  return { report, problem: { code: 'backup-overdue', message, hint } };
+  if (failure)
+    return { code: 'backup-failed', message: `The last backup failed: ${failure.error}`, hint: again };
+  if (!overdue) return undefined;
+  if (!last) {
+    const message = `There is no backup yet, although one has been scheduled since ${scheduled}`;
+    return { code: 'backup-overdue', message, hint: `${again}; see .synapse/backup.log` };
+  }
+  const message = `The last backup is ${duration(last.ageSeconds)} old, expected less than ${duration(maxAgeSeconds)}`;
+  return { code: 'backup-overdue', message, hint: `${again}; schedule it: npm run backup -- schedule` };
 }

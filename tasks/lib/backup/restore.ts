@@ -28,7 +28,8 @@ import { proveHealthy, startFailure } from '../switch/prove.ts';
 import { setRestartPolicy, startContainer } from '../switch/replace.ts';
 import { composeSwitch, resumeSwitch } from '../switch/run.ts';
 import type { ArchivePlace } from './archives.ts';
-import { backupPlaces, createArchive, PLACES } from './create.ts';
+import { createArchive } from './create.ts';
+import { backupPlaces, existingPlaces, mountsOf, PLACES, type Places } from './places.ts';
 import { Anything, backupLabel, queryProgram, runProgram, Summary } from './program.ts';
 
 const Running = z.object({
@@ -68,8 +69,7 @@ const ARCHIVE = '/archive';
 
 /** A command of the program on the places. */
 function inPlaces({ places, id, archive }: Restore, command: string, options: object = {}) {
-  const sources = Object.entries(places).map(([name, source]) => [`${PLACES}/${name}`, source]);
-  const mounts: Record<string, string> = Object.fromEntries(sources);
+  const mounts = mountsOf(places);
   return {
     command,
     options: {
@@ -81,7 +81,6 @@ function inPlaces({ places, id, archive }: Restore, command: string, options: ob
     },
     mounts: { ...mounts, [ARCHIVE]: `${archive.directory}:ro` },
     creates: Object.keys(mounts),
-    asRoot: true,
   };
 }
 
@@ -96,7 +95,7 @@ async function backUpPresent(project: Project, restore: Restore): Promise<void> 
     const made = await createArchive(project);
     if (!made) return;
     restore.before = made.archive;
-    restore.unsaved = [...made.skipped, ...made.missing].map(({ path }) => path);
+    restore.unsaved = made.unsaved;
   } catch (error) {
     if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
     restore.isUnsaved = true;
@@ -267,7 +266,7 @@ export interface RestorePlan {
 /** Reads the archive through. @throws TaskError naming all of its damage */
 async function preview(project: Project, { directory, name }: ArchivePlace): Promise<Summary> {
   const options = { path: `${ARCHIVE}/${name}` };
-  const call = { command: 'preview', options, mounts: { [ARCHIVE]: `${directory}:ro` }, asRoot: true };
+  const call = { command: 'preview', options, mounts: { [ARCHIVE]: `${directory}:ro` } };
   const { problems, manifest } = await queryProgram(project, call, Preview);
   if (manifest && problems.length === 0) return manifest;
   const lines = problems.map((problem) => `  - ${problem}`);
@@ -278,16 +277,11 @@ async function preview(project: Project, { directory, name }: ArchivePlace): Pro
 }
 
 /** What is in directories of the engine's machine; a missing one has nothing in it. */
-async function inspect(project: Project, places: Record<string, string>): Promise<Present> {
+async function inspect(project: Project, places: Places): Promise<Present> {
   const sum = { entries: 0, files: 0, bytes: 0, free: Number.POSITIVE_INFINITY };
-  for (const [name, source] of Object.entries(places)) {
+  for (const [name, source] of Object.entries(await existingPlaces(places))) {
     const options = { root: PLACES, places: [name] };
-    const call = {
-      command: 'inspect',
-      options,
-      mounts: { [`${PLACES}/${name}`]: `${source}:ro` },
-      asRoot: true,
-    };
+    const call = { command: 'inspect', options, mounts: mountsOf({ [name]: source }, ':ro') };
     const found = await queryProgram(project, call, z.record(z.string(), Present)).catch(
       (error: TaskError) => {
         if (error.code !== 'no-directory') throw error;
@@ -351,6 +345,14 @@ async function releaseFor(project: Project, running: readonly RunningContainer[]
   return prodTag;
 }
 
+/** The places of the archive that prod mounts. @throws TaskError where it mounts none of them */
+async function placesToRestore(project: Project, { places }: Summary): Promise<Places> {
+  const mounted = Object.entries(await backupPlaces(project)).filter(([name]) => places.includes(name));
+  if (mounted.length > 0) return Object.fromEntries(mounted);
+  const message = `Prod mounts nothing of what the archive holds: ${places.join(', ')}`;
+  throw new TaskError(message, { code: 'wrong-data', hint: 'restore it to a directory: --to DIR' });
+}
+
 /** Checks everything and works out what a restore would do; changes nothing. @throws TaskError */
 export async function planRestore(
   project: Project,
@@ -361,8 +363,7 @@ export async function planRestore(
   if (target === dataDirectory(project))
     throw usageError('--to names the data directory itself', { hint: 'leave --to out to restore in place' });
   const summary = await preview(project, archive);
-  const mine = Object.entries(backupPlaces(project)).filter(([name]) => summary.places.includes(name));
-  const places = target === undefined ? Object.fromEntries(mine) : { data: target };
+  const places = target === undefined ? await placesToRestore(project, summary) : { data: target };
   const present = await inspect(project, places);
   if (target !== undefined && present.entries > 0)
     throw usageError(`${to} exists and is not empty`, { code: 'target-exists', hint: 'choose another --to' });
@@ -388,21 +389,28 @@ export async function planRestore(
   return { ...plan, restore };
 }
 
-/** What a person is asked about. */
-export function describeRestore(
-  project: Project,
-  { archive, summary, present, restore, to }: RestorePlan,
-): string {
-  const { at, origin, dataFormat, files, bytes, missing } = summary;
-  const steps = restore
-    ? describeSteps(stepsOf(project, restore))
-    : [`unpack to ${to}, which is proven there`];
+/** What a person is asked about: what comes back, what is replaced, who is down meanwhile. */
+export function describeRestore(project: Project, plan: RestorePlan, wanted: string): string {
+  const { archive, summary, present, restore, to } = plan;
+  const { at, origin, dataFormat, files, bytes, missing, places } = summary;
+  const steps = restore ? describeSteps(stepsOf(project, restore)) : [`unpack to ${to}, and verify it there`];
+  const notMounted = restore ? places.filter((name) => !(name in restore.places)) : [];
+  const running = restore?.running ?? [];
   return [
-    `Restore ${archive.name}`,
-    `  from   ${at}, version ${origin.version}, data format ${dataFormat ?? 'unknown'}`,
-    `  holds  ${files} files, ${formatBytes(bytes)}`,
-    ...missing.map(({ path, reason }) => `  ! it does not hold ${path}: ${reason}`),
-    ...(restore?.replaces ? [`  now    ${present.files} files, ${formatBytes(present.bytes)}`] : []),
+    `Restore ${archive.name}${wanted === 'latest' ? ' (the latest verified archive)' : ''}`,
+    `  from      ${at}, version ${origin.version}, data format ${dataFormat ?? 'unknown'}`,
+    `  holds     ${files} files, ${formatBytes(bytes)}`,
+    ...missing.map(({ path, reason }) => `  ! ${path} is not in it: ${reason}`),
+    ...notMounted.map((name) => `  ! ${name} is not restored: prod does not mount it`),
+    ...(restore?.replaces
+      ? [
+          `  replaces  ${present.files} files, ${formatBytes(present.bytes)}: they are backed up first`,
+          `  new data  what was written after ${at} is only in that backup afterwards`,
+        ]
+      : []),
+    ...(running.length > 0
+      ? [`  downtime  ${names(running)}, from "${steps[1]}" until "${steps.at(-2)}"`]
+      : []),
     ...steps.map((title, index) => `  ${index + 1}. ${title}`),
   ].join('\n');
 }
@@ -419,7 +427,6 @@ export async function performRestore(project: Project, { archive, summary, resto
     command: 'unpack-to',
     options: { archive: `${ARCHIVE}/${archive.name}`, places, parent: '/place', name: basename(target) },
     mounts: { [ARCHIVE]: `${archive.directory}:ro`, '/place': dirname(target) },
-    asRoot: true,
   };
   const details = { from: archive.name, to: target };
   await withHistory(project.root, 'backup-restore', details, () => runProgram(project, call, Anything));

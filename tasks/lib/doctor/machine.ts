@@ -2,7 +2,7 @@
 import { stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import semver from 'semver';
-import { backupDirectory } from '../backup/program.ts';
+import { backupDirectory } from '../backup/places.ts';
 import { probe } from '../command.ts';
 import { docker } from '../docker/engine.ts';
 import { overlaps, parseRoutes } from '../docker/network.ts';

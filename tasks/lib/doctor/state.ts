@@ -4,7 +4,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { activeEnvironment, environmentsOf, switchCommand } from '../active.ts';
-import { backupDirectory } from '../backup/program.ts';
+import { backupDirectory } from '../backup/places.ts';
 import { loadBackupFacts } from '../backup/report.ts';
 import type { TaskError } from '../errors.ts';
 import { readIfPresent, statePath } from '../files.ts';

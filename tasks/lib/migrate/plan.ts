@@ -4,7 +4,7 @@
 import { access, constants, lstat, readdir, readFile, realpath, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { backupDirectory } from '../backup/program.ts';
+import { backupDirectory } from '../backup/places.ts';
 import { probe } from '../command.ts';
 import { parseResolved, resolvedConfig } from '../docker/compose.ts';
 import { engineEndpoint, engineInfo, isLocalEndpoint } from '../docker/engine.ts';

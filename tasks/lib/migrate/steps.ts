@@ -3,7 +3,7 @@
 
 import { join } from 'node:path';
 import { performBackup } from '../backup/create.ts';
-import { backupDirectory, verifyDirectories } from '../backup/program.ts';
+import { backupDirectory, verifyDirectories } from '../backup/places.ts';
 import { resumeRestore } from '../backup/restore.ts';
 import { run } from '../command.ts';
 import { tryCandidate } from '../docker/candidate.ts';

@@ -112,6 +112,7 @@ function survey({ source, places, exclude }: CreateOptions, damaged: ReadonlySet
     for (const one of walk(source, place, options)) {
       const { path, type, stats } = one;
       if (type === 'other') omissions.skip(path, 'it is a socket, pipe or device');
+      else if (path === place && type !== 'directory') omissions.skip(path, 'it is mounted as a single file');
       else if (type === 'symlink') {
         const reason = whyNotKept(path, linkTarget(source, path));
         if (reason) omissions.skip(path, reason);
@@ -357,8 +358,9 @@ async function makeArchive(options: CreateOptions) {
 /** The command: makes an archive and proves it. */
 export async function create(options: CreateOptions): Promise<object> {
   const { source, places, backups, origin } = options;
+  const read = places.filter((place) => !isExcluded(place, options.exclude));
   const owner = becomeOwner(
-    places.map((place) => join(source, place)),
+    (read.length > 0 ? read : places).map((place) => join(source, place)),
     backups,
   );
   lockDirectory(backups, origin.project);
@@ -372,10 +374,13 @@ export async function create(options: CreateOptions): Promise<object> {
       'it is kept, but does not count; the older archives are untouched',
     );
   }
-  const { cut, blocked, skipped, missing } = manifest;
+  const { cut, blocked, skipped, missing, entries } = manifest;
+  const held = new Set(entries.map(({ path }) => path));
   return {
     ...readRecord(backups, name)!,
     ...{ cut, blocked, skipped, missing, seconds, owner, proofSeconds: proof?.seconds ?? 0 },
+    /** A damaged database is held as it is. */
+    unsaved: [...skipped, ...missing].map(({ path }) => path).filter((path) => !held.has(path)),
     peakMegabytes: Math.round(process.resourceUsage().maxRSS / 1024),
     archives: listArchives(backups, origin.project),
   };

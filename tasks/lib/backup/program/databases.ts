@@ -7,7 +7,7 @@ import { backup, DatabaseSync, type StatementSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort, Worker, workerData } from 'node:worker_threads';
 import { freeBytes } from './directory.ts';
-import { at, encodeName, shown } from './files.ts';
+import { at, encodeName, placeOf, shown } from './files.ts';
 import type { DatabaseFacts, Manifest } from './manifest.ts';
 import { BackupError, diskFull, SQLITE, sqliteCode } from './report.ts';
 
@@ -77,7 +77,7 @@ async function untilFree<T>(root: string, path: string, timeoutMs: number, work:
     try {
       return work();
     } catch (error) {
-      if (!isBusy(error)) throw inWords(path, error, `${root}/${path.split('/')[0]}`);
+      if (!isBusy(error)) throw inWords(path, error, `${root}/${placeOf(path)}`);
       if (performance.now() > deadline) throw lockedTooLong(path, timeoutMs);
       await sleep(1 + Math.random() * 4);
     }
@@ -180,7 +180,7 @@ export async function takeCut(root: string, paths: readonly string[], timeoutMs:
         reader.exec('BEGIN');
         pin.get();
       } catch (error) {
-        throw inWords(path, error, `${root}/${path.split('/')[0]}`);
+        throw inWords(path, error, `${root}/${placeOf(path)}`);
       }
     }
     letGo(databases);

@@ -30,7 +30,7 @@ import {
   syncDirectory,
   writeRecord,
 } from './directory.ts';
-import { at, decodeName, placeOf, startsLikeDatabase, WORK_NAME, walk } from './files.ts';
+import { at, decodeName, encodeName, placeOf, startsLikeDatabase, WORK_NAME, walk } from './files.ts';
 import { type ArchiveRecord, type Manifest, placesIn, recordOf, summary } from './manifest.ts';
 import { BackupError, discard, keep, report, stopwatch, unfinishedPath } from './report.ts';
 
@@ -326,6 +326,14 @@ export function swapBack({ place, id, unsaved, absent }: Swap): void {
   syncDirectory(place);
 }
 
+/** With an owner that the next backup reads it as. */
+function makeFolder(root: string, below: string, { uid, gid }: Owner): void {
+  const made = mkdirSync(at(root, below), { recursive: true, mode: 0o700 });
+  if (made === undefined) return;
+  for (let path = join(root, below); path.length >= root.length; path = dirname(path))
+    chownSync(encodeName(path), uid, gid);
+}
+
 /** The restore counts: what was there before goes; what no archive holds of it stays as `keepAs`. Returns what stayed. */
 export function finishSwap(
   { place, id, unsaved }: Swap,
@@ -337,7 +345,7 @@ export function finishSwap(
   const kept = isSaved ? unsaved.filter((path) => isThere(old, path)) : [''];
   for (const path of kept) {
     if (path === '') break;
-    mkdirSync(at(join(place, keepAs), dirname(path)), { recursive: true, mode: 0o700 });
+    makeFolder(join(place, keepAs), dirname(path), ownerOf(place));
     move(old, join(place, keepAs), path);
   }
   if (isSaved) rmSync(old, { recursive: true, force: true });
