@@ -139,7 +139,7 @@ async function sampleRows(project: Project, path: string, database: string, quer
 /** Bytes, and what the new containers' user may not read; undefined without a base image to look with. */
 export async function measureVolume(project: Project, volume: string) {
   const options = { user: containerUser(project) };
-  const call = { command: 'measure', options, mounts: { '/from': `${volume}:ro` }, asRoot: true };
+  const call = { command: 'measure', options, mounts: { '/from': `${volume}:ro` } };
   return queryProgram(project, call, z.object({ bytes: z.number(), unreadable: z.number() })).catch(
     (error) => {
       if (error.code === 'image-missing') return undefined;
@@ -151,7 +151,7 @@ export async function measureVolume(project: Project, volume: string) {
 /** Copies a directory, which may be in use, or a volume, for the new containers' user. */
 export async function copyFor(project: Project, from: string, to: string): Promise<void> {
   const options = { owner: containerUser(project) };
-  const call = { command: 'copy', options, mounts: { '/from': from, '/to': to }, asRoot: true };
+  const call = { command: 'copy', options, mounts: { '/from': from, '/to': to } };
   await runProgram(project, call, Anything);
 }
 
