@@ -136,9 +136,9 @@ export const log = {
     ticker = undefined;
     working = undefined;
   },
-  /** Silent in a dry run, in which nothing gets done. */
+  /** Silent once a dry run has withheld something: then nothing was done. */
   done: (text: string) => {
-    if (!session.dryRun && !session.quiet) write(text, `${paint('green', '✓')} `);
+    if (!session.withheld && !session.quiet) write(text, `${paint('green', '✓')} `);
   },
   warn: (text: string) => write(text, `${paint('yellow', '!')} `),
   error: (text: string) => write(text, `${paint('red', '✗')} `),
@@ -156,11 +156,10 @@ export const log = {
   result: (text: string) => write(text, '', process.stdout),
   /** The one gate of a dry run: true, and said, where it holds back what `text` describes. */
   withhold: (text: string): boolean => {
-    if (session.dryRun) {
-      session.withheld = true;
-      write(text, `${paint('dim', 'would')} `);
-    }
-    return session.dryRun;
+    if (!session.dryRun) return false;
+    session.withheld = true;
+    write(text, `${paint('dim', 'would')} `);
+    return true;
   },
   /** Only with `--verbose`. */
   detail: (text: string) => {

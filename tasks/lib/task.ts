@@ -267,7 +267,7 @@ export function helpPage<F extends Flags>(spec: CommandLine<F>): string {
 /** Runs `tasks/<name>.ts` and shows its progress and its result. @throws TaskError with its error if it fails */
 export async function runOtherTask(project: Project, name: string, ...argv: string[]): Promise<void> {
   const result = await resultOfOtherTask(project, name, ...argv);
-  if (!session.json) (session.dryRun ? process.stdout : process.stderr).write(result);
+  if (!session.json && result) log.plan(result.trimEnd());
 }
 
 /** The same, but the result is returned and not shown. */

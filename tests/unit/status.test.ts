@@ -219,15 +219,15 @@ const V1 = { usage: 300, limit: 1000, max_usage: 400, stats: { total_inactive_fi
 const CPU = { cpu_usage: { total_usage: 1000 }, system_cpu_usage: 50_000, online_cpus: 2 };
 
 test('usage: as docker stats counts it, on both cgroup versions', async () => {
-  const v1 = await parseUsage({ memory_stats: V1, cpu_stats: CPU });
+  const v1 = parseUsage({ memory_stats: V1, cpu_stats: CPU });
   assert.deepEqual([v1?.memory, v1?.limit, v1?.peak], [250, 1000, 400]);
-  const v2 = await parseUsage({
+  const v2 = parseUsage({
     memory_stats: { usage: 300, limit: 1000, stats: { inactive_file: 20 } },
     cpu_stats: CPU,
   });
   assert.deepEqual([v2?.memory, v2?.peak], [280, undefined]);
-  assert.equal(await parseUsage({ memory_stats: {}, cpu_stats: CPU }), undefined, 'the memory cgroup is off');
-  assert.equal(await parseUsage(undefined), undefined);
+  assert.equal(parseUsage({ memory_stats: {}, cpu_stats: CPU }), undefined, 'the memory cgroup is off');
+  assert.equal(parseUsage(undefined), undefined);
 });
 
 test('CPU: the share of the time between two readings; none where no time passed or the container is another', () => {

@@ -157,47 +157,38 @@ export interface ComposeService {
   dependsOn: Record<string, string>;
 }
 
-async function serviceSchema() {
-  const bytes = z.coerce.number().default(0);
-  const resources = z.object({ memory: bytes }).prefault({});
-  return z.object({
-    image: z.string().default(''),
-    container_name: z.string().optional(),
-    build: z.unknown().optional(),
-    user: z.string().optional(),
-    restart: z.string().default('no'),
-    depends_on: z.record(z.string(), z.object({ condition: z.string() })).default({}),
-    environment: z.record(z.string(), z.string().nullable()).nullish(),
-    ports: z
-      .array(
-        z.object({
-          published: z.coerce.number().optional(),
-          target: z.number(),
-          host_ip: z.string().default(''),
-        }),
-      )
-      .default([]),
-    volumes: z
-      .array(z.object({ type: z.string(), source: z.string().default(''), target: z.string() }))
-      .default([]),
-    deploy: z
-      .object({ resources: z.object({ limits: resources, reservations: resources }).partial().prefault({}) })
-      .prefault({}),
-  });
-}
+const bytes = z.coerce.number().default(0);
+const resources = z.object({ memory: bytes }).prefault({});
+const port = z.object({
+  published: z.coerce.number().optional(),
+  target: z.number(),
+  host_ip: z.string().default(''),
+});
+const serviceSchema = z.object({
+  image: z.string().default(''),
+  container_name: z.string().optional(),
+  build: z.unknown().optional(),
+  user: z.string().optional(),
+  restart: z.string().default('no'),
+  depends_on: z.record(z.string(), z.object({ condition: z.string() })).default({}),
+  environment: z.record(z.string(), z.string().nullable()).nullish(),
+  ports: z.array(port).default([]),
+  volumes: z
+    .array(z.object({ type: z.string(), source: z.string().default(''), target: z.string() }))
+    .default([]),
+  deploy: z
+    .object({ resources: z.object({ limits: resources, reservations: resources }).partial().prefault({}) })
+    .prefault({}),
+});
+const modelSchema = z.object({ services: z.record(z.string(), serviceSchema) });
 
 /** Compose writes a literal `$` as `$$` in what it resolved. */
 export function parseResolved(resolved: string): unknown {
   return JSON.parse(resolved.replaceAll('$$', '$'));
 }
 
-export async function parseServices(
-  project: Project,
-  resolved: string,
-): Promise<Record<string, ComposeService>> {
-  const service = await serviceSchema();
-  const schema = z.object({ services: z.record(z.string(), service) });
-  const { services } = schema.parse(parseResolved(resolved));
+export function parseServices(project: Project, resolved: string): Record<string, ComposeService> {
+  const { services } = modelSchema.parse(parseResolved(resolved));
   return Object.fromEntries(
     Object.entries(services).map(([name, found]): [string, ComposeService] => {
       const publishes = found.ports.flatMap(({ published, target, host_ip: address }) =>
@@ -319,7 +310,7 @@ export function modelInput(model: ResolvedModel): string {
 /** @throws TaskError (exit 2) when a compose file or a file that it names cannot be read */
 export async function composeModel(project: Project, tag: string | undefined): Promise<ComposeModel> {
   const resolved = await resolvedConfig(project, tag);
-  const services = await parseServices(project, resolved);
+  const services = parseServices(project, resolved);
   const model = parseResolved(resolved) as ResolvedModel;
   const files = await takeOutFiles(model);
   const digests: ComposeModel['digests'] = {};

@@ -43,7 +43,7 @@ export async function tagImage(source: string, target: string): Promise<void> {
   await run(docker('image', 'tag', source, target));
 }
 
-/** Takes a name away from an image; the image itself goes when it was its last. Missing: nothing to do. */
+/** Removes a tag; the image itself goes with its last one. Missing: nothing to do. */
 export async function untagImage(reference: string): Promise<void> {
   if (await inspectImage(reference)) await run(docker('image', 'rm', '--no-prune', reference));
 }
@@ -127,86 +127,82 @@ export async function containerIds(filters: Record<string, string[]>, ask = askE
   return schema.parse(await ask(path)).map(({ Id }) => Id);
 }
 
-async function containerSchema() {
-  const schema = z.object({
-    Id: z.string(),
-    Name: z.string(),
-    Image: z.string(),
-    RestartCount: z.number(),
-    State: z.object({
-      Status: z.string(),
-      ExitCode: z.number(),
-      StartedAt: z.string(),
-      Health: z.object({ Status: z.string() }).nullish(),
-    }),
-    HostConfig: z.object({
-      Memory: z.number().default(0),
-      RestartPolicy: z.object({ Name: z.string(), MaximumRetryCount: z.number().default(0) }),
-      PortBindings: z
-        .record(z.string(), z.array(z.object({ HostPort: z.coerce.number() })).nullable())
-        .nullish(),
-    }),
-    NetworkSettings: z
-      .object({ Networks: z.record(z.string(), z.object({ NetworkID: z.string().default('') })).nullish() })
+const containerSchema = z.object({
+  Id: z.string(),
+  Name: z.string(),
+  Image: z.string(),
+  RestartCount: z.number(),
+  State: z.object({
+    Status: z.string(),
+    ExitCode: z.number(),
+    StartedAt: z.string(),
+    Health: z.object({ Status: z.string() }).nullish(),
+  }),
+  HostConfig: z.object({
+    Memory: z.number().default(0),
+    RestartPolicy: z.object({ Name: z.string(), MaximumRetryCount: z.number().default(0) }),
+    PortBindings: z
+      .record(z.string(), z.array(z.object({ HostPort: z.coerce.number() })).nullable())
       .nullish(),
-    Mounts: z
-      .array(
-        z.object({
-          Type: z.string(),
-          Name: z.string().default(''),
-          Source: z.string().default(''),
-          Destination: z.string(),
-          RW: z.boolean().default(true),
-        }),
-      )
-      .default([]),
-    Config: z.object({
-      Image: z.string(),
-      Labels: z.record(z.string(), z.string()).nullish(),
-      Env: z.array(z.string()).nullish(),
-    }),
-  });
-  return z.array(schema);
-}
-
-/** Made once: a start that is waited for parses twenty answers a second. */
-let schema: ReturnType<typeof containerSchema> | undefined;
+  }),
+  NetworkSettings: z
+    .object({ Networks: z.record(z.string(), z.object({ NetworkID: z.string().default('') })).nullish() })
+    .nullish(),
+  Mounts: z
+    .array(
+      z.object({
+        Type: z.string(),
+        Name: z.string().default(''),
+        Source: z.string().default(''),
+        Destination: z.string(),
+        RW: z.boolean().default(true),
+      }),
+    )
+    .default([]),
+  Config: z.object({
+    Image: z.string(),
+    Labels: z.record(z.string(), z.string()).nullish(),
+    Env: z.array(z.string()).nullish(),
+  }),
+});
 
 /** A list of what the engine says of single containers, checked. */
-export async function parseContainers(inspected: unknown): Promise<Container[]> {
-  schema ??= containerSchema();
-  return (await schema).parse(inspected).map((container) => ({
-    id: container.Id,
-    name: container.Name.replace(/^\//, ''),
-    service: container.Config.Labels?.['com.docker.compose.service'] ?? '',
-    state: container.State.Status,
-    health: container.State.Health?.Status,
-    image: container.Config.Image,
-    imageId: container.Image,
-    startedAt: container.State.StartedAt,
-    exitCode: container.State.ExitCode,
-    restarts: container.RestartCount,
-    memoryLimit: container.HostConfig.Memory,
-    environment: Object.fromEntries((container.Config.Env ?? []).map(splitVariable)),
-    labels: container.Config.Labels ?? {},
-    restartPolicy: policyName(container.HostConfig.RestartPolicy),
-    publishedPorts: Object.values(container.HostConfig.PortBindings ?? {}).flatMap((bindings) =>
-      (bindings ?? []).map(({ HostPort }) => HostPort),
-    ),
-    networkIds: Object.values(container.NetworkSettings?.Networks ?? {})
-      .map(({ NetworkID }) => NetworkID)
-      .filter(Boolean),
-    anonymousVolumes: container.Mounts.filter(
-      ({ Type, Name }) => Type === 'volume' && /^[0-9a-f]{64}$/.test(Name),
-    ).map(({ Destination }) => Destination),
-    mounts: container.Mounts.map(({ Type, Name, Source, Destination, RW }) => ({
-      type: Type,
-      source: Type === 'volume' ? Name : Source,
-      target: Destination,
-      isReadOnly: !RW,
-    })),
-    networks: Object.keys(container.NetworkSettings?.Networks ?? {}),
-  }));
+export function parseContainers(inspected: unknown): Container[] {
+  return z
+    .array(containerSchema)
+    .parse(inspected)
+    .map((container) => ({
+      id: container.Id,
+      name: container.Name.replace(/^\//, ''),
+      service: container.Config.Labels?.['com.docker.compose.service'] ?? '',
+      state: container.State.Status,
+      health: container.State.Health?.Status,
+      image: container.Config.Image,
+      imageId: container.Image,
+      startedAt: container.State.StartedAt,
+      exitCode: container.State.ExitCode,
+      restarts: container.RestartCount,
+      memoryLimit: container.HostConfig.Memory,
+      environment: Object.fromEntries((container.Config.Env ?? []).map(splitVariable)),
+      labels: container.Config.Labels ?? {},
+      restartPolicy: policyName(container.HostConfig.RestartPolicy),
+      publishedPorts: Object.values(container.HostConfig.PortBindings ?? {}).flatMap((bindings) =>
+        (bindings ?? []).map(({ HostPort }) => HostPort),
+      ),
+      networkIds: Object.values(container.NetworkSettings?.Networks ?? {})
+        .map(({ NetworkID }) => NetworkID)
+        .filter(Boolean),
+      anonymousVolumes: container.Mounts.filter(
+        ({ Type, Name }) => Type === 'volume' && /^[0-9a-f]{64}$/.test(Name),
+      ).map(({ Destination }) => Destination),
+      mounts: container.Mounts.map(({ Type, Name, Source, Destination, RW }) => ({
+        type: Type,
+        source: Type === 'volume' ? Name : Source,
+        target: Destination,
+        isReadOnly: !RW,
+      })),
+      networks: Object.keys(container.NetworkSettings?.Networks ?? {}),
+    }));
 }
 
 function policyName({ Name, MaximumRetryCount }: { Name: string; MaximumRetryCount: number }): string {
@@ -290,7 +286,7 @@ export async function usagesOf(
   for (const { id, service, state } of containers) {
     const name = environmentOfService(project, service);
     if (!name || state !== 'running') continue;
-    const usage = await parseUsage(await ask(`/containers/${id}/stats?stream=false&one-shot=true`));
+    const usage = parseUsage(await ask(`/containers/${id}/stats?stream=false&one-shot=true`));
     if (usage) usages[name] = { ...usage, peak: usage.peak ?? (await kernelPeak(id)) };
   }
   return usages;
@@ -312,7 +308,7 @@ export interface Usage {
 }
 
 /** The answer to `/containers/ID/stats`; undefined when the container does not run, or memory is not counted. */
-export async function parseUsage(stats: unknown): Promise<Usage | undefined> {
+export function parseUsage(stats: unknown): Usage | undefined {
   const schema = z.object({
     memory_stats: z.object({
       usage: z.number(),

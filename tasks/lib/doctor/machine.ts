@@ -83,7 +83,7 @@ async function memoryLimits({ info, containers, ask }: Facts): Promise<Finding> 
   const running = (await containers()).filter(({ state }) => state === 'running');
   const problems: Finding[] = [];
   for (const { id, name, memoryLimit } of running) {
-    const usage = await parseUsage(await ask(`/containers/${id}/stats?stream=false&one-shot=true`));
+    const usage = parseUsage(await ask(`/containers/${id}/stats?stream=false&one-shot=true`));
     if (memoryLimit === 0) {
       const remedy = 'set deploy.resources.limits.memory in the compose file';
       problems.push(warning(`${name} has no memory limit`, remedy));

@@ -33,7 +33,7 @@ export function proveHealthy(project: Project, proof: Proof): Promise<void> {
   return withEngine(async (ask) => {
     const find = async (): Promise<Container | undefined> => {
       const found = await ask(`/containers/${encodeURIComponent(proof.container)}/json`);
-      return found === undefined ? undefined : (await parseContainers([found]))[0];
+      return found === undefined ? undefined : parseContainers([found])[0];
     };
     const givenUp = async () => causeOfDeath(await find());
     verifyImage(await find(), proof.image);
