@@ -43,7 +43,7 @@ function testFiles(suite: Suite): string[] {
 
 /** Files that take longest, first: else the last one would run alone at the end. */
 const LONGEST = [
-  ...['release-kill', 'backup-live', 'synapse', 'switch-kill', 'backup-accidents', 'release-push'],
+  ...['release-kill', 'backup-live', 'synapse', 'readme', 'switch-kill', 'backup-accidents', 'release-push'],
   ...['switch-swarm', 'switch', 'migrate-situations', 'migrate', 'bad-input', 'release-undo'],
   ...['backup-formats', 'status', 'migrate-kill', 'release-options', 'switch-remote', 'release-faults'],
   ...['engine', 'build-push', 'doctor', 'another-app', 'setup'],
