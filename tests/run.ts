@@ -17,6 +17,21 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const SUITES = ['unit', 'service', 'tasks', 'soak'] as const;
 type Suite = (typeof SUITES)[number];
 
+/** File → seconds of its tests. */
+const durations = new Map<string, number>();
+
+function noteDuration({
+  file = '',
+  nesting,
+  details,
+}: {
+  file?: string;
+  nesting: number;
+  details: { duration_ms: number };
+}) {
+  if (nesting === 0) durations.set(file, (durations.get(file) ?? 0) + details.duration_ms / 1000);
+}
+
 interface Counts {
   passed: number;
   failed: number;
@@ -73,6 +88,7 @@ async function runHere(files: string[]): Promise<Counts> {
     concurrency: CONCURRENCY,
   });
   events.on('test:pass', (event) => {
+    noteDuration(event);
     if (event.skip !== undefined || event.todo !== undefined) {
       counts.skipped += 1;
       console.error(
@@ -80,7 +96,8 @@ async function runHere(files: string[]): Promise<Counts> {
       );
     } else if (event.details.type !== 'suite') counts.passed += 1;
   });
-  events.on('test:fail', () => {
+  events.on('test:fail', (event) => {
+    noteDuration(event);
     counts.failed += 1;
   });
   await new Promise((resolve) => {
@@ -150,6 +167,10 @@ if (engine) {
 }
 
 const total = (key: keyof Counts) => results.reduce((sum, result) => sum + result[key], 0);
+const longest = [...durations].sort(([, a], [, b]) => b - a).slice(0, 15);
+console.log('\nLongest files:');
+for (const [file, seconds] of longest)
+  console.log(`${seconds.toFixed(0).padStart(5)} s  ${relative(ROOT, file)}`);
 console.log(`\n${suites.join(', ')}: ${((Date.now() - started) / 1000).toFixed(0)} s`);
 console.log(`${total('passed')} passed, ${total('failed')} failed, ${total('skipped')} skipped`);
 if (total('passed') === 0) console.log('no test ran');
