@@ -3,8 +3,8 @@
 import type { Config } from './config/schema.ts';
 import type { NewEpisode } from './stores/episodic.ts';
 
-/** A call that cannot be carried out as it was made: a mistake of the caller, and no lesson for anyone. */
-export class WrongCall extends Error {}
+/** A mistake of the caller, and no lesson for anyone. */
+export class InvalidCall extends Error {}
 
 export interface Observation {
   tool: string;

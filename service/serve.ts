@@ -1,9 +1,9 @@
 // The process around the service: configuration from the environment, signals, exit codes.
-// Exit 2 means the configuration is wrong, 1 that the service could not start or broke.
-import { ConfigError, effectiveValues, type LoadedConfig, loadConfig } from './config/config.ts';
-import { DATA_FORMAT, identify } from './identity.ts';
+// Exit 2 means the configuration is invalid, 1 that the service could not start or crashed.
+import { ConfigError, effectiveValues, loadConfig } from './config/config.ts';
 import { createLog, type Log } from './log.ts';
-import { startService } from './service.ts';
+import { identify, startService } from './service.ts';
+import { DATA_FORMAT } from './stores/format.ts';
 
 type Environment = Record<string, string | undefined>;
 
@@ -13,17 +13,12 @@ export async function serve(env: Environment): Promise<void> {
   const loaded = loadOrExit(env);
   const { config } = loaded;
   const log = createLog(config.log.level, { env: config.environment });
-  process.once('uncaughtException', (error) => fail(log, 'broken', error));
+  process.once('uncaughtException', (error) => fail(log, 'crashed', error, { stack: error.stack }));
   try {
     const identity = identify(env);
-    const service = await startService({ config, identity, log, token: env.SYNAPSE_TOKEN });
-    stopOnSignals(service.stop, log);
-    log.info('ready', {
-      ...identity,
-      port: service.port,
-      data: config.data.directory,
-      dataFormat: DATA_FORMAT,
-    });
+    const { port, stop } = await startService({ config, identity, log, token: env.SYNAPSE_TOKEN });
+    stopOnSignals(stop, log);
+    log.info('ready', { ...identity, port, data: config.data.directory, dataFormat: DATA_FORMAT });
     for (const { path, value, origin } of effectiveValues(loaded))
       log.debug('configuration', { path, value, origin });
   } catch (error) {
@@ -31,7 +26,7 @@ export async function serve(env: Environment): Promise<void> {
   }
 }
 
-function loadOrExit(env: Environment): LoadedConfig {
+function loadOrExit(env: Environment) {
   try {
     return loadConfig({ env });
   } catch (error) {
@@ -42,9 +37,9 @@ function loadOrExit(env: Environment): LoadedConfig {
   }
 }
 
-function fail(log: Log, what: string, error: unknown): never {
-  const { message, stack, code } = error as Error & { code?: string };
-  log.error(what, { error: message, code, ...(what === 'broken' ? { stack } : {}) });
+function fail(log: Log, what: string, error: unknown, details: object = {}): never {
+  const { message, code } = error as Error & { code?: string };
+  log.error(what, { error: message, code, ...details });
   process.exit(1);
 }
 
@@ -58,7 +53,7 @@ function stopOnSignals(stop: () => Promise<void>, log: Log): void {
       log.info('stopping', { signal });
       stop().then(
         () => process.exit(0),
-        (error: unknown) => fail(log, 'stopped badly', error),
+        (error: unknown) => fail(log, 'stop failed', error),
       );
     });
   }

@@ -19,7 +19,7 @@ import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import busboy from 'busboy';
 import { HttpError } from './http.ts';
-import { WrongCall } from './learning.ts';
+import { InvalidCall } from './learning.ts';
 
 const PARTIAL = '.part';
 const UUID_LENGTH = 36;
@@ -66,13 +66,13 @@ function safeName(filename: string): string {
 function verifyUpload(root: string, path: string): string {
   const file = resolve(path);
   if (realDirectory(file) !== root || file.endsWith(PARTIAL))
-    throw new WrongCall(
+    throw new InvalidCall(
       `${path} is outside the upload directory; give the file_path that /v1/upload returned`,
     );
   const found = lstatSync(file, { throwIfNoEntry: false });
   if (!found)
-    throw new WrongCall(`${path} is not there: it expired, or was ingested before; upload it again`);
-  if (!found.isFile()) throw new WrongCall(`${path} is not a regular file`);
+    throw new InvalidCall(`${path} is not there: it expired, or was ingested before; upload it again`);
+  if (!found.isFile()) throw new InvalidCall(`${path} is not a regular file`);
   return join(root, basename(file));
 }
 

@@ -11,9 +11,11 @@ import {
 } from '@modelcontextprotocol/sdk/types.js';
 import type { jsonSchemaValidator } from '@modelcontextprotocol/sdk/validation/types.js';
 import * as z from 'zod';
-import { SERVICE_NAME } from '../identity.ts';
-import { type CallContext, callTool, type Tool } from './tool.ts';
+import type { Context } from '../context.ts';
+import { callTool, type Tool } from './tool.ts';
 import { tools } from './tools.ts';
+
+export const SERVICE_NAME = 'synapse';
 
 const INSTRUCTIONS =
   'Long-term memory for projects. Begin with sy.ctx.get, record what is certain with sy.mem.fact.add and what was ' +
@@ -43,16 +45,16 @@ function listedSchema(input: Tool['input']): McpTool['inputSchema'] {
   return schema as McpTool['inputSchema'];
 }
 
-/** The SDK would otherwise compile a validator for every server, which is for asking the user questions. */
+/** The SDK would otherwise compile a validator for every server, for elicitation, which is not used. */
 const noElicitation: jsonSchemaValidator = {
   getValidator: () => () => ({
     valid: false,
     data: undefined,
-    errorMessage: 'this server asks no questions',
+    errorMessage: 'elicitation is not supported',
   }),
 };
 
-export function buildServer(version: string, context: CallContext): Server {
+export function buildServer(version: string, context: Context): Server {
   const server = new Server(
     { name: SERVICE_NAME, version },
     { capabilities: { tools: {} }, instructions: INSTRUCTIONS, jsonSchemaValidator: noElicitation },

@@ -1,36 +1,20 @@
 // What a tool is, and what surrounds every call: checking its input, timing, metrics, learning, log.
-// A failure of the bookkeeping is logged and never fails the call itself.
+// A failure of the recording is logged and never fails the call itself.
 import { type CallToolResult, ErrorCode, McpError } from '@modelcontextprotocol/sdk/types.js';
 import * as z from 'zod';
-import { type Observation, WrongCall } from '../learning.ts';
-import type { Log } from '../log.ts';
+import type { Context } from '../context.ts';
+import { InvalidCall } from '../learning.ts';
 import type { ToolCall } from '../stores/metrics.ts';
-import type { Stores } from '../stores/stores.ts';
-import type { Uploads } from '../uploads.ts';
-
-export interface ToolContext {
-  stores: Stores;
-  uploads: Uploads;
-  /** Deletes in the background what no document needs any more. */
-  tidy(): void;
-}
-
-export interface CallContext extends ToolContext {
-  log: Log;
-  /** Undefined when metrics are switched off. */
-  recordCall?: ((call: ToolCall) => void) | undefined;
-  learn: (observation: Observation) => void;
-}
 
 interface Rule<Args, Result> {
   name: string;
   description: string;
   /** What the tool does to the memory; clients may read without asking. */
   effect: 'reads' | 'adds' | 'deletes';
-  run(args: Args, context: ToolContext): Result | Promise<Result>;
-  /** What the call is about, so that a success can be told to be the recovery of a failure. */
+  run(args: Args, context: Context): Result | Promise<Result>;
+  /** What the call is about, to recognize a success as the recovery of a failure. */
   subject?(args: Args): string | undefined;
-  /** One sentence that somebody would want to know later, for automatic learning. */
+  /** One sentence worth knowing later, for automatic learning. */
   lesson?(args: Args, result: Result): string | undefined;
 }
 
@@ -47,17 +31,17 @@ export function defineTool<Input extends z.ZodObject, Result extends object>(
 
 interface Finished {
   outcome: ToolCall['outcome'];
-  result: object;
+  result?: object;
   error?: string;
   lesson?: string | undefined;
 }
 
-/** Runs a tool. A failing or refused call is a result with `isError`, so that the agent can read why. */
+/** Runs a tool. A failed or refused call is a result with `isError`, so that the agent can read why. */
 export async function callTool(
   tools: readonly Tool[],
   name: string,
   args: Record<string, unknown>,
-  context: CallContext,
+  context: Context,
 ): Promise<CallToolResult> {
   const tool = tools.find((candidate) => candidate.name === name);
   if (!tool) {
@@ -66,41 +50,44 @@ export async function callTool(
   }
   const started = performance.now();
   const finished = await attempt(tool, args, context);
-  keepBooks(tool, args, finished, performance.now() - started, context);
-  if (finished.error !== undefined)
-    return { content: [{ type: 'text', text: finished.error }], isError: true };
-  return { content: [{ type: 'text', text: JSON.stringify(finished.result) }] };
+  record(tool, args, finished, performance.now() - started, context);
+  const { result, error } = finished;
+  return { content: [{ type: 'text', text: error ?? JSON.stringify(result) }], isError: error !== undefined };
 }
 
-async function attempt(tool: Tool, args: Record<string, unknown>, context: ToolContext): Promise<Finished> {
+async function attempt(tool: Tool, args: Record<string, unknown>, context: Context): Promise<Finished> {
   const input = tool.input.safeParse(args);
   if (!input.success) {
     const error = `Invalid input for ${tool.name}: ${z.prettifyError(input.error)}`;
-    return { outcome: 'refused', result: {}, error };
+    return { outcome: 'refused', error };
   }
   try {
     const result = await tool.run(input.data as never, context);
     return { outcome: 'ok', result, lesson: tool.lesson?.(input.data as never, result as never) };
   } catch (error) {
-    const outcome = error instanceof WrongCall ? 'refused' : 'failed';
-    return { outcome, result: {}, error: `${tool.name} failed: ${(error as Error).message}` };
+    const outcome = error instanceof InvalidCall ? 'refused' : 'failed';
+    return { outcome, error: `${tool.name} failed: ${(error as Error).message}` };
   }
 }
 
-function keepBooks(
+function record(
   tool: Tool,
   args: Record<string, unknown>,
   { outcome, error, lesson }: Finished,
   duration: number,
-  { log, recordCall, learn }: CallContext,
+  { config, log, stores, learn }: Context,
 ): void {
   const given = typeof args.project_id === 'string' ? args.project_id.trim() : '';
   const project_id = isProjectId(given) ? given : null;
-  const duration_ms = Math.round(duration * 1000) / 1000;
-  const call: ToolCall = { tool: tool.name, project_id, outcome, duration_ms };
-  log[outcome === 'ok' ? 'debug' : 'warn']('tool call', { ...call, ...(error ? { error } : {}) });
+  const call: ToolCall = {
+    tool: tool.name,
+    project_id,
+    outcome,
+    duration_ms: Math.round(duration * 1000) / 1000,
+  };
+  log[outcome === 'ok' ? 'debug' : 'warn']('tool call', { ...call, error });
   try {
-    recordCall?.(call);
+    if (config.metrics.enabled) stores.metrics.record(call);
     if (project_id === null || outcome === 'refused') return;
     learn({ tool: tool.name, project_id, subject: tool.subject?.(args as never), error, lesson });
   } catch (failure) {
@@ -108,7 +95,7 @@ function keepBooks(
   }
 }
 
-/** Checked here and not by a pattern in the listed schema: some models' providers cannot compile it. */
+/** Checked here and not by a pattern in the listed schema, which some models' providers cannot compile. */
 export function isProjectId(id: string): boolean {
   return id.length > 0 && id.length <= 200 && !/\p{Cc}/u.test(id);
 }

@@ -2,11 +2,11 @@
 // several memories always come in their order of authority: symbolic, episodic, semantic. What is added or deleted is
 // acknowledged only after its transaction is on disk.
 import * as z from 'zod';
-import { WrongCall } from '../learning.ts';
-import type { ProjectCount } from '../stores/sqlite.ts';
-import type { Stores } from '../stores/stores.ts';
+import type { Context } from '../context.ts';
+import { InvalidCall } from '../learning.ts';
+import { memoriesOf, type Stores } from '../stores/stores.ts';
 import { uploadName } from '../uploads.ts';
-import { defineTool, isProjectId, type Tool, type ToolContext } from './tool.ts';
+import { defineTool, isProjectId, type Tool } from './tool.ts';
 
 /** Characters of JSON: larger values are documents. */
 const MAX_FACT = 65_536;
@@ -69,24 +69,25 @@ const projList = defineTool({
   },
 });
 
-function listProjects({ memory, episodic, semantic }: Stores) {
-  const projects = new Map<
-    string,
-    { facts: number; episodes: number; documents: number; last_change: string }
-  >();
-  const count = (kind: 'facts' | 'episodes' | 'documents', counts: ProjectCount[]) => {
-    for (const { project_id, count, last } of counts) {
-      const project = projects.get(project_id) ?? { facts: 0, episodes: 0, documents: 0, last_change: '' };
-      project[kind] = count;
-      if (last > project.last_change) project.last_change = last;
+const COUNTED = { symbolic: 'facts', episodic: 'episodes', semantic: 'documents' } as const;
+
+function listProjects(stores: Stores) {
+  const projects = new Map<string, Record<'facts' | 'episodes' | 'documents', number> & { last: string }>();
+  for (const [type, store] of memoriesOf(stores)) {
+    for (const { project_id, count, last } of store.countByProject()) {
+      const project = projects.get(project_id) ?? { facts: 0, episodes: 0, documents: 0, last: '' };
+      project[COUNTED[type]] = count;
+      if (last > project.last) project.last = last;
       projects.set(project_id, project);
     }
-  };
-  count('facts', memory.countByProject());
-  count('episodes', episodic.countByProject());
-  count('documents', semantic.countByProject());
+  }
   return [...projects]
-    .map(([project_id, counts]) => ({ project_id, scope_type: scopeType(project_id), ...counts }))
+    .map(([project_id, { last: last_change, ...counts }]) => ({
+      project_id,
+      scope_type: scopeType(project_id),
+      ...counts,
+      last_change,
+    }))
     .sort((a, b) => (a.project_id < b.project_id ? -1 : 1));
 }
 
@@ -158,24 +159,16 @@ const memSearch = defineTool({
 
 /** Results in order of authority, each saying its type. */
 async function recall(
-  { memory, episodic, semantic }: Stores,
+  stores: Stores,
   project: string,
   type: z.output<typeof memoryType>,
   query: string | undefined,
   limit: number,
 ) {
-  const finders: [
-    Exclude<typeof type, 'all'>,
-    (...args: [string, typeof query, number]) => Promise<object[]>,
-  ][] = [
-    ['symbolic', memory.findFacts],
-    ['episodic', episodic.findEpisodes],
-    ['semantic', semantic.findChunks],
-  ];
   const results: object[] = [];
-  for (const [memory_type, find] of finders) {
+  for (const [memory_type, store] of memoriesOf(stores)) {
     if (type !== 'all' && type !== memory_type) continue;
-    for (const row of await find(project, query, limit)) results.push({ memory_type, ...row });
+    for (const row of await store.find(project, query, limit)) results.push({ memory_type, ...row });
   }
   return { total: results.length, results };
 }
@@ -203,7 +196,7 @@ const memIngest = defineTool({
   run: async (args, context) => {
     const { project_id, source_type, metadata = {}, file_path } = args;
     const { content, filename } = documentText(args, context);
-    if (content.trim() === '') throw new WrongCall(`${filename} is empty; there is nothing to ingest`);
+    if (content.trim() === '') throw new InvalidCall(`${filename} is empty`);
     const document = { project_id, source_type, filename, content, metadata };
     const result = { project_id, filename, ...(await context.stores.semantic.addDocument(document)) };
     // Only now that its text is on disk; a file left behind by a crash here expires.
@@ -216,18 +209,17 @@ const memIngest = defineTool({
     replaced > 0 ? `The document "${filename}" was replaced by a newer version.` : undefined,
 });
 
-function documentText(args: z.output<typeof ingest>, { uploads }: ToolContext) {
+function documentText(args: z.output<typeof ingest>, { uploads }: Context) {
   const { file_path, content, filename } = args;
   if (file_path !== undefined && content !== undefined)
-    throw new WrongCall('Give file_path or content, not both');
+    throw new InvalidCall('Give file_path or content, not both');
   if (file_path !== undefined) {
     const upload = uploads.read(file_path);
     return { content: upload.content, filename: filename ?? upload.filename };
   }
   if (content === undefined)
-    throw new WrongCall('Give file_path (from POST /v1/upload), or content and filename');
-  if (filename === undefined)
-    throw new WrongCall('filename is missing: content needs a name to be listed under');
+    throw new InvalidCall('Give file_path (from POST /v1/upload), or content and filename');
+  if (filename === undefined) throw new InvalidCall('filename is missing: content needs one');
   return { content, filename };
 }
 
@@ -284,19 +276,13 @@ const memDelete = defineTool({
     id: text(200).optional().describe('fact_id, episode_id or document_id.'),
     source: text(300).optional().describe('filename of a document, as sy.src.list shows it.'),
   }),
-  run: ({ project_id, id, source }, { stores: { memory, episodic, semantic }, tidy }) => {
-    if ((id === undefined) === (source === undefined)) throw new WrongCall('Give id or source, one of them');
-    const deleted = [
-      ...(id ? memory.deleteFact(project_id, id).map((fact) => ({ memory_type: 'symbolic', ...fact })) : []),
-      ...(id
-        ? episodic.deleteEpisode(project_id, id).map((row) => ({ memory_type: 'episodic', ...row }))
-        : []),
-      ...semantic
-        .deleteDocuments(project_id, id ? 'id' : 'filename', id ?? source ?? '')
-        .map((document) => ({ memory_type: 'semantic', ...document })),
-    ];
+  run: ({ project_id, id, source }, { stores, tidy }) => {
+    if ((id === undefined) === (source === undefined)) throw new InvalidCall('Give either id or source');
+    const deleted = memoriesOf(stores).flatMap(([memory_type, store]) =>
+      store.remove(project_id, { id, source }).map((row) => ({ memory_type, ...row })),
+    );
     if (deleted.length === 0)
-      throw new WrongCall(`There is nothing with ${id ? `id ${id}` : `source ${source}`} in ${project_id}`);
+      throw new InvalidCall(`Nothing in ${project_id} has the ${id ? `id ${id}` : `source ${source}`}`);
     tidy();
     return { project_id, deleted };
   },

@@ -10,6 +10,7 @@ import {
   countByProject,
   type Database,
   openDatabase,
+  type Target,
   write,
 } from './sqlite.ts';
 
@@ -57,8 +58,8 @@ export function openEpisodic(file: string, busyTimeoutMs: number) {
     database,
     index,
     addEpisode: addEpisode(database, index),
-    deleteEpisode: deleteEpisode(database, index),
-    findEpisodes: findEpisodes(database, index),
+    remove: deleteEpisode(database, index),
+    find: findEpisodes(database, index),
     countByProject: countByProject(database, 'episodic_memory', 'project_id', 'created_at'),
   };
 }
@@ -98,9 +99,10 @@ function deleteEpisode(database: Database, index: SearchIndex) {
   );
   const type = database.sql.prepare('DELETE FROM episode_lesson_types WHERE episode_id = ?');
   const audit = auditLog(database);
-  return (project: string, id: string) =>
+  return (project: string, { id: wanted }: Target) =>
     write(database, () =>
-      statement.all(project, id).map(({ row, ...episode }) => {
+      statement.all(project, wanted ?? null).map(({ row, ...episode }) => {
+        const id = String(episode.id);
         type.run(id);
         index.update(row!);
         audit(id, 'DELETE', episode, undefined);

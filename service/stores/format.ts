@@ -4,9 +4,11 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
-import { DATA_FORMAT } from '../identity.ts';
 
-export const FORMAT_FILE = 'format.json';
+/** Layout of the data directory that this program reads and writes. Raise it with a migration only. */
+export const DATA_FORMAT = 1;
+
+const FORMAT_FILE = 'format.json';
 
 /** What a directory with memory but without a number is. */
 const UNMARKED_FORMAT = 1;

@@ -3,7 +3,14 @@
 import { randomUUID } from 'node:crypto';
 import type { DatabaseSync } from 'node:sqlite';
 import { createSearchIndex, openSearchIndex, type SearchIndex } from './search-index.ts';
-import { addMissingColumns, countByProject, type Database, openDatabase, write } from './sqlite.ts';
+import {
+  addMissingColumns,
+  countByProject,
+  type Database,
+  openDatabase,
+  type Target,
+  write,
+} from './sqlite.ts';
 
 const TABLES = `
   CREATE TABLE IF NOT EXISTS memory_facts (
@@ -54,8 +61,8 @@ export function openMemory(file: string, busyTimeoutMs: number) {
     database,
     index,
     addFact: addFact(database, index),
-    deleteFact: deleteFact(database, index),
-    findFacts: findFacts(database, index),
+    remove: deleteFact(database, index),
+    find: findFacts(database, index),
     countByProject: countByProject(database, 'memory_facts', 'scope', 'updated_at'),
   };
 }
@@ -119,9 +126,9 @@ function deleteFact(database: Database, index: SearchIndex) {
   const statement = database.sql.prepare(
     'DELETE FROM memory_facts WHERE scope = ? AND id = ? RETURNING id, key, rowid',
   );
-  return (scope: string, id: string) =>
+  return (scope: string, { id }: Target) =>
     write(database, () =>
-      statement.all(scope, id).map(({ rowid, ...fact }) => {
+      statement.all(scope, id ?? null).map(({ rowid, ...fact }) => {
         index.update(rowid!);
         return fact;
       }),

@@ -12,6 +12,7 @@ import {
   countByProject,
   type Database,
   openDatabase,
+  type Target,
   write,
   writeInSlices,
 } from './sqlite.ts';
@@ -85,10 +86,10 @@ export function openSemantic(file: string, busyTimeoutMs: number, size: ChunkSiz
     database,
     index,
     addDocument: addDocument(database, index, size),
-    deleteDocuments: deleteDocuments(database),
+    remove: deleteDocuments(database),
     removeUnlisted: removeUnlisted(database, index),
     listSources: listSources(database),
-    findChunks: findChunks(database, index),
+    find: findChunks(database, index),
     countByProject: countByProject(database, 'documents', 'project_id', 'created_at'),
   };
 }
@@ -197,8 +198,8 @@ function removeDocuments(database: Database) {
 
 function deleteDocuments(database: Database) {
   const remove = removeDocuments(database);
-  return (project: string, key: 'id' | 'filename', value: string) =>
-    write(database, () => remove(project, key, value));
+  return (project: string, { id, source }: Target) =>
+    write(database, () => remove(project, id ? 'id' : 'filename', id ?? source ?? ''));
 }
 
 /** Deletes chunks whose document was removed, or never listed because its process died. */

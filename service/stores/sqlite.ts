@@ -149,6 +149,12 @@ export function auditLog({ sql }: Database) {
   };
 }
 
+/** What is deleted: one record by its id, or the document of a source. */
+export interface Target {
+  id?: string | undefined;
+  source?: string | undefined;
+}
+
 export interface ProjectCount {
   project_id: string;
   count: number;

@@ -19,6 +19,15 @@ export interface Stores {
   metrics: MetricsStore;
 }
 
+/** The memories in their order of authority, by the names that the tools give them. */
+export function memoriesOf({ memory, episodic, semantic }: Stores) {
+  return [
+    ['symbolic', memory],
+    ['episodic', episodic],
+    ['semantic', semantic],
+  ] as const;
+}
+
 export function openStores(config: Config): Stores {
   const { directory } = config.data;
   const timeout = config.sqlite.busy_timeout_ms;

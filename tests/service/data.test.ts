@@ -5,9 +5,9 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
-import { DATA_FORMAT } from '../../service/identity.ts';
+import { openContext } from '../../service/context.ts';
 import type { Log } from '../../service/log.ts';
-import { openDataDirectory } from '../../service/service.ts';
+import { DATA_FORMAT } from '../../service/stores/format.ts';
 import { linkedClient, recordingLog, temporaryDirectory, testConfig } from './support.ts';
 
 const CREATED = '2024-05-01T10:00:00Z';
@@ -59,7 +59,7 @@ function journalMode(file: string): unknown {
 }
 
 async function catchUpOnce(data: string, log: Log): Promise<void> {
-  const opened = openDataDirectory(testConfig(data), log);
+  const opened = openContext(testConfig(data), log);
   await opened.catchUp();
   opened.close();
 }
@@ -117,7 +117,7 @@ test('chunks.json is imported once, whatever happens later, and stays byte for b
   const before = readFileSync(file);
   for (let start = 0; start < 3; start++) {
     const { log } = recordingLog();
-    const opened = openDataDirectory(testConfig(data), log);
+    const opened = openContext(testConfig(data), log);
     await opened.catchUp();
     const { sql } = opened.stores.semantic.database;
     if (start === 0) sql.exec(`DELETE FROM chunks WHERE id = 'c0'`);
@@ -134,9 +134,9 @@ test('a broken chunks.json is reported, does not stop the service, and is import
   await catchUpOnce(data, log);
   assert(lines.some((line) => line.level === 'ERROR' && String(line.message).includes('not imported')));
   writeFileSync(join(data, 'semantic_index', 'chunks.json'), JSON.stringify(CHUNKS));
-  const opened = openDataDirectory(testConfig(data), log);
+  const opened = openContext(testConfig(data), log);
   await opened.catchUp();
-  assert.equal((await opened.stores.semantic.findChunks('p', 'owls', 10)).length, 2);
+  assert.equal((await opened.stores.semantic.find('p', 'owls', 10)).length, 2);
   opened.close();
 });
 
@@ -157,11 +157,11 @@ test('chunks that are not chunks are skipped and counted, the others imported', 
 test('a new directory is marked with the format, an old one with 1', async (t) => {
   const fresh = temporaryDirectory(t);
   const { log } = recordingLog();
-  openDataDirectory(testConfig(fresh), log).close();
+  openContext(testConfig(fresh), log).close();
   assert.deepEqual(JSON.parse(readFileSync(join(fresh, 'format.json'), 'utf8')), { dataFormat: DATA_FORMAT });
   const old = temporaryDirectory(t);
   oldDataDirectory(old);
-  openDataDirectory(testConfig(old), log).close();
+  openContext(testConfig(old), log).close();
   assert.deepEqual(JSON.parse(readFileSync(join(old, 'format.json'), 'utf8')), { dataFormat: 1 });
 });
 
@@ -174,7 +174,7 @@ test('a directory of a newer program is refused before any file in it changes', 
     name.includes('.') && readFileSync(join(data, name)).toString('hex'),
   ]);
   const { log } = recordingLog();
-  assert.throws(() => openDataDirectory(testConfig(data), log), {
+  assert.throws(() => openContext(testConfig(data), log), {
     message: /data format is 2, this version reads up to 1\nhint: run the newer version again/,
   });
   const after = readdirSync(data).map((name) => [
@@ -188,7 +188,7 @@ test('a damaged format.json is refused rather than guessed', (t) => {
   const data = temporaryDirectory(t);
   writeFileSync(join(data, 'format.json'), 'two');
   const { log } = recordingLog();
-  assert.throws(() => openDataDirectory(testConfig(data), log), /format\.json should read/);
+  assert.throws(() => openContext(testConfig(data), log), /format\.json should read/);
 });
 
 /** As the Python server creates them: nullable projects, an audit log that its own delete trigger cannot write to. */
@@ -277,8 +277,8 @@ test('no old fact is missed by a search that comes before all are indexed', asyn
   memory.exec('COMMIT');
   memory.close();
   const { log } = recordingLog();
-  const opened = openDataDirectory(testConfig(data), log);
-  const [found] = await opened.stores.memory.findFacts('p', 'key-0', 1);
+  const opened = openContext(testConfig(data), log);
+  const [found] = await opened.stores.memory.find('p', 'key-0', 1);
   assert.equal((found as { id?: string } | undefined)?.id, 'old-0');
   opened.close();
 });

@@ -131,7 +131,7 @@ test('a configuration with which no service starts is exit 1 and one line', asyn
   const refused = async () => {
     const { code, stdout, stderr } = await check(env);
     assert.deepEqual([code, stderr], [1, '']);
-    assert.match(stdout, /^\/health cannot be asked: [^\n]+\n$/);
+    assert.match(stdout, /^\/health cannot be queried: [^\n]+\n$/);
   };
   await refused();
   writeFileSync(env.SYNAPSE_CONFIG_PATH!, '{ oops');

@@ -13,10 +13,10 @@ import { InMemoryTransport } from '@modelcontextprotocol/sdk/inMemory.js';
 import type { CallToolResult } from '@modelcontextprotocol/sdk/types.js';
 import { loadConfig } from '../../service/config/config.ts';
 import type { Config } from '../../service/config/schema.ts';
-import { identify } from '../../service/identity.ts';
+import { openContext } from '../../service/context.ts';
 import { createLog } from '../../service/log.ts';
 import { buildServer } from '../../service/mcp/server.ts';
-import { callContext, openDataDirectory, startService } from '../../service/service.ts';
+import { identify, startService } from '../../service/service.ts';
 import { SERVICE } from './programs.ts';
 
 /** An empty data directory; an empty configuration file lies beside it. */
@@ -52,9 +52,9 @@ export async function linkedClient(
 ) {
   const config = testConfig(data, env);
   const { lines, log } = recordingLog();
-  const opened = openDataDirectory(config, log);
+  const opened = openContext(config, log);
   await opened.catchUp();
-  const server = buildServer('v0.0.0-test', callContext(config, opened, log));
+  const server = buildServer('v0.0.0-test', opened);
   const [clientSide, serverSide] = InMemoryTransport.createLinkedPair();
   const client = new Client({ name: 'test', version: '1.0.0' });
   await Promise.all([server.connect(serverSide), client.connect(clientSide)]);

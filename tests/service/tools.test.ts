@@ -289,13 +289,16 @@ test('facts, episodes and documents are deleted by id or source, in their projec
   for (const target of [{ id: ids.p1 }, { id: ids.p2 }, { id: ids.p3 }, { source: 'second.md' }]) {
     const { deleted } = await call('sy.mem.delete', { project_id: 'p', ...target });
     types.push(deleted.map((row: Record<string, string>) => row.memory_type));
-    assert.match(await refused('sy.mem.delete', { project_id: 'p', ...target }), /There is nothing with/);
+    assert.match(await refused('sy.mem.delete', { project_id: 'p', ...target }), /Nothing in p has the/);
   }
   assert.deepEqual(types, [['symbolic'], ['episodic'], ['semantic'], ['semantic']]);
   assert.deepEqual([await total('p'), await total('q')], [0, 4]);
-  assert.match(await refused('sy.mem.delete', { project_id: 'p', id: ids.q1 }), /There is nothing with id/);
-  assert.match(await refused('sy.mem.delete', { project_id: 'p' }), /Give id or source/);
-  assert.match(await refused('sy.mem.delete', { project_id: 'p', id: 'x', source: 'y' }), /one of them/);
+  assert.match(await refused('sy.mem.delete', { project_id: 'p', id: ids.q1 }), /Nothing in p has the id/);
+  assert.match(await refused('sy.mem.delete', { project_id: 'p' }), /Give either id or source/);
+  assert.match(
+    await refused('sy.mem.delete', { project_id: 'p', id: 'x', source: 'y' }),
+    /either id or source/,
+  );
   const audited = (database: { sql: DatabaseSync }, table: string, column: string) =>
     database.sql.prepare(`SELECT ${column} AS id, old_value FROM ${table} WHERE operation = 'DELETE'`).all();
   assert.equal(audited(stores.memory.database, 'memory_audit_log', 'fact_id')[0]?.old_value, '"hoots"');

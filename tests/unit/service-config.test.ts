@@ -8,9 +8,8 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { ConfigError, effectiveValues, loadConfig, type Problem } from '../../service/config/config.ts';
-
 import { variableName } from '../../service/config/sources.ts';
-import { DATA_FORMAT } from '../../service/identity.ts';
+import { DATA_FORMAT } from '../../service/stores/format.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const folders: string[] = [];
