@@ -1,6 +1,6 @@
-// The layered configuration loader: environment variables → environment file → base file → defaults.
-// The same code runs inside the container and in the tasks outside it, so both agree on every value. What is
-// wrong is collected over all layers, each problem with its place and the nearest valid name, and thrown once.
+// The layered configuration loader: environment variables → environment file → base file → defaults. It runs in the
+// container and in the tasks, so both agree on every value. The problems of all layers are thrown together, each with
+// its place and the nearest valid name.
 import { readFileSync } from 'node:fs';
 import { distance } from 'fastest-levenshtein';
 import * as jsonc from 'jsonc-parser';
@@ -40,13 +40,7 @@ export interface Problem {
   /** Dotted key path; empty when the whole source is at fault. */
   path: string;
   message: string;
-  hint?: string;
-}
-
-/** The values that one source gives, each with the origin that is shown for it, and what is wrong with it. */
-export interface Layer {
-  values: Map<string, { value: unknown; origin: string }>;
-  problems: Problem[];
+  hint?: string | undefined;
 }
 
 /** Thrown once, before anything starts, with every problem of every layer. */
@@ -55,16 +49,18 @@ export class ConfigError extends Error {
 
   constructor(problems: readonly Problem[]) {
     const count = problems.length === 1 ? '1 problem' : `${problems.length} problems`;
-    super(`Cannot use the service configuration: ${count}\n${problems.map(describeProblem).join('\n')}`);
+    const lines = problems.map(({ where, path, message, hint }) => {
+      const subject = path === '' ? where : `${where}: ${path}`;
+      return `  ${subject}: ${message}${hint ? `\n    hint: ${hint}` : ''}`;
+    });
+    super(`Cannot use the service configuration: ${count}\n${lines.join('\n')}`);
     this.name = 'ConfigError';
     this.problems = problems;
   }
 }
 
-function describeProblem(problem: Problem): string {
-  const subject = problem.path === '' ? problem.where : `${problem.where}: ${problem.path}`;
-  return `  ${subject}: ${problem.message}${problem.hint ? `\n    hint: ${problem.hint}` : ''}`;
-}
+/** The values of one source by their paths, each with the origin that is shown for it. */
+type Layer = Map<string, { value: unknown; origin: string }>;
 
 /**
  * Reads all layers and checks them together.
@@ -79,8 +75,11 @@ export function loadConfig({
   env?: Record<string, string | undefined>;
   configPath?: string;
 } = {}): LoadedConfig {
-  const files = layerFiles(configPath).map(readFileLayer);
-  return mergeLayers([...files, readEnvironmentLayer(env)]);
+  const problems: Problem[] = [];
+  const files = layerFiles(configPath).map((file) => readFileLayer(file, problems));
+  const layers = [...files, readVariables(env, problems)];
+  if (problems.length > 0) throw new ConfigError(problems);
+  return mergeLayers(layers);
 }
 
 export interface EffectiveValue {
@@ -103,16 +102,18 @@ export function effectiveValues({ config, origins }: LoadedConfig): EffectiveVal
   }));
 }
 
-/** Lays layers over the defaults, later ones over earlier ones. Pure. @throws {ConfigError} */
+/** Lays layers over the defaults, later ones over earlier ones. @throws {ConfigError} */
 export function mergeLayers(layers: Layer[]): LoadedConfig {
-  const problems = layers.flatMap((layer) => layer.problems);
-  if (problems.length > 0) throw new ConfigError(problems);
-  const values = new Map(layers.flatMap((layer) => [...layer.values]));
+  const values = new Map(layers.flatMap((layer) => [...layer]));
   const origins = Object.fromEntries(
     [...leaves.keys()].map((path) => [path, values.get(path)?.origin ?? 'default']),
   );
-  const nested: Record<string, unknown> = {};
-  for (const [path, { value }] of values) setPath(nested, path.split('.'), value);
+  // Keys have one or two levels.
+  const nested: Record<string, Record<string, unknown>> = {};
+  for (const [path, { value }] of values) {
+    const [key = '', below] = path.split('.');
+    Object.assign(nested, { [key]: below === undefined ? value : { ...nested[key], [below]: value } });
+  }
   const whole = ConfigSchema.safeParse(nested);
   if (whole.success) return { config: whole.data, origins };
   throw new ConfigError(
@@ -121,21 +122,6 @@ export function mergeLayers(layers: Layer[]): LoadedConfig {
       return valueProblem({ ...issue, path: [] }, path, values.get(path)?.value, origins[path] ?? 'default');
     }),
   );
-}
-
-function setPath(node: Record<string, unknown>, [key = '', ...rest]: string[], value: unknown): void {
-  if (rest.length === 0) node[key] = value;
-  else {
-    node[key] ??= {};
-    setPath(node[key] as Record<string, unknown>, rest, value);
-  }
-}
-
-/** Adds one value to a layer after checking it alone against its leaf of the schema. */
-function addValue(layer: Layer, path: string, value: unknown, origin: string, where = origin): void {
-  const checked = leaves.get(path)!.safeParse(value);
-  if (checked.success) layer.values.set(path, { value: checked.data, origin });
-  else layer.problems.push(...checked.error.issues.map((issue) => valueProblem(issue, path, value, where)));
 }
 
 /** Says what was expected of a value and what it is; for a choice, also the nearest valid one. */
@@ -149,101 +135,93 @@ function valueProblem(
   const shown = JSON.stringify(inner) ?? String(inner);
   const expected = issue.message.replace(/^(Invalid|Too)[^:]*: /, '');
   const leaf = withoutDefault(leaves.get(path) ?? z.unknown());
-  const choice = leaf instanceof z.ZodEnum ? nearest(String(value), leaf.options.map(String)) : undefined;
   return {
     where,
     path: [path, ...issue.path.map(String)].join('.'),
     message: `${expected}; the value is ${shown.length > 80 ? `${shown.slice(0, 77)}...` : shown}`,
-    ...didYouMean(choice),
+    hint: leaf instanceof z.ZodEnum ? didYouMean(String(value), leaf.options.map(String)) : undefined,
   };
 }
 
-/** Reads one JSON file; what is wrong with it is in the layer's problems, nothing is thrown. */
-function readFileLayer(file: string): Layer {
-  const layer: Layer = { values: new Map(), problems: [] };
+function readFileLayer(file: string, problems: Problem[]): Layer {
+  const layer: Layer = new Map();
   try {
-    addText(layer, file, readFileSync(file, 'utf8'));
+    addText(layer, file, readFileSync(file, 'utf8'), problems);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const missing = code === 'ENOENT';
-    const hint = 'SYNAPSE_CONFIG_PATH names the environment file; the base file synapse.json lies beside it';
-    layer.problems.push({
+    problems.push({
       where: file,
       path: '',
       message: missing ? 'no such file' : `cannot be read (${code ?? message})`,
-      ...(missing ? { hint } : {}),
+      hint: missing
+        ? 'SYNAPSE_CONFIG_PATH names the environment file; the base file synapse.json lies beside it'
+        : undefined,
     });
   }
   return layer;
 }
 
-function addText(layer: Layer, file: string, text: string): void {
+function addText(layer: Layer, file: string, text: string, problems: Problem[]): void {
   const errors: jsonc.ParseError[] = [];
   const root = jsonc.parseTree(text, errors, { disallowComments: true, allowTrailingComma: false });
   const at = (offset: number) => {
     const before = text.slice(0, offset).split('\n');
     return `${file}:${before.length}:${before.at(-1)!.length + 1}`;
   };
+  const report = (offset: number, path: string, message: string, hint?: string) =>
+    problems.push({ where: at(offset), path, message, hint });
+  const addObject = (node: jsonc.Node, prefix: string): void => {
+    for (const property of node.children ?? []) {
+      const [key, value] = property.children as [jsonc.Node, jsonc.Node];
+      const written = `${prefix}${key.value}`;
+      if (written === '$schema') continue;
+      const path = ALIASES[written] ?? written;
+      if (layer.has(path))
+        report(key.offset, written, path === written ? 'given twice' : `given twice, also as ${path}`);
+      const leaf = leaves.get(path);
+      if (leaf) {
+        const checked = leaf.safeParse(jsonc.getNodeValue(value));
+        layer.set(path, { value: checked.data, origin: file });
+        for (const issue of checked.error?.issues ?? [])
+          problems.push(valueProblem(issue, path, jsonc.getNodeValue(value), at(value.offset)));
+      } else if (!sections.has(path) && !ALIAS_SECTIONS.has(path))
+        report(key.offset, written, 'unknown key', didYouMean(path, [...leaves.keys(), ...sections]));
+      else if (value.type === 'object') addObject(value, `${path}.`);
+      else report(value.offset, path, `expected an object, found ${value.type}`);
+    }
+  };
   const [first] = errors;
   if (first) {
     // `CommaExpected` → `comma expected`
     const code = jsonc.printParseErrorCode(first.error).replace(/(?<=[a-z])(?=[A-Z])/g, ' ');
-    layer.problems.push({
-      where: at(first.offset),
-      path: '',
-      message: `not valid JSON: ${code.toLowerCase()}`,
-    });
-  } else if (root?.type !== 'object') {
-    layer.problems.push({ where: at(0), path: '', message: 'expected a JSON object of configuration keys' });
-  } else {
-    addObject(layer, file, root, '', at);
-  }
-}
-
-function addObject(
-  layer: Layer,
-  file: string,
-  node: jsonc.Node,
-  prefix: string,
-  at: (offset: number) => string,
-): void {
-  for (const property of node.children ?? []) {
-    const [key, value] = property.children as [jsonc.Node, jsonc.Node];
-    const written = `${prefix}${key.value}`;
-    if (written === '$schema') continue;
-    const path = ALIASES[written] ?? written;
-    const problem = (message: string, hint = {}) =>
-      layer.problems.push({ where: at(key.offset), path: written, message, ...hint });
-    if (layer.values.has(path)) problem(path === written ? 'given twice' : `given twice, also as ${path}`);
-    if (leaves.has(path)) addValue(layer, path, jsonc.getNodeValue(value), file, at(value.offset));
-    else if (!sections.has(path) && !ALIAS_SECTIONS.has(path))
-      problem('unknown key', didYouMean(nearest(path, [...leaves.keys(), ...sections])));
-    else if (value.type === 'object') addObject(layer, file, value, `${path}.`, at);
-    else {
-      const message = `expected an object, found ${value.type}`;
-      layer.problems.push({ where: at(value.offset), path, message });
-    }
-  }
+    report(first.offset, '', `not valid JSON: ${code.toLowerCase()}`);
+  } else if (root?.type !== 'object') report(0, '', 'expected a JSON object of configuration keys');
+  else addObject(root, '');
 }
 
 /**
  * The environment variables as a layer: SYNAPSE_<PATH> with `__` between levels. An empty variable counts as not
  * set, because compose files write `${NAME:-}`; a misspelt SYNAPSE_ variable is a problem.
  */
-function readEnvironmentLayer(env: Record<string, string | undefined>): Layer {
-  const layer: Layer = { values: new Map(), problems: [] };
+function readVariables(env: Record<string, string | undefined>, problems: Problem[]): Layer {
+  const layer: Layer = new Map();
   const paths = new Map(Object.entries(SHORT_NAMES));
   for (const [alias, path] of Object.entries(ALIASES)) paths.set(variableName(alias), path);
   for (const path of leaves.keys()) paths.set(variableName(path), path);
   for (const [name, path] of paths) {
     const raw = env[name];
-    if (raw) addValue(layer, path, parseVariable(raw, leaves.get(path)!), `environment variable ${name}`);
+    if (!raw) continue;
+    const origin = `environment variable ${name}`;
+    const value = parseVariable(raw, leaves.get(path)!);
+    const checked = leaves.get(path)!.safeParse(value);
+    layer.set(path, { value: checked.data, origin });
+    for (const issue of checked.error?.issues ?? []) problems.push(valueProblem(issue, path, value, origin));
   }
   for (const name of Object.keys(env)) {
     if (!name.startsWith('SYNAPSE_') || paths.has(name) || OTHER_VARIABLES.includes(name)) continue;
-    const hint = didYouMean(nearest(name, [...paths.keys(), ...OTHER_VARIABLES]));
-    const where = `environment variable ${name}`;
-    layer.problems.push({ where, path: '', message: 'unknown variable', ...hint });
+    const hint = didYouMean(name, [...paths.keys(), ...OTHER_VARIABLES]);
+    problems.push({ where: `environment variable ${name}`, path: '', message: 'unknown variable', hint });
   }
   return layer;
 }
@@ -261,27 +239,19 @@ function parseVariable(raw: string, leaf: z.ZodType): unknown {
   return items.filter(Boolean);
 }
 
-/** The candidate most like `word`, or undefined when none is close enough to be meant. */
-function nearest(word: string, candidates: Iterable<string>): string | undefined {
-  let best: { name: string; cost: number } | undefined;
-  for (const name of candidates) {
+/** `did you mean "x"?` for the candidate most like `word`; undefined when none is close enough to be meant. */
+function didYouMean(word: string, candidates: readonly string[]): string | undefined {
+  const last = (path: string) => path.split(/\.|__/).at(-1) ?? path;
+  const costs = candidates.map((name): [string, number] => [
+    name,
     // `chunk_size` may be meant for `semantic.chunk_size`; a match of the whole path counts for more.
-    const cost = Math.min(spelling(word, name), spelling(lastSegment(word), lastSegment(name)) + 0.2);
-    if (cost <= 1 && (best === undefined || cost < best.cost)) best = { name, cost };
-  }
-  return best?.name;
+    Math.min(spelling(word, name), spelling(last(word), last(name)) + 0.2),
+  ]);
+  const [best] = costs.filter(([, cost]) => cost <= 1).sort(([, a], [, b]) => a - b);
+  return best && `did you mean "${best[0]}"?`;
 }
 
 /** 0 is equal, up to 1 is a misspelling: two edits, or half of the longer word. */
 function spelling(a: string, b: string): number {
   return distance(a.toLowerCase(), b.toLowerCase()) / Math.max(a.length / 2, b.length / 2, 2);
-}
-
-function lastSegment(path: string): string {
-  return path.split(/\.|__/).at(-1) ?? path;
-}
-
-/** `did you mean "x"?`, as an object to spread, so that no hint is no key. */
-function didYouMean(name: string | undefined): { hint?: string } {
-  return name === undefined ? {} : { hint: `did you mean "${name}"?` };
 }
