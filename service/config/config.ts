@@ -8,9 +8,6 @@ import * as z from 'zod';
 import { type Config, ConfigSchema, schemaPaths, withoutDefault } from './schema.ts';
 import { configPathOf, layerFiles, variableName } from './sources.ts';
 
-export { type Config, ConfigSchema, LEARNING_MODES, LOG_LEVELS } from './schema.ts';
-export { BASE_FILE, DEFAULT_CONFIG_PATH, layerFiles, variableName } from './sources.ts';
-
 const { leaves, sections } = schemaPaths(ConfigSchema);
 
 /** Names that configuration files of the Python server use, and what they are called here. */
@@ -18,12 +15,7 @@ const ALIASES: Record<string, string> = { 'logging.level': 'log.level' };
 const ALIAS_SECTIONS = new Set(Object.keys(ALIASES).map((path) => path.slice(0, path.lastIndexOf('.'))));
 
 /** SYNAPSE_ variables that configure the container rather than a key of the schema. */
-export const OTHER_VARIABLES = [
-  'SYNAPSE_CONFIG_PATH',
-  'SYNAPSE_TOKEN',
-  'SYNAPSE_VERSION',
-  'SYNAPSE_REVISION',
-];
+const OTHER_VARIABLES = ['SYNAPSE_CONFIG_PATH', 'SYNAPSE_TOKEN', 'SYNAPSE_VERSION', 'SYNAPSE_REVISION'];
 
 /** Short names; the long name of the same key wins over them. */
 const SHORT_NAMES: Record<string, string> = { SYNAPSE_ENV: 'environment', LOG_LEVEL: 'log.level' };
