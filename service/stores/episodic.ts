@@ -2,13 +2,12 @@
 // table is data format 1; the lesson type, which it has no column for, lies in a table beside it.
 import { randomUUID } from 'node:crypto';
 import type { DatabaseSync } from 'node:sqlite';
-import { createSearchIndex, openSearchIndex, type SearchIndex } from './search-index.ts';
+import { createSearchIndex, openSearchIndex } from './search-index.ts';
 import {
   AUDIT_LOG,
   addMissingColumns,
   auditLog,
   countByProject,
-  type Database,
   openDatabase,
   type Target,
   write,
@@ -50,17 +49,48 @@ export interface NewEpisode {
 
 export function openEpisodic(file: string, busyTimeoutMs: number) {
   const database = openDatabase(file, createSchema, { busyTimeoutMs });
+  const { sql } = database;
   const index = openSearchIndex(database, 'episodic_memory', (row) => ({
     project: row.project_id,
     text: [row.situation, row.action, row.outcome, row.lesson].join(' '),
   }));
+  const insert = sql.prepare(`
+    INSERT INTO episodic_memory (id, project_id, situation, action, outcome, lesson, confidence, created_at)
+    VALUES ($id, $project_id, $situation, $action, $outcome, $lesson, $confidence, $now)`);
+  const insertType = sql.prepare('INSERT INTO episode_lesson_types (episode_id, lesson_type) VALUES (?, ?)');
+  const remove = sql.prepare(
+    `DELETE FROM episodic_memory WHERE ${OF_PROJECT} AND id = ? RETURNING *, rowid AS row`,
+  );
+  const removeType = sql.prepare('DELETE FROM episode_lesson_types WHERE episode_id = ?');
+  const audit = auditLog(database);
+  const recent = sql.prepare(`
+    SELECT ${COLUMNS} FROM episodic_memory ${LESSON_TYPE} WHERE ${OF_PROJECT}
+    ORDER BY created_at DESC, episodic_memory.rowid DESC LIMIT ?`);
+  const search = index.search(COLUMNS, { join: LESSON_TYPE, order: 'confidence DESC, created_at DESC' });
   return {
     database,
     index,
-    addEpisode: addEpisode(database, index),
-    remove: deleteEpisode(database, index),
-    find: findEpisodes(database, index),
     countByProject: countByProject(database, 'episodic_memory', 'project_id', 'created_at'),
+    addEpisode: ({ lesson_type, ...columns }: NewEpisode): { id: string } =>
+      write(database, () => {
+        const id = randomUUID();
+        const { lastInsertRowid } = insert.run({ ...columns, id, now: new Date().toISOString() });
+        insertType.run(id, lesson_type);
+        index.update(lastInsertRowid);
+        return { id };
+      }),
+    remove: (project: string, { id = '' }: Target) =>
+      write(database, () =>
+        remove.all(project, id).map(({ row, ...episode }) => {
+          removeType.run(id);
+          index.update(row!);
+          audit(id, 'DELETE', episode, undefined);
+          return { id, situation: episode.situation };
+        }),
+      ),
+    /** Best matches first; without a query the newest. */
+    find: async (project: string, query: string | undefined, limit: number) =>
+      query === undefined ? recent.all(project, limit) : await search(project, query, limit),
   };
 }
 
@@ -73,50 +103,4 @@ function createSchema(sql: DatabaseSync): void {
   addMissingColumns(sql, 'episodic_memory', { project_id: 'TEXT' });
   sql.exec(`CREATE INDEX IF NOT EXISTS episodic_memory_project ON episodic_memory (project_id, created_at)`);
   createSearchIndex(sql, 'episodic_memory');
-}
-
-function addEpisode(database: Database, index: SearchIndex) {
-  const episode = database.sql.prepare(`
-    INSERT INTO episodic_memory (id, project_id, situation, action, outcome, lesson, confidence, created_at)
-    VALUES ($id, $project_id, $situation, $action, $outcome, $lesson, $confidence, $now)`);
-  const type = database.sql.prepare(
-    'INSERT INTO episode_lesson_types (episode_id, lesson_type) VALUES (?, ?)',
-  );
-  return ({ lesson_type, ...columns }: NewEpisode): { id: string } => {
-    const id = randomUUID();
-    write(database, () => {
-      const { lastInsertRowid } = episode.run({ ...columns, id, now: new Date().toISOString() });
-      type.run(id, lesson_type);
-      index.update(lastInsertRowid);
-    });
-    return { id };
-  };
-}
-
-function deleteEpisode(database: Database, index: SearchIndex) {
-  const statement = database.sql.prepare(
-    `DELETE FROM episodic_memory WHERE ${OF_PROJECT} AND id = ? RETURNING *, rowid AS row`,
-  );
-  const type = database.sql.prepare('DELETE FROM episode_lesson_types WHERE episode_id = ?');
-  const audit = auditLog(database);
-  return (project: string, { id: wanted }: Target) =>
-    write(database, () =>
-      statement.all(project, wanted ?? null).map(({ row, ...episode }) => {
-        const id = String(episode.id);
-        type.run(id);
-        index.update(row!);
-        audit(id, 'DELETE', episode, undefined);
-        return { id, situation: episode.situation };
-      }),
-    );
-}
-
-function findEpisodes({ sql }: Database, index: SearchIndex) {
-  const recent = sql.prepare(`
-    SELECT ${COLUMNS} FROM episodic_memory ${LESSON_TYPE} WHERE ${OF_PROJECT}
-    ORDER BY created_at DESC, episodic_memory.rowid DESC LIMIT ?`);
-  const search = index.search(COLUMNS, { join: LESSON_TYPE, order: ', confidence DESC, created_at DESC' });
-  /** Best matches first; without a query the newest. */
-  return async (project: string, query: string | undefined, limit: number) =>
-    query === undefined ? recent.all(project, limit) : await search(project, query, limit);
 }

@@ -1,6 +1,6 @@
 // Call statistics: which tool was called, how long it took, how it ended. Losing the last moments in a
 // power cut is allowed here, and a failure to record never fails the call that is measured.
-import { type Database, openDatabase, write } from './sqlite.ts';
+import { openDatabase, write } from './sqlite.ts';
 
 const TABLES = `
   CREATE TABLE IF NOT EXISTS tool_calls (
@@ -24,27 +24,23 @@ export interface ToolCall {
   duration_ms: number;
 }
 
-export function openMetrics(file: string, busyTimeoutMs: number, environment: string) {
-  const database = openDatabase(file, (sql) => sql.exec(TABLES), { busyTimeoutMs, durability: 'NORMAL' });
-  return { database, record: record(database, environment), prune: prune(database) };
-}
-
 export type MetricsStore = ReturnType<typeof openMetrics>;
 
-function record(database: Database, environment: string) {
+export function openMetrics(file: string, busyTimeoutMs: number, environment: string) {
+  const database = openDatabase(file, (sql) => sql.exec(TABLES), { busyTimeoutMs, durability: 'NORMAL' });
   const insert = database.sql.prepare(`
     INSERT INTO tool_calls (environment, tool, project_id, outcome, duration_ms, called_at)
     VALUES ($environment, $tool, $project_id, $outcome, $duration_ms, $called_at)`);
-  return (call: ToolCall): void => {
-    write(database, () => insert.run({ ...call, environment, called_at: new Date().toISOString() }));
-  };
-}
-
-function prune(database: Database) {
-  const statement = database.sql.prepare('DELETE FROM tool_calls WHERE called_at < ?');
-  /** Deletes what is older than the retention; returns how many. */
-  return (retentionDays: number, now = Date.now()): number => {
-    const oldest = new Date(now - retentionDays * DAY_MS).toISOString();
-    return Number(write(database, () => statement.run(oldest)).changes);
+  const remove = database.sql.prepare('DELETE FROM tool_calls WHERE called_at < ?');
+  return {
+    database,
+    record: (call: ToolCall): void => {
+      write(database, () => insert.run({ ...call, environment, called_at: new Date().toISOString() }));
+    },
+    /** Deletes what is older than the retention; returns how many. */
+    prune: (retentionDays: number, now = Date.now()): number => {
+      const oldest = new Date(now - retentionDays * DAY_MS).toISOString();
+      return Number(write(database, () => remove.run(oldest)).changes);
+    },
   };
 }

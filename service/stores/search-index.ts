@@ -71,13 +71,13 @@ export function openSearchIndex(
     });
   };
   /** A search for columns of the table (`id` among them) and of what is joined to it; `order` decides between equal matches. */
-  const search = (columns: string, { join = '', order = '' } = {}) => {
+  const search = (columns: string, { join = '', order }: { join?: string; order: string }) => {
     const statement = sql.prepare(`
       SELECT * FROM (
         SELECT ${columns}, round(-${index}.rank, 6) AS score
         FROM ${index} JOIN ${table} ON ${table}.rowid = ${index}.rowid ${join}
         WHERE ${index} MATCH ? ORDER BY ${index}.rank LIMIT ?
-      ) ORDER BY score DESC ${order}`);
+      ) ORDER BY score DESC, ${order}`);
     return async (project: string, query: string, limit: number): Promise<Row[]> => {
       await catchUp();
       const inProject = (words: string) =>

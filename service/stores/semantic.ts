@@ -68,6 +68,8 @@ const EARLIER_INDEX = `
 /** Longer than any document takes: chunks that are still unlisted were left behind by a process that died. */
 const ABANDONED_MS = 60 * 60 * 1000;
 
+const CHUNK_COUNT = '(SELECT count(*) FROM chunks WHERE document_id = documents.id) AS chunks';
+
 export interface NewDocument {
   project_id: string;
   source_type: string;
@@ -85,12 +87,13 @@ export function openSemantic(file: string, busyTimeoutMs: number, size: ChunkSiz
   return {
     database,
     index,
-    addDocument: addDocument(database, index, size),
-    remove: deleteDocuments(database),
-    removeUnlisted: removeUnlisted(database, index),
+    countByProject: countByProject(database, 'documents', 'project_id', 'created_at'),
+    addDocument: (document: NewDocument) => addDocument(database, index, size, document),
+    remove: (project: string, { id, source }: Target) =>
+      write(database, () => removeDocuments(database, project, id ? { id } : { filename: source ?? '' })),
+    removeUnlisted: (now = Date.now()) => removeUnlisted(database, index, now),
     listSources: listSources(database),
     find: findChunks(database, index),
-    countByProject: countByProject(database, 'documents', 'project_id', 'created_at'),
   };
 }
 
@@ -113,122 +116,119 @@ export function insertStatements({ sql }: Database) {
   };
 }
 
-function addDocument(database: Database, index: SearchIndex, size: ChunkSize) {
-  const insert = insertStatements(database);
-  const unlist = unlistStatement(database);
-  const list = database.sql.prepare('DELETE FROM unlisted_documents WHERE document_id = ?');
+/** Stores a document once; one of the same project and name with another text is replaced. */
+async function addDocument(
+  database: Database,
+  index: SearchIndex,
+  size: ChunkSize,
+  { content, metadata, ...document }: NewDocument,
+) {
+  const row = {
+    ...document,
+    id: randomUUID(),
+    sha256: createHash('sha256').update(content).digest('hex'),
+    metadata: JSON.stringify(metadata),
+    created_at: new Date().toISOString(),
+  };
+  const { id, project_id, filename, sha256 } = row;
   const same = database.sql.prepare(`
-    SELECT id AS document_id, (SELECT count(*) FROM chunks WHERE document_id = documents.id) AS chunks
-    FROM documents WHERE project_id = $project_id AND filename = $filename AND sha256 = $sha256`);
-  const remove = removeDocuments(database);
-
-  /** The result for a text that is stored already. */
-  const findSame = (document: { project_id: string; filename: string; sha256: string }) => {
-    const { project_id, filename, sha256 } = document;
-    const found = same.get({ project_id, filename, sha256 }) as
-      | { document_id: string; chunks: number }
-      | undefined;
+    SELECT id AS document_id, ${CHUNK_COUNT} FROM documents WHERE project_id = ? AND filename = ? AND sha256 = ?`);
+  const findSame = () => {
+    const found = same.get(project_id, filename, sha256);
     return found && { ...found, already_known: true, replaced: 0 };
   };
-
-  /** Lists the document and removes its earlier versions, unless another request was faster with the same text. */
-  const publish = (
-    row: Omit<NewDocument, 'content' | 'metadata'> & Record<'id' | 'sha256', string>,
-    chunks: number,
-  ) =>
-    write(database, () => {
-      const { id, project_id, filename, sha256 } = row;
-      const known = findSame(row);
-      if (known) {
-        unlist.run(id, '');
-        return known;
-      }
-      const replaced = remove(project_id, 'filename', filename, { id, filename, sha256, chunks });
-      insert.document.run({ ...row });
-      list.run(id);
-      return { document_id: id, chunks, already_known: false, replaced: replaced.length };
-    });
-
-  /** Stores a document once; one of the same project and name with another text is replaced. */
-  return async ({ content, metadata, ...document }: NewDocument) => {
-    const sha256 = createHash('sha256').update(content).digest('hex');
-    const known = findSame({ ...document, sha256 });
-    if (known) return known;
-    const id = randomUUID();
-    const shared = { metadata: JSON.stringify(metadata), created_at: new Date().toISOString() };
-    write(database, () => unlist.run(id, shared.created_at));
-    const texts = chunksOf(content, size);
-    let count = 0;
-    await writeInSlices(database, () => {
-      const { value: text, done } = texts.next();
-      if (done) return false;
-      const chunk = { ...shared, id: randomUUID(), document_id: id, project_id: document.project_id };
-      index.update(insert.chunk.run({ ...chunk, chunk_index: count, content: text }).lastInsertRowid);
-      count += 1;
-      return true;
-    });
-    return publish({ ...document, ...shared, id, sha256 }, count);
-  };
+  const known = findSame();
+  if (known) return known;
+  const chunks = await writeChunks(database, index, row, chunksOf(content, size));
+  return write(database, () => {
+    // Another request may have been faster with the same text.
+    const known = findSame();
+    if (known) {
+      unlist(database, id);
+      return known;
+    }
+    const replaced = removeDocuments(database, project_id, { filename }, { id, filename, sha256, chunks });
+    insertStatements(database).document.run(row);
+    database.sql.prepare('DELETE FROM unlisted_documents WHERE document_id = ?').run(id);
+    return { document_id: id, chunks, already_known: false, replaced: replaced.length };
+  });
 }
 
-function unlistStatement({ sql }: Database) {
-  return sql.prepare('INSERT OR REPLACE INTO unlisted_documents (document_id, since) VALUES (?, ?)');
+/** Writes the chunks of a document that is not listed yet; returns how many. */
+async function writeChunks(
+  database: Database,
+  index: SearchIndex,
+  { id, project_id, metadata, created_at }: Record<'id' | 'project_id' | 'metadata' | 'created_at', string>,
+  texts: Iterator<string>,
+): Promise<number> {
+  const insert = insertStatements(database).chunk;
+  write(database, () => unlist(database, id, created_at));
+  let chunks = 0;
+  await writeInSlices(database, () => {
+    const { value: content, done } = texts.next();
+    if (done) return false;
+    const chunk = { id: randomUUID(), document_id: id, project_id, content, metadata, created_at };
+    index.update(insert.run({ ...chunk, chunk_index: chunks }).lastInsertRowid);
+    chunks += 1;
+    return true;
+  });
+  return chunks;
 }
 
-/** Takes documents off the list, inside a transaction, and notes what they were; their chunks go in slices. */
-function removeDocuments(database: Database) {
-  const columns = `id, filename, source_type, sha256, metadata, created_at,
-    (SELECT count(*) FROM chunks WHERE document_id = documents.id) AS chunks`;
-  const find = {
-    id: database.sql.prepare(`SELECT ${columns} FROM documents WHERE project_id IN (?, '') AND id = ?`),
-    filename: database.sql.prepare(`SELECT ${columns} FROM documents WHERE project_id = ? AND filename = ?`),
-  };
-  const remove = database.sql.prepare('DELETE FROM documents WHERE id = ?');
-  const unlist = unlistStatement(database);
-  const audit = auditLog(database);
-  return (project: string, key: 'id' | 'filename', value: string, replacedBy?: object) =>
-    find[key].all(project, value).map((document) => {
-      const id = String(document.id);
-      remove.run(id);
-      unlist.run(id, '');
-      audit(id, replacedBy ? 'UPDATE' : 'DELETE', document, replacedBy);
-      return { id, filename: document.filename, chunks: document.chunks };
-    });
+/** Marks the chunks of a document for deletion: at once, or an hour after `since`. */
+function unlist({ sql }: Database, id: string, since = ''): void {
+  sql.prepare('INSERT OR REPLACE INTO unlisted_documents (document_id, since) VALUES (?, ?)').run(id, since);
 }
 
-function deleteDocuments(database: Database) {
-  const remove = removeDocuments(database);
-  return (project: string, { id, source }: Target) =>
-    write(database, () => remove(project, id ? 'id' : 'filename', id ?? source ?? ''));
+/** Takes documents off the list, inside a transaction, and logs what they were; their chunks go in slices. */
+function removeDocuments(
+  database: Database,
+  project: string,
+  target: { id: string } | { filename: string },
+  replacedBy?: object,
+) {
+  const { sql } = database;
+  // An id also finds a document without a project, which belongs to all; a filename never replaces one.
+  const where =
+    'id' in target
+      ? `project_id IN ($project, '') AND id = $id`
+      : 'project_id = $project AND filename = $filename';
+  const found = sql.prepare(`
+    SELECT id, filename, source_type, sha256, metadata, created_at, ${CHUNK_COUNT} FROM documents WHERE ${where}`);
+  const log = auditLog(database);
+  return found.all({ project, ...target }).map((document) => {
+    const id = String(document.id);
+    sql.prepare('DELETE FROM documents WHERE id = ?').run(id);
+    unlist(database, id);
+    log(id, replacedBy ? 'UPDATE' : 'DELETE', document, replacedBy);
+    return { id, filename: document.filename, chunks: document.chunks };
+  });
 }
 
 /** Deletes chunks whose document was removed, or never listed because its process died. */
-function removeUnlisted(database: Database, index: SearchIndex) {
+async function removeUnlisted(database: Database, index: SearchIndex, now: number): Promise<void> {
   const { sql } = database;
   const due = sql.prepare('SELECT document_id FROM unlisted_documents WHERE since < ? LIMIT 1');
   const some = sql.prepare(`
     DELETE FROM chunks WHERE rowid IN (SELECT rowid FROM chunks WHERE document_id = ? LIMIT 10) RETURNING rowid`);
   const forget = sql.prepare('DELETE FROM unlisted_documents WHERE document_id = ?');
-  return async (now = Date.now()): Promise<void> => {
-    const before = new Date(now - ABANDONED_MS).toISOString();
-    if (!due.get(before)) return;
-    await writeInSlices(database, () => {
-      const found = due.get(before);
-      if (!found) return false;
-      const rows = some.all(found.document_id!);
-      for (const { rowid } of rows) index.update(rowid!);
-      if (rows.length === 0) forget.run(found.document_id!);
-      return true;
-    });
-  };
+  const before = new Date(now - ABANDONED_MS).toISOString();
+  if (!due.get(before)) return;
+  await writeInSlices(database, () => {
+    const found = due.get(before);
+    if (!found) return false;
+    const rows = some.all(found.document_id!);
+    for (const { rowid } of rows) index.update(rowid!);
+    if (rows.length === 0) forget.run(found.document_id!);
+    return true;
+  });
 }
 
 function listSources({ sql }: Database) {
   const ofType = `project_id IN ($project, '') AND ($type IS NULL OR source_type = $type)`;
   const count = sql.prepare(`SELECT count(*) AS total FROM documents WHERE ${ofType}`);
   const page = sql.prepare(`
-    SELECT id AS document_id, source_type, filename, metadata, created_at,
-      (SELECT count(*) FROM chunks WHERE document_id = documents.id) AS chunks
+    SELECT id AS document_id, source_type, filename, metadata, created_at, ${CHUNK_COUNT}
     FROM documents WHERE ${ofType} ORDER BY created_at DESC, documents.rowid DESC LIMIT $limit OFFSET $offset`);
   return (project: string, sourceType: string | undefined, limit: number, offset: number) => {
     const type = { project, type: sourceType ?? null };
@@ -244,7 +244,7 @@ function findChunks({ sql }: Database, index: SearchIndex) {
   const recent = sql.prepare(`
     SELECT ${columns} FROM chunks ${join} WHERE chunks.project_id IN ($project, '')
     ORDER BY chunks.created_at DESC, chunk_index LIMIT $limit`);
-  const search = index.search(columns, { join, order: ', chunk_index' });
+  const search = index.search(columns, { join, order: 'chunk_index' });
   /** Best matches first; without a query the newest. A query without words finds nothing. */
   return async (project: string, query: string | undefined, limit: number) => {
     const rows = query === undefined ? recent.all({ project, limit }) : await search(project, query, limit);

@@ -92,7 +92,7 @@ test('rollback-journal files become WAL, so that two environments can write at o
   }
 });
 
-test("an older program's audit trigger is kept and not doubled", async (t) => {
+test('a change is logged once, whichever program made the audit trigger', async (t) => {
   const data = temporaryDirectory(t);
   oldDataDirectory(data);
   const { call, stores } = await linkedClient(t, {}, data);
