@@ -13,6 +13,7 @@ import {
   type Project,
   pushImage,
   registryReference,
+  releaseOfTag,
   runTask,
   usageError,
   versionOfTag,
@@ -73,6 +74,7 @@ interface Request {
 }
 
 async function buildAndPush(project: Project, { tag, push, platforms }: Request) {
+  if (tag !== 'latest') await releaseOfTag(project, tag);
   const engine = await engineInfo();
   const local = imageReference(project, tag);
   const remote = push ? registryReference(project, tag) : undefined;

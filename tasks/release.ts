@@ -5,6 +5,7 @@
 import {
   BUMPS,
   confirm,
+  confirmByName,
   describeReleasePlan,
   describeSteps,
   describeUndo,
@@ -148,7 +149,8 @@ async function undoRelease(project: Project, tag: string) {
   const plan = await planUndo(project, tag);
   const journey = undoJourney(project);
   log.plan(describeUndo(plan, describeSteps(journey.steps(plan))));
-  await confirm(`${plan.kind === 'remove' ? 'Take back' : 'Withdraw'} ${tag}?`);
+  if (plan.kind === 'remove') await confirm(`Remove ${tag}?`);
+  else await confirmByName(`Withdraw ${tag}?`, [tag]);
   const { data } = await runSteps(journey, plan);
   return reportUndo(data);
 }

@@ -63,7 +63,7 @@ export { buildLatest, buildRelease } from './release/build-image.ts';
 export { existingRelease, releaseData, releaseJourney, resumeRelease } from './release/perform.ts';
 export { describeReleasePlan, editEntry, planRelease } from './release/plan.ts';
 export { readRepository, verifyReleasable } from './release/preflight.ts';
-export { newestRelease, previousRelease, versionOfTag } from './release/record.ts';
+export { newestRelease, previousRelease, releaseOfTag, versionOfTag } from './release/record.ts';
 export { describeUndo, planUndo, resumeUndo, undoJourney } from './release/undo.ts';
 export { BUMPS, verifyRequested } from './release/version.ts';
 export { outdatedSchemas, writeSchemas } from './schemas.ts';

@@ -309,9 +309,12 @@ test('a version that is taken, or that has nothing in it, is not released', asyn
   const project = await tinyProject(t);
   await project.git('tag', '--annotate', '-m', 'v1.0.0', 'v1.0.0');
 
-  // A tag that somebody set by hand is history, and no release of ours: there is just nothing worth a note.
   await t.test('no commits since a tag set by hand', () =>
-    refuses(project, RELEASE, { code: 'notes-empty', says: /its notes would be empty/, hint: /--edit/ }),
+    refuses(project, RELEASE, {
+      code: 'nothing-to-release',
+      says: /no commits since v1\.0\.0$/,
+      hint: /--edit/,
+    }),
   );
 
   await project.commit('fix: a repair', { note: 'x' });

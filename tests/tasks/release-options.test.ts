@@ -71,7 +71,7 @@ test('what can be asked of a release', async (t) => {
         /would run: docker buildx build/,
         /would run: docker compose --project-name \S+-candidate-\S+ .* up --detach/,
         /would run: git .* update-ref .* --stdin/,
-        /would run: docker image tag \S+:v1\.0\.1/,
+        new RegExp(`would run: docker image tag ${project.name}:candidate-\\S+ ${project.name}:v1\\.0\\.1\n`),
         new RegExp(`would run: docker push --quiet ${registry.address}/${project.name}:v1\\.0\\.1`),
         /would run: git .* push --atomic .* refs\/tags\/v1\.0\.1:refs\/tags\/v1\.0\.1/,
         /would run: docker image tag \S+:latest/,

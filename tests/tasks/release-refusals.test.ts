@@ -7,7 +7,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { loadProject } from '../../tasks/lib/project.ts';
 import { newestRelease } from '../../tasks/lib/release/record.ts';
+import { docker } from './processes.ts';
 import { configure, type TestProject, tinyProject } from './project.ts';
+import { tinyBase } from './tiny-base.ts';
 
 const error = (outcome: { json: () => Record<string, unknown> }) =>
   outcome.json().error as { code: string; message: string; hint: string };
@@ -160,7 +162,15 @@ test('tags without our record are history: no rollback to them is promised, and 
     );
 });
 
-test('the commit decides, not the working tree: notes outside a sparse checkout are kept', async (t) => {
+/** What a hook or a shell may have set: each would send git, the build or compose somewhere else. */
+function redirections(elsewhere: string): Record<string, string> {
+  execFileSync('git', ['init', '--quiet', '--bare', elsewhere]);
+  const git = { GIT_DIR: elsewhere, GIT_WORK_TREE: elsewhere, GIT_INDEX_FILE: join(elsewhere, 'index') };
+  const build = { DOCKER_DEFAULT_PLATFORM: 'linux/arm64', BUILDX_BUILDER: 'no-such-builder' };
+  return { ...git, ...build, COMPOSE_FILE: '/none.yml', COMPOSE_PROJECT_NAME: 'other' };
+}
+
+test('the commit decides, not working tree or shell: notes outside a sparse checkout are kept', async (t) => {
   const project = await tinyProject(t);
   await configure(project, 'release', 'notes = "docs/notes.md"');
   await project.commit('docs: earlier', { 'docs/notes.md': '# Notes\n\n## [v0.9.0]\n\n- earlier\n' });
@@ -168,8 +178,19 @@ test('the commit decides, not the working tree: notes outside a sparse checkout 
   await project.git('sparse-checkout', 'set', 'compose', 'configs');
   await assert.rejects(project.read('docs/notes.md'));
   await project.git('config', 'core.autocrlf', 'true');
-  const made = await project.task('release', ['patch', '--yes', '--json']);
+  const elsewhere = join(project.directory, 'elsewhere.git');
+  const env = redirections(elsewhere);
+  const made = await project.task('release', ['patch', '--yes', '--json'], { env });
   assert.equal(made.code, 0, made.stderr);
+  assert.equal(execFileSync('git', ['--git-dir', elsewhere, 'for-each-ref'], { encoding: 'utf8' }), '');
+  const platform = await docker(
+    'image',
+    'inspect',
+    '--format',
+    '{{.Architecture}}',
+    `${project.name}:v1.0.0`,
+  );
+  assert.equal(platform, process.arch.replace('x64', 'amd64'));
   const notes = await project.git('show', 'v1.0.0:docs/notes.md');
   assert.match(notes, /^# Notes\n\n## \[v1\.0\.0\][^\r]*## \[v0\.9\.0\]\n\n- earlier$/);
   assert.equal(await project.git('status', '--porcelain'), '');
@@ -182,6 +203,17 @@ test('the commit decides, not the working tree: notes outside a sparse checkout 
   const undone = await project.task('release', ['--undo', 'v1.0.0', '--yes', '--json']);
   assert.equal(undone.code, 0, undone.stderr);
   assert.equal(await project.git('show', 'main:docs/notes.md'), '# Notes\n\n## [v0.9.0]\n\n- earlier');
+});
+
+test('a name that another image got during the build is not taken from it', async (t) => {
+  const project = await tinyProject(t);
+  const take = `["docker", "image", "tag", "${await tinyBase()}", "${project.name}:v1.0.0"]`;
+  await configure(project, 'release', `hooks.before = [${take}]`);
+  const before = await project.snapshot();
+  const refused = await project.task('release', ['patch', '--yes', '--json']);
+  assert.equal(error(refused).code, 'image-exists', refused.stderr);
+  assert.match((await project.snapshot()).images!, new RegExp(`^${project.name}:v1.0.0 \\S+$`));
+  assert.deepEqual({ ...(await project.snapshot()), images: '' }, before);
 });
 
 test('a lock that a killed release left does not outlive it, wherever it died', async (t) => {

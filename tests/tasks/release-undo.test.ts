@@ -1,9 +1,11 @@
 // Taking a release back: what nobody has is removed exactly, what was published is only withdrawn, and nobody
 // else's commit is ever reset.
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import { docker } from './processes.ts';
-import { configure, type TestProject, tinyProject } from './project.ts';
+import { configure, START, type TestProject, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
 
 const release = (project: TestProject, ...argv: string[]) =>
@@ -15,6 +17,26 @@ async function released(project: TestProject, ...argv: string[]): Promise<Record
   return outcome.json();
 }
 
+/** With somebody at the terminal (util-linux's `script` makes one), who types `answer` to the question. */
+async function undoOnTerminal({ root }: TestProject, tag: string, answer: string): Promise<string> {
+  const command = `stty cols 100 rows 30; '${process.execPath}' '${START}' release --undo ${tag}`;
+  const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
+    cwd: root,
+    env: { ...process.env, NODE_TEST_CONTEXT: undefined, NO_COLOR: '1', TERM: 'xterm' },
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  let screen = '';
+  let isAnswered = false;
+  child.stdout.on('data', (chunk: Buffer) => {
+    screen += chunk;
+    if (isAnswered || !/Enter to stop\.[\s\S]*│/.test(screen)) return;
+    isAnswered = true;
+    child.stdin.write(answer);
+  });
+  await once(child, 'close');
+  return screen;
+}
+
 const imageId = (reference: string) => docker('image', 'inspect', '--format', '{{.Id}}', reference);
 
 test('a release that nobody has', async (t) => {
@@ -23,12 +45,20 @@ test('a release that nobody has', async (t) => {
 
   await t.test('is not undone where it is not, nor on a branch that does not have it', async () => {
     await project.git('checkout', '--quiet', '-b', 'release/0.9', 'main~1');
-    for (const tag of ['v1.0.0', 'v9.9.9']) {
+    await project.git('tag', '-a', '-m', 'x\n\nImage: x\nImage-Digest: sha256:0', 'v0.1.0');
+    const rows = [
+      ['v1.0.0', 'wrong-branch'],
+      ['v9.9.9', 'not-released'],
+      ['v0.1.0', 'no-parent'],
+    ] as const;
+    for (const [tag, code] of rows) {
       const before = await project.snapshot();
       const refused = await release(project, '--undo', tag);
       assert.equal(refused.code, 1, tag);
+      assert.equal((refused.json().error as { code: string }).code, code, refused.stderr);
       assert.deepEqual(await project.snapshot(), before);
     }
+    await project.git('tag', '--delete', 'v0.1.0');
     await project.git('checkout', '--quiet', 'main');
   });
 
@@ -103,6 +133,10 @@ test('a published release is never deleted: withdrawn in the notes, latest back 
   const first = await released(project, 'patch', '--push');
   await project.commit('fix: a bad one', { note: 'bad' });
   const bad = await released(project, 'patch', '--push');
+  const before = await project.snapshot();
+  const screen = await undoOnTerminal(project, 'v1.0.1', '\r');
+  assert.match(screen, /Type v1\.0\.1 to go ahead[\s\S]*the answer was no/);
+  assert.deepEqual(await project.snapshot(), before);
   const undone = await release(project, '--undo', 'v1.0.1');
   assert.equal(undone.code, 0, undone.stderr);
   assert.equal(undone.json().outcome, 'withdraw');

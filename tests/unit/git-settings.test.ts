@@ -19,7 +19,8 @@ import {
 } from '../../tasks/lib/git.ts';
 import type { Project } from '../../tasks/lib/project.ts';
 import { verifySigning, writeCommit, writeTag } from '../../tasks/lib/release/git-write.ts';
-import { publish } from '../../tasks/lib/release/publish.ts';
+import { verifyBuildInputs } from '../../tasks/lib/release/preflight.ts';
+import { publish, verifyPushAccess } from '../../tasks/lib/release/publish.ts';
 import { readRelease, releaseTags } from '../../tasks/lib/release/record.ts';
 
 type Repository = ReturnType<typeof repository>;
@@ -146,6 +147,23 @@ test('line ends, signatures and untracked files: a user’s settings change noth
   assert.deepEqual((await workTree(root)).changes, ['untracked']);
 });
 
+test('submodules are part of what is built, at the commit that is named, also within one another', async (t) => {
+  const [inner, part, repo] = [repository(t), repository(t, { part: 'x\n' }), repository(t)];
+  const add = ({ git }: Repository, { root }: Repository, path: string) =>
+    git('-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'add', root, path);
+  add(part, inner, 'inner');
+  part.commit('feat: with another');
+  add(repo, part, 'lib/part');
+  repo.git('-c', 'protocol.file.allow=always', 'submodule', '--quiet', 'update', '--init', '--recursive');
+  const head = repo.commit('feat: with a part');
+  writeFileSync(join(repo.root, 'lib/part/part'), 'edited\n');
+  assert.deepEqual((await workTree(repo.root)).changes, ['lib/part'], 'an edit in it is seen');
+  await verifyBuildInputs(repo.root, head, { dockerfile: 'lib/part/part', context: '.' });
+  const tree = await exportTree(repo.root, head, join(repo.directory, 'export'));
+  assert.equal(readFileSync(join(tree, 'lib/part/part'), 'utf8'), 'x\n');
+  assert.equal(readFileSync(join(tree, 'lib/part/inner/file'), 'utf8'), 'one\n');
+});
+
 test('a tag that names a tag is the version that it is; one that names no commit is none', async (t) => {
   const { root, git } = repository(t);
   const head = git('rev-parse', 'HEAD');
@@ -260,6 +278,20 @@ function published(t: TestContext) {
   const publication = { branch: 'main', from, commit, tag: 'v1.0.0', what: 'v1.0.0 is made' };
   return { ...repo, theirs, bare, publication, remote };
 }
+
+test('whether a remote takes the push is asked beforehand, as it will be pushed', async (t) => {
+  const { root, bare, git, publication } = published(t);
+  const said = t.mock.method(process.stderr, 'write', () => true);
+  const words = () => said.mock.calls.map((call) => call.arguments[0]).join('');
+  await verifyPushAccess(project(root), 'main');
+  assert.equal(words(), '');
+  bare('config', 'receive.advertiseAtomic', 'false');
+  await verifyPushAccess(project(root), 'main');
+  assert.match(words(), /origin takes no atomic push: the branch goes first/);
+  git('remote', 'set-url', 'origin', join(root, 'nowhere.git'));
+  await assert.rejects(verifyPushAccess(project(root), 'main'), { code: 'no-push-access' });
+  assert.equal(bare('rev-parse', 'main'), publication.from, 'nothing was pushed');
+});
 
 test('a remote that takes no atomic push gets the branch first, then the tag, whatever came in between', async (t) => {
   const { root, bare, git, publication, remote } = published(t);

@@ -29,7 +29,7 @@ import {
 } from './git-write.ts';
 import { runChecks, runHooks } from './hooks.ts';
 import { isMaintenanceBranch, isOvertaken, type ReleasePlan } from './plan.ts';
-import { workTreeProblems } from './preflight.ts';
+import { verifyNameFree, workTreeProblems } from './preflight.ts';
 import { publish, queryRemote } from './publish.ts';
 import {
   acceptRebuild,
@@ -154,6 +154,8 @@ function preparingSteps(project: Project, { tag }: ReleaseData): Step<ReleaseDat
       title: `write the tag ${tag} with the image's digest, as an object`,
       apply: async (data) => {
         data.tagObject = await releaseTag(project, data);
+        // The build took a while: somebody may have taken the name, or edited the notes.
+        await verifyNameFree(project, tag, data.push);
         await verifyWorkTreeCanFollow(project.root, data.head, data.commit);
       },
     },
@@ -283,7 +285,8 @@ async function nameImage(project: Project, data: ReleaseData): Promise<void> {
   if (present && releasedDigests(data).includes(present.id)) return;
   if (present) throw imageDiffers(reference, tag, present.id, digest);
   try {
-    await tagImage(digest, reference);
+    // A dry run has built nothing, and so has no digest.
+    await tagImage(digest || candidateReference(project, commit), reference);
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     log.info(`the image ${digest} is gone: building ${tag} again from its commit`);

@@ -117,9 +117,15 @@ function breakingWarning({ next, isPrerelease }: VersionPlan, { bump }: Changes,
 async function verifySomethingNew(project: Project, head: string, merged: readonly VersionTag[]) {
   const here = knownTags(merged, project.release.tag_prefix).find(({ commit }) => commit === head);
   if (!here || !isStable(here.version) || !(await readRelease(project.root, here.name))) return;
-  throw new TaskError(`Nothing to release: no commits since ${here.name}`, {
+  const run = switchCommand(project, 'prod', { version: here.name });
+  const hint = `the newest release is ${here.name}; run it: ${run}; publish it: npm run release -- ${here.name} --push`;
+  throw nothingToRelease(here.name, hint);
+}
+
+export function nothingToRelease(tag: string | undefined, hint: string): TaskError {
+  return new TaskError(`Nothing to release: no commits since ${tag ?? 'the beginning'}`, {
     code: 'nothing-to-release',
-    hint: `the newest release is ${here.name}; run it: ${switchCommand(project, 'prod', { version: here.name })}; publish it: npm run release -- ${here.name} --push`,
+    hint,
   });
 }
 

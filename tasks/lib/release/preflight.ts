@@ -26,6 +26,7 @@ import { imageReference, type Project, registryReference, variable } from '../pr
 import { FALLBACK, gitLocks, releaseIdentity, verifySigning } from './git-write.ts';
 import {
   isReleaseBranch,
+  nothingToRelease,
   planRelease,
   type ReleasePlan,
   type ReleaseRequest,
@@ -153,12 +154,17 @@ async function checkNames(
     push && problems.of(verifyRegistryNameFree(project, tag)),
   ]);
   if (!plan.isEmpty || edit) return;
-  problems.found.push(
-    new TaskError(`Cannot release ${tag}: its notes would be empty, no commit has anything to tell`, {
-      code: 'notes-empty',
-      hint: `write the entry yourself: --edit, or a "## [${tag}]" section in ${project.release.notes}`,
-    }),
-  );
+  if (plan.changes.commits === 0)
+    problems.found.push(
+      nothingToRelease(plan.previousTag, 'commit something, or write the entry yourself: --edit'),
+    );
+  else
+    problems.found.push(
+      new TaskError(`Cannot release ${tag}: its notes would be empty, no commit has anything to tell`, {
+        code: 'notes-empty',
+        hint: `write the entry yourself: --edit, or a "## [${tag}]" section in ${project.release.notes}`,
+      }),
+    );
 }
 
 async function verifyCompleteHistory(project: Project): Promise<void> {
@@ -181,7 +187,12 @@ async function verifyConfiguration(project: Project): Promise<void> {
   }
 }
 
-/** A name that something else has is never taken from it. @throws TaskError */
+/** No other image has the version's name, here or, with `push`, in the registry. @throws TaskError */
+export async function verifyNameFree(project: Project, tag: string, push: boolean): Promise<void> {
+  await verifyImageNameFree(project, tag);
+  if (push) await verifyRegistryNameFree(project, tag);
+}
+
 async function verifyImageNameFree(project: Project, tag: string): Promise<void> {
   const reference = imageReference(project, tag);
   const present = await inspectImage(reference);
@@ -197,7 +208,7 @@ async function verifyImageNameFree(project: Project, tag: string): Promise<void>
   );
 }
 
-/** Also shows that the registry answers and lets us in. @throws TaskError */
+/** Also shows that the registry answers and lets us in. */
 async function verifyRegistryNameFree(project: Project, tag: string): Promise<void> {
   const reference = registryReference(project, tag);
   const present = reference ? await registryDigest(reference) : undefined;
@@ -212,7 +223,11 @@ async function verifyRegistryNameFree(project: Project, tag: string): Promise<vo
  * The image is built from the commit, by `git archive`: a file may be in the folder and yet not in there.
  * @throws TaskError if the Dockerfile, or what it copies, is missing, or a submodule
  */
-async function verifyBuildInputs(root: string, head: string, image: Project['image']): Promise<void> {
+export async function verifyBuildInputs(
+  root: string,
+  head: string,
+  image: Pick<Project['image'], 'dockerfile' | 'context'>,
+): Promise<void> {
   const [listed, parts] = await Promise.all([
     read(git(root, 'ls-tree', '--full-tree', '-r', '-t', '-z', '--name-only', head)),
     submodules(root, head),

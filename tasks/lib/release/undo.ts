@@ -77,6 +77,7 @@ export async function planUndo(project: Project, tag: string): Promise<UndoData>
   const isProd = variable(project, 'PROD_TAG') === tag;
   const successor = (await releasesToRun(project)).find((name) => name !== tag) ?? null;
   if (isProd && !successor) problems.push(noSuccessor(project, tag));
+  if (!parent) problems.push(noParent(project, tag, commit));
   if (problems.length > 0 || !head || !branch || !parent)
     throw combinedError(`Cannot undo ${tag}: ${problems.length} problems`, problems);
   const seen = await seenByOthers(project, { tag, commit, branch });
@@ -150,6 +151,13 @@ function elsewhere(tag: string, commit: string, branch: string | undefined): Tas
   return new TaskError(`Cannot undo ${tag}: its commit ${shortHash(commit)} is not in ${branch ?? 'HEAD'}`, {
     code: 'wrong-branch',
     hint: `git branch --contains ${shortHash(commit)} tells where it is; git switch there`,
+  });
+}
+
+function noParent({ release }: Project, tag: string, commit: string): TaskError {
+  return new TaskError(`Cannot undo ${tag}: the commit before ${shortHash(commit)} is not here`, {
+    code: 'no-parent',
+    hint: `in a shallow clone: git fetch --unshallow ${release.remote}; a release that is the first commit stays`,
   });
 }
 
