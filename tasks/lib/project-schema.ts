@@ -345,6 +345,19 @@ const release = z
       .default('v')
       .describe('Prefix of version tags, in git and of images'),
     notes: z.string().min(1).default('release-notes.md').describe('The release notes file'),
+    sections: z
+      .record(z.string().min(1), z.array(z.string().regex(/^\w+$/, 'a commit type, e.g. feat')))
+      .default({
+        Added: ['feat', 'feature'],
+        Changed: ['perf', 'refactor'],
+        Deprecated: ['deprecate'],
+        Removed: ['remove'],
+        Fixed: ['fix', 'bugfix', 'hotfix'],
+        Security: ['security'],
+      })
+      .describe(
+        'Sections of the notes → the commit types that they list; breaking changes come before them, all else after',
+      ),
     maintenance: z
       .array(z.string().min(1))
       .default(['release/*', 'v*.x'])

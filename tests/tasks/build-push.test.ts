@@ -50,8 +50,7 @@ test('a version that is built again', async (t) => {
     async () => {
       const reference = `${project.name}:v1.0.0`;
       // Without --yes and without a terminal: the tag is checked before anybody is asked.
-      for (const argv of [['v9.9.9'], ['v9.9.9', '--push']])
-        assert.equal(errorCode(await project.task('build-push', [...argv, '--json'])), 'not-released');
+      assert.equal(errorCode(await project.task('build-push', ['v9.9.9', '--json'])), 'not-released');
       await docker('image', 'rm', reference, `${project.name}:latest`);
       await project.write('note', 'a dirty tree does not matter');
       const rebuilt = await build(project, 'v1.0.0');

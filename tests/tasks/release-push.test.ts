@@ -70,7 +70,7 @@ test('published releases, one after another', async (t) => {
       const stable = await release(project, 'minor', '--push');
       assert.equal(stable.code, 0, 'a prerelease is completed without a further commit');
       assert.equal(stable.json().tag, 'v1.1.0');
-      assert.match(await project.read('release-notes.md'), /## \[v1\.1\.0\][\s\S]*?### Features\n\n- more/);
+      assert.match(await project.read('release-notes.md'), /## \[v1\.1\.0\][\s\S]*?### Added\n\n- more/);
     },
   );
 

@@ -65,7 +65,7 @@ test('a release that nobody has', async (t) => {
   await t.test(
     'whose entry was edited since is not guessed at: refused, and nothing is touched',
     async () => {
-      await project.edit('release-notes.md', (text) => text.replace('### Features', '### New features'));
+      await project.edit('release-notes.md', (text) => text.replace('### Added', '### New'));
       await project.commit('docs: better notes');
       const before = await project.snapshot();
       const refused = await release(project, '--undo', 'v1.0.0');

@@ -26,6 +26,6 @@ test('a release is one commit, one annotated tag with the digest, one image, one
     notes.match(/^## .*$/gm)?.map((line) => line.slice(0, 11)),
     ['## [v1.0.1]', '## [v1.0.0]'],
   );
-  assert.match(notes, /### Fixes\n\n- a repair/);
+  assert.match(notes, /### Fixed\n\n- a repair/);
   assert.equal((await project.snapshot()).candidates, '', 'nothing of the candidate is left');
 });

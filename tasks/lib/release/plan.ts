@@ -73,7 +73,7 @@ export async function planRelease(
   request: ReleaseRequest,
 ): Promise<ReleasePlan> {
   const { head, branch } = repository;
-  const { tag_prefix: tagPrefix, notes: path } = project.release;
+  const { tag_prefix: tagPrefix, notes: path, sections } = project.release;
   const merged = repository.tags.filter((tag) => tag.merged);
   await verifySomethingNew(project, head, merged);
   const started = changesBase(merged, request.requested ?? 'auto', tagPrefix);
@@ -90,6 +90,7 @@ export async function planRelease(
     tag: version.tag,
     date: request.date.toISOString().slice(0, 10),
     changes,
+    sections,
     image: (request.push && registryReference(project, version.tag)) || imageReference(project, version.tag),
     upgrade: commandInNotes(version.tag),
     ...(base ? { previousTag: base.name } : {}),
@@ -136,7 +137,8 @@ function commandInNotes(tag: string): string {
 
 async function changesSince(project: Project, tag: string | undefined): Promise<Changes> {
   const range = tag ? `refs/tags/${tag}..HEAD` : 'HEAD';
-  return collectChanges(parseCommitLog(stream(git(project.root, ...commitLogArguments(range)))));
+  const log = stream(git(project.root, ...commitLogArguments(range)));
+  return collectChanges(parseCommitLog(log), Object.values(project.release.sections).flat());
 }
 
 // From which branches releases are made: the release branch, and maintenance branches for fixes of older
