@@ -84,8 +84,10 @@ async function buildAndPush(project: Project, { tag, push, platforms }: Request)
   await confirm(`Build ${local}?`);
 
   return withHistory(project.root, 'build-push', { from: null, to: tag }, async () => {
-    const build = tag === 'latest' ? buildLatest : buildRelease;
-    const built = await build(project, engine, platforms, tag);
+    const built =
+      tag === 'latest'
+        ? await buildLatest(project, engine, platforms)
+        : await buildRelease(project, engine, tag, { platforms });
     const same = built.released ? [built.released] : [];
     const pushed = remote ? await pushImage(local, remote, { immutable: tag !== 'latest', same }) : null;
     if (remote) log.done(`pushed ${remote} (${pushed})`);

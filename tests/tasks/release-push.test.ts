@@ -179,7 +179,7 @@ test('published releases, one after another', async (t) => {
       const { message } = refused.json().error as { message: string };
       assert.match(message, /uncommitted changes in note/);
       assert.match(message, /v1\.1\.6 exists \(sha256:\w+\), built from commit \w{7},/);
-      assert.match(message, /the registry has \S+:v1\.1\.6 already \(sha256:/);
+      assert.match(message, /the registry already has \S+:v1\.1\.6 \(sha256:/);
       assert.match(
         message,
         new RegExp(`v1\\.1\\.5 is at ${released.slice(0, 7)} here and at ${moved.slice(0, 7)} on origin`),

@@ -15,6 +15,8 @@ import { uninterrupted } from '../session.ts';
 import {
   acceptRebuild,
   baseImageOf,
+  imageDiffers,
+  isReleasedImage,
   type Release,
   rebuildDifference,
   releasedDigests,
@@ -64,12 +66,15 @@ export async function buildLatest(
   });
 }
 
-/** Makes sure that a release's image is here; builds it from its git tag only, and compares the digest. */
+/**
+ * Makes sure that a release's image is here; builds it from its git tag only, and compares the digest.
+ * @throws TaskError with `isExact` if it is another image; else that is a warning, and remembered
+ */
 export async function buildRelease(
   project: Project,
   engine: EngineInfo,
-  platforms: readonly string[],
   tag: string,
+  { platforms = [], isExact = false }: { platforms?: readonly string[]; isExact?: boolean } = {},
 ): Promise<BuildResult> {
   const release = await releaseOfTag(project, tag);
   const { commit, version, record } = release;
@@ -83,6 +88,8 @@ export async function buildRelease(
     const image = await buildCommit(project, engine, { commit, version, candidate, platforms });
     // A dry run has only a placeholder to compare.
     const isSame = releasedDigests(record).includes(image.id) || image.id.startsWith('<');
+    if (isExact && !isReleasedImage(record, image))
+      throw imageDiffers(candidate, tag, image.id, record.digest);
     if (!isSame) await acceptDiffering(project, release, image);
     log.step('start it once, as prod would run it, and query its health');
     await tryCandidate(project, { image: candidate, expected: { version, revision: commit } });

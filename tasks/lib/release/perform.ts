@@ -7,7 +7,7 @@ import { activeEnvironment, environmentsOf, switchTarget } from '../active.ts';
 import { buildCommit } from '../docker/build.ts';
 import { candidateReference, removeCandidates, tryCandidate } from '../docker/candidate.ts';
 import { engineInfo } from '../docker/engine.ts';
-import { inspectImage, tagImage } from '../docker/objects.ts';
+import { tagImage } from '../docker/objects.ts';
 import { pushImage } from '../docker/registry.ts';
 import { CommandError, combinedError, TaskError } from '../errors.ts';
 import { clearWorkDirectories } from '../files.ts';
@@ -17,6 +17,7 @@ import { imageReference, type Project, registryReference } from '../project.ts';
 import { uninterrupted } from '../session.ts';
 import { forgetRun, interruptedRun, type Journey, resumeSteps, type Step } from '../steps.ts';
 import { runOtherTask } from '../task.ts';
+import { buildRelease } from './build-image.ts';
 import {
   followBranch,
   moveRefs,
@@ -27,19 +28,11 @@ import {
   writeCommit,
   writeTag,
 } from './git-write.ts';
-import { runChecks, runHooks } from './hooks.ts';
+import { runHooks } from './hooks.ts';
 import { isMaintenanceBranch, isOvertaken, type ReleasePlan } from './plan.ts';
 import { verifyNameFree, workTreeProblems } from './preflight.ts';
 import { publish, queryRemote } from './publish.ts';
-import {
-  acceptRebuild,
-  baseImageOf,
-  imageDiffers,
-  isReleasedImage,
-  releasedDigests,
-  releaseOfTag,
-  releaseTagMessage,
-} from './record.ts';
+import { baseImageOf, releasedImage, releaseOfTag, releaseTagMessage } from './record.ts';
 import { isStable, parseTag } from './version.ts';
 
 const releaseSchema = z.strictObject({
@@ -163,7 +156,10 @@ function preparingSteps(project: Project, { tag }: ReleaseData): Step<ReleaseDat
 }
 
 /** From the commit point on. Each may have been done already, wholly or in part, and finds out by looking. */
-function publicSteps(project: Project, { tag, push, deploy, movesLatest }: ReleaseData): Step<ReleaseData>[] {
+function publicSteps(
+  project: Project,
+  { tag, branch, push, deploy, movesLatest }: ReleaseData,
+): Step<ReleaseData>[] {
   const { root, release } = project;
   const reference = registryReference(project, tag);
   const latest = imageReference(project, 'latest');
@@ -172,7 +168,7 @@ function publicSteps(project: Project, { tag, push, deploy, movesLatest }: Relea
     {
       name: 'work-tree',
       title: 'let the working tree follow',
-      apply: ({ branch, head, commit }) => followBranch(root, branch, head, commit),
+      apply: ({ head, commit }) => followBranch(root, branch, head, commit),
     },
     {
       name: 'image-name',
@@ -189,8 +185,7 @@ function publicSteps(project: Project, { tag, push, deploy, movesLatest }: Relea
     push && {
       name: 'push-refs',
       title: `push the branch and ${tag} to ${release.remote}`,
-      apply: ({ branch, head, commit }) =>
-        publish(project, { branch, from: head, commit, tag, what: `${tag} is made` }),
+      apply: ({ commit }) => publish(project, { branch, commit, tag, what: `${tag} is released` }),
     },
     movesLatest && {
       name: 'latest',
@@ -245,7 +240,7 @@ function hookContext(project: Project, data: ReleaseData) {
 /** Hooks and checks are the project's own commands: what is released must still be what was planned. */
 async function runOwnCommands(project: Project, data: ReleaseData): Promise<void> {
   await runHooks(project, 'before', hookContext(project, data));
-  await runChecks(project);
+  await runHooks(project, 'check', hookContext(project, data));
   const problems = workTreeProblems(project, await workTree(project.root));
   if (problems.length > 0)
     throw combinedError('Cannot release: a check or hook changed the project', problems);
@@ -277,36 +272,20 @@ async function releaseTag(project: Project, data: ReleaseData): Promise<string> 
   return writeTag(project.root, { tag, commit, message, date: new Date(date) });
 }
 
-/** Gives the tried image its version's name; builds it again from the commit if it was lost meanwhile. */
+/** Gives the tried image its version's name; builds it again from its tag if it was lost meanwhile. */
 async function nameImage(project: Project, data: ReleaseData): Promise<void> {
-  const { tag, commit, digest } = data;
-  const reference = imageReference(project, tag);
-  const present = await inspectImage(reference);
-  if (present && releasedDigests(data).includes(present.id)) return;
-  if (present) throw imageDiffers(reference, tag, present.id, digest);
+  const { tag, commit, digest, platforms } = data;
+  if (await releasedImage(project, { name: tag, record: data })) return;
   try {
     // A dry run has built nothing, and so has no digest.
-    await tagImage(digest || candidateReference(project, commit), reference);
+    await tagImage(digest || candidateReference(project, commit), imageReference(project, tag));
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
     log.info(`the image ${digest} is gone: building ${tag} again from its commit`);
-    await rebuild(project, data);
-    await tagImage(candidateReference(project, commit), reference);
+    const isIndex = !Object.values(platforms).includes(digest);
+    const request = { platforms: isIndex ? Object.keys(platforms) : [], isExact: true };
+    await buildRelease(project, await engineInfo(), tag, request);
   }
-}
-
-async function rebuild(project: Project, data: ReleaseData): Promise<void> {
-  const { tag, version, commit, digest } = data;
-  const names = Object.keys(data.platforms);
-  const platforms = data.push || names.length > 1 ? names : [];
-  const isIndex = !Object.values(data.platforms).includes(digest);
-  const candidate = candidateReference(project, commit);
-  const request = { commit, version, candidate, ...(isIndex ? { platforms } : {}) };
-  const image = await buildCommit(project, await engineInfo(), request);
-  if (!isReleasedImage(data, image)) throw imageDiffers(candidate, tag, image.id, digest);
-  if (releasedDigests(data).includes(image.id)) return;
-  const why = 'the index was built again: same platforms, other provenance';
-  await acceptRebuild(project, tag, { digest: image.id, released: digest, why });
 }
 
 function followsLatest(project: Project): boolean {

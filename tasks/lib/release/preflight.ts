@@ -38,6 +38,10 @@ import { movedTags, queryRemote, verifyNotBehind, verifyPushAccess } from './pub
 class Problems {
   readonly found: TaskError[] = [];
 
+  add(code: string, message: string, hint: string): void {
+    this.found.push(new TaskError(message, { code, hint }));
+  }
+
   async of<T>(check: Promise<T>): Promise<T | undefined> {
     try {
       return await check;
@@ -101,14 +105,13 @@ async function checkRepository(
 
 /** What the commit holds must be buildable, git must be free to write it, and able to sign it. */
 async function checkCommit({ root, image }: Project, head: string, problems: Problems): Promise<void> {
-  const locks = await gitLocks(root);
-  const lock = locks[0]?.path;
+  const [lock] = await gitLocks(root);
   if (lock) {
-    problems.found.push(
-      new TaskError(`Cannot release: another git works in this project, ${lock} is there`, {
-        code: 'git-locked',
-        hint: `wait until it has ended; if no git runs (ps -e | grep git), it was killed: rm ${lock}`,
-      }),
+    const hint = `wait until it has ended; if no git runs (ps -e | grep git), it was killed: rm ${lock.path}`;
+    problems.add(
+      'git-locked',
+      `Cannot release: another git works in this project, ${lock.path} is there`,
+      hint,
     );
   }
   await Promise.all([
@@ -132,39 +135,32 @@ async function checkEngine(
   await problems.of(verifyDiskSpace(project, engine, latest?.size ?? 0));
   const { platforms, registry } = project.image;
   if (push && registry && platforms.length > 0 && !engine.containerdStore) {
-    problems.found.push(
-      new TaskError(`Cannot build ${platforms.join(', ')}: this engine's image store holds one platform`, {
-        code: 'platforms-unsupported',
-        hint: 'turn the containerd image store on: {"features":{"containerd-snapshotter":true}} in daemon.json',
-      }),
-    );
+    const hint = 'turn it on in daemon.json: {"features":{"containerd-snapshotter":true}}';
+    const message = `Cannot build ${platforms.join(', ')}: this needs the engine's containerd image store`;
+    problems.add('platforms-unsupported', message, hint);
   }
   return engine;
 }
 
 async function checkNames(
   project: Project,
-  plan: ReleasePlan,
+  { version: { tag }, isEmpty, changes, previousTag }: ReleasePlan,
   { push, edit }: ReleaseRequest,
   problems: Problems,
 ): Promise<void> {
-  const { tag } = plan.version;
   await Promise.all([
     problems.of(verifyImageNameFree(project, tag)),
     push && problems.of(verifyRegistryNameFree(project, tag)),
   ]);
-  if (!plan.isEmpty || edit) return;
-  if (plan.changes.commits === 0)
-    problems.found.push(
-      nothingToRelease(plan.previousTag, 'commit something, or write the entry yourself: --edit'),
-    );
-  else
-    problems.found.push(
-      new TaskError(`Cannot release ${tag}: its notes would be empty, no commit has anything to tell`, {
-        code: 'notes-empty',
-        hint: `write the entry yourself: --edit, or a "## [${tag}]" section in ${project.release.notes}`,
-      }),
-    );
+  if (!isEmpty || edit) return;
+  if (changes.commits === 0) {
+    const hint = 'commit something, or write the entry yourself: --edit';
+    problems.found.push(nothingToRelease(previousTag, hint));
+  } else {
+    const message = `Cannot release ${tag}: its notes would be empty, there are only merge and release commits`;
+    const hint = `write the entry yourself: --edit, or a "## [${tag}]" section in ${project.release.notes}`;
+    problems.add('notes-empty', message, hint);
+  }
 }
 
 async function verifyCompleteHistory(project: Project): Promise<void> {
@@ -181,7 +177,7 @@ async function verifyConfiguration(project: Project): Promise<void> {
     verifyServices(project, services);
     await verifyServiceConfig(project, services);
   } catch (error) {
-    // Without compose nothing can be said about a compose file; asked only now, since it is rare.
+    // Without compose nothing can be said about a compose file; checked only now, since it is rare.
     await verifyCompose();
     throw error;
   }
@@ -199,13 +195,9 @@ async function verifyImageNameFree(project: Project, tag: string): Promise<void>
   if (!present) return;
   const revision = present.labels['org.opencontainers.image.revision'];
   const origin = revision ? `, built from commit ${revision.slice(0, 7)},` : '';
-  throw new TaskError(
-    `Cannot release: the image ${reference} exists (${present.id})${origin} and has no git tag`,
-    {
-      code: 'image-exists',
-      hint: `if nobody needs it, remove the tag: docker image rm ${reference}`,
-    },
-  );
+  const message = `Cannot release: the image ${reference} exists (${present.id})${origin} and has no git tag`;
+  const hint = `if nobody needs it, remove the tag: docker image rm ${reference}`;
+  throw new TaskError(message, { code: 'image-exists', hint });
 }
 
 /** Also shows that the registry answers and lets us in. */
@@ -213,7 +205,7 @@ async function verifyRegistryNameFree(project: Project, tag: string): Promise<vo
   const reference = registryReference(project, tag);
   const present = reference ? await registryDigest(reference) : undefined;
   if (!present) return;
-  throw new TaskError(`Cannot release: the registry has ${reference} already (${present})`, {
+  throw new TaskError(`Cannot release: the registry already has ${reference} (${present})`, {
     code: 'image-exists',
     hint: 'somebody pushed that version: git fetch --tags, or choose a higher version',
   });
@@ -226,7 +218,7 @@ async function verifyRegistryNameFree(project: Project, tag: string): Promise<vo
 export async function verifyBuildInputs(
   root: string,
   head: string,
-  image: Pick<Project['image'], 'dockerfile' | 'context'>,
+  { dockerfile, context }: Pick<Project['image'], 'dockerfile' | 'context'>,
 ): Promise<void> {
   const [listed, parts] = await Promise.all([
     read(git(root, 'ls-tree', '--full-tree', '-r', '-t', '-z', '--name-only', head)),
@@ -235,31 +227,27 @@ export async function verifyBuildInputs(
   const attributes = git(root, 'check-attr', '--cached', '-z', '--stdin', 'export-ignore');
   const fields = (await read(attributes, { input: listed })).split('\0');
   const ignored = fields.filter((_, index) => index % 3 === 0 && fields[index + 2] === 'set');
-  const paths = new Set(listed.split('\0'));
-  const isWithin = (path: string, folders: readonly string[]) =>
+  const committed = new Set(['.', ...listed.split('\0')]);
+  const isIn = (path: string, folders: readonly string[]) =>
     folders.some((folder) => path === folder || path.startsWith(`${folder}/`));
   const missing: string[] = [];
   for (const { path, commit } of parts)
     if (!(await hasObject(join(root, path), commit)))
       missing.push(`${path} (a submodule that is not checked out: git submodule update --init ${path})`);
-  const dockerfile = posix.normalize(image.dockerfile);
-  const text = (await fileAt(root, head, dockerfile)) ?? '';
-  const sources = copiedPaths(text).map((path) => posix.join(image.context, path).replace(/^\/|\/$/g, ''));
-  for (const path of new Set([dockerfile, ...sources])) {
-    const isThere =
-      path === '.' ||
-      paths.has(path) ||
-      isWithin(
-        path,
-        parts.map((part) => part.path),
-      );
-    if (isWithin(path, ignored)) missing.push(`${path} (export-ignore in .gitattributes leaves it out)`);
-    else if (!isThere) missing.push(`${path} (it is not committed)`);
+  const folders = parts.map(({ path }) => path);
+  const file = posix.normalize(dockerfile);
+  const copied = copiedPaths((await fileAt(root, head, file)) ?? '');
+  for (const path of new Set([
+    file,
+    ...copied.map((one) => posix.join(context, one).replace(/^\/|\/$/g, '')),
+  ])) {
+    if (isIn(path, ignored)) missing.push(`${path} (export-ignore in .gitattributes leaves it out)`);
+    else if (!committed.has(path) && !isIn(path, folders)) missing.push(`${path} (it is not committed)`);
   }
   if (missing.length === 0) return;
-  throw new TaskError(`Cannot build the image: what it is built from has no ${missing.join(', ')}`, {
+  throw new TaskError(`Cannot build the image: the commit has no ${missing.join(', ')}`, {
     code: 'build-input-missing',
-    hint: `the image is built from the commit alone; what that holds: git archive ${shortHash(head)} | tar -t`,
+    hint: `the image is built from the commit alone; see what it contains: git archive ${shortHash(head)} | tar -t`,
   });
 }
 
@@ -290,61 +278,43 @@ export function spaceNeeded(imageSize: number): number {
 /** @throws TaskError naming the place that is full */
 async function verifyDiskSpace(project: Project, engine: EngineInfo, imageSize: number) {
   const needed = spaceNeeded(imageSize);
-  // Of an engine on another machine the directory is not here to be looked at; in a virtual one it does not exist.
+  // The directory of an engine on another machine is not here; that of one in a virtual machine does not exist.
   const isHere = isLocalEndpoint(await engineEndpoint());
-  const places = [
-    { path: project.root, what: 'for the tree and the image archive' },
-    ...(isHere ? [{ path: engine.dataRoot, what: "in the engine's storage" }] : []),
-  ];
-  for (const { path, what } of places) {
-    const free = await statfs(path).then(
-      ({ bavail, bsize }) => bavail * bsize,
-      () => undefined,
-    );
-    if (free === undefined || free >= needed) continue;
-    throw new TaskError(
-      `Not enough disk space ${what}: ${path} has ${formatBytes(free)}, needed ${formatBytes(needed)}`,
-      {
-        code: 'disk-full',
-        hint: 'make room, e.g. docker builder prune and docker image prune',
-      },
-    );
+  const places = [[project.root, 'for the tree and the image archive']];
+  if (isHere) places.push([engine.dataRoot, "in the engine's storage"]);
+  for (const [path = '', what] of places) {
+    const found = await statfs(path).catch(() => undefined);
+    const free = found ? found.bavail * found.bsize : needed;
+    if (free >= needed) continue;
+    const message = `Not enough disk space ${what}: ${path} has ${formatBytes(free)}, needed ${formatBytes(needed)}`;
+    const hint = 'make room, e.g. docker builder prune and docker image prune';
+    throw new TaskError(message, { code: 'disk-full', hint });
   }
 }
 
 /** Is this a branch that is released, and is everything committed? Pure. */
 export function workTreeProblems(project: Pick<Project, 'release'>, tree: WorkTree): TaskError[] {
-  const problems: TaskError[] = [];
   const { branch, maintenance } = project.release;
-  if (!tree.head) {
-    problems.push(
-      new TaskError('Cannot release: the repository has no commits', {
-        code: 'no-commits',
-        hint: 'commit first',
-      }),
-    );
-  }
-  if (!tree.branch || !isReleaseBranch(project, tree.branch)) {
-    const others = maintenance.length > 0 ? `, older versions from ${maintenance.join(', ')}` : '';
-    problems.push(
-      new TaskError(
-        `Cannot release from ${tree.branch ? `branch ${tree.branch}` : 'a detached HEAD'}: releases are made from ${branch}${others}`,
-        {
-          code: 'wrong-branch',
-          hint: `git switch ${branch}, or set release.branch in configs/release.toml`,
-        },
-      ),
-    );
-  }
-  if (tree.changes.length > 0) {
-    const shown = tree.changes.slice(0, 5).join(', ');
-    const more = tree.changes.length > 5 ? ` and ${tree.changes.length - 5} more` : '';
-    problems.push(
-      new TaskError(`Cannot release: uncommitted changes in ${shown}${more}`, {
-        code: 'dirty-tree',
-        hint: 'commit them, or put them aside: git stash --include-untracked',
-      }),
-    );
-  }
-  return problems;
+  const others = maintenance.length > 0 ? `, older versions from ${maintenance.join(', ')}` : '';
+  const here = tree.branch ? `branch ${tree.branch}` : 'a detached HEAD';
+  const shown = tree.changes.slice(0, 5).join(', ');
+  const more = tree.changes.length > 5 ? ` and ${tree.changes.length - 5} more` : '';
+  const rows: [isProblem: boolean, code: string, message: string, hint: string][] = [
+    [!tree.head, 'no-commits', 'Cannot release: the repository has no commits', 'commit first'],
+    [
+      !tree.branch || !isReleaseBranch(project, tree.branch),
+      'wrong-branch',
+      `Cannot release from ${here}: releases are made from ${branch}${others}`,
+      `git switch ${branch}, or set release.branch in configs/release.toml`,
+    ],
+    [
+      tree.changes.length > 0,
+      'dirty-tree',
+      `Cannot release: uncommitted changes in ${shown}${more}`,
+      'commit them, or stash them: git stash --include-untracked',
+    ],
+  ];
+  return rows.flatMap(([isProblem, code, message, hint]) =>
+    isProblem ? [new TaskError(message, { code, hint })] : [],
+  );
 }

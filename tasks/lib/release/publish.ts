@@ -1,11 +1,10 @@
 // The git remote: what it has, whether it would take a push, and publishing a branch, with its release tag or alone. One
-// atomic push of explicit refs, never --tags. What others pushed in the meantime is merged: the released commit is bound
-// to its image and cannot be rebased.
+// atomic push of explicit refs, never --tags. What others pushed in the meantime a person merges: the released commit is
+// bound to its image and cannot be rebased.
 
-import { probe, read, run } from '../command.ts';
+import { probe, run } from '../command.ts';
 import { CommandError, lastLines, TaskError } from '../errors.ts';
 import {
-  currentBranch,
   type GitTag,
   git,
   hasObject,
@@ -19,7 +18,6 @@ import {
 } from '../git.ts';
 import { log } from '../log.ts';
 import type { Project } from '../project.ts';
-import { followBranch, moveRefs, releaseIdentity, verifyWorkTreeCanFollow } from './git-write.ts';
 import { parseTag } from './version.ts';
 
 /**
@@ -119,8 +117,7 @@ export function tagDiffers(project: Project, tag: string, here: string, there: s
 
 interface Publication {
   branch: string;
-  /** The branch's commit before, and the one that the remote shall have. */
-  from: string;
+  /** The commit that the remote shall have. */
   commit: string;
   /** The tag that names it; undefined: the branch alone. */
   tag: string | undefined;
@@ -128,33 +125,24 @@ interface Publication {
   what: string;
 }
 
-const ATTEMPTS = 3;
-/** What git says of a push that others were quicker than. */
-const OVERTAKEN = /fetch first|non-fast-forward|failed to update ref|cannot lock ref|stale info/;
-export const NO_ATOMIC = /does not support --atomic/;
+const NO_ATOMIC = /does not support --atomic/;
 
-/** @throws TaskError if the remote has the tag on another commit, refuses the push or does not answer */
+/** @throws TaskError if the remote has the tag on another commit, commits that are not here, or refuses the push */
 export async function publish(project: Project, publication: Publication): Promise<void> {
   const { root, release } = project;
   const { branch, commit, tag } = publication;
-  await followMerge(project, publication);
-  for (let attempt = 1; ; attempt += 1) {
-    const state = await remoteState(root, release.remote);
-    const tagged = tag === undefined ? commit : state.tags.get(tag);
-    if (tag && tagged && tagged !== commit) throw tagDiffers(project, tag, commit, tagged);
-    try {
-      const source = await pushableCommit(project, publication, state.branches.get(branch));
-      const refs = [
-        ...(source ? [`${source}:refs/heads/${branch}`] : []),
-        ...(tag && !tagged ? [`refs/tags/${tag}:refs/tags/${tag}`] : []),
-      ];
-      if (refs.length > 0) await pushRefs(project, refs);
-      return;
-    } catch (error) {
-      if (attempt >= ATTEMPTS || !OVERTAKEN.test((error as Error).message))
-        throw rejected(project, publication, error);
-      log.warn(`${release.remote} got commits at this very moment; trying again`);
-    }
+  const state = await remoteState(root, release.remote);
+  const tagged = tag === undefined ? commit : state.tags.get(tag);
+  if (tag && tagged && tagged !== commit) throw tagDiffers(project, tag, commit, tagged);
+  const source = await pushableCommit(project, publication, state.branches.get(branch));
+  const refs = [
+    ...(source ? [`${source}:refs/heads/${branch}`] : []),
+    ...(tag && !tagged ? [`refs/tags/${tag}:refs/tags/${tag}`] : []),
+  ];
+  try {
+    if (refs.length > 0) await pushRefs(project, refs);
+  } catch (error) {
+    throw rejected(project, publication, error);
   }
 }
 
@@ -177,26 +165,22 @@ function rejected(project: Project, { branch, tag, what }: Publication, error: u
   if (!(error instanceof CommandError)) return error;
   // A hook of the user's may have said why, on either of the two.
   const said = lastLines(`${error.stdout.trimEnd()}\n${error.stderr}`.trim(), 40);
-  const undo = tag ? `\nTo take the release back instead: npm run release -- --undo ${tag}` : '';
-  return new TaskError(`${what} on this machine, but ${project.release.remote} did not take it:\n${said}`, {
+  const undo = tag ? `\nTo undo the release instead: npm run release -- --undo ${tag}` : '';
+  return new TaskError(`${what} on this machine, but ${project.release.remote} rejected the push:\n${said}`, {
     code: 'push-rejected',
-    hint: `once that is settled, run npm run release again: it pushes ${branch}${tag ? ` and ${tag}` : ''} and resumes from there${undo}`,
+    hint: `once that is settled, run: npm run release   (it pushes ${branch}${tag ? ` and ${tag}` : ''} and resumes from there)${undo}`,
     cause: error,
   });
 }
 
 /**
- * What the remote's branch shall become: the commit, or one that also has what others pushed (`tip`). Undefined where it
- * has the commit already.
+ * What the remote's branch shall become: the commit, or the branch where that has what others pushed meanwhile (`tip`).
+ * Undefined where it has the commit already. @throws TaskError if a person has to merge first
  */
-async function pushableCommit(
-  project: Project,
-  publication: Publication,
-  tip: string | undefined,
-): Promise<string | undefined> {
+async function pushableCommit(project: Project, publication: Publication, tip: string | undefined) {
   const { root, release } = project;
-  const { branch, from, commit } = publication;
-  if (!tip || tip === from || (await isAncestor(root, tip, from))) return commit;
+  const { branch, commit, what } = publication;
+  if (!tip || (await isAncestor(root, tip, commit))) return commit;
   if (!(await hasObject(root, tip))) {
     const fetch = git(root, 'fetch', '--quiet', '--no-tags', release.remote, `refs/heads/${branch}`);
     await run(fetch, { env: await remoteEnvironment(root) });
@@ -204,45 +188,11 @@ async function pushableCommit(
   if (await isAncestor(root, commit, tip)) return undefined;
   const ours = (await resolveRevision(root, `refs/heads/${branch}`)) ?? commit;
   if (await isAncestor(root, tip, ours)) return ours;
-  log.info(`merging what ${release.remote}/${branch} got meanwhile (${shortHash(tip)})`);
-  const to = await mergeCommit(project, publication, ours, tip);
-  if ((await currentBranch(root)) === branch) await verifyWorkTreeCanFollow(root, ours, to);
-  await moveRefs(root, mergeTitle(project, publication), [{ ref: `refs/heads/${branch}`, from: ours, to }]);
-  await followBranch(root, branch, ours, to);
-  return to;
-}
-
-function mergeTitle({ release }: Project, { branch, tag, commit }: Publication): string {
-  return `Merge ${release.remote}/${branch} after ${tag ?? shortHash(commit)}`;
-}
-
-/** Merges two commits without touching the work tree. @throws TaskError on a conflict */
-async function mergeCommit(project: Project, publication: Publication, ours: string, theirs: string) {
-  const { root, release } = project;
-  const merged = await probe(git(root, 'merge-tree', '--write-tree', ours, theirs));
-  const [tree = '', ...conflicts] = merged.stdout.trim().split('\n');
-  if (!merged.ok) {
-    throw new TaskError(
-      `${release.remote} got commits meanwhile that conflict with ours:\n${conflicts.join('\n') || merged.stderr}`,
-      {
-        code: 'merge-conflict',
-        hint: `git pull --no-rebase ${release.remote} (never --rebase: the released commit must stay), then run the release again`,
-      },
-    );
-  }
-  const { env } = await releaseIdentity(root);
-  const command = git(root, 'commit-tree', tree, '-p', ours, '-p', theirs, '-F', '-');
-  return run(command, { env, input: `${mergeTitle(project, publication)}\n` });
-}
-
-/** A run that was killed between moving the branch to its merge and the work tree left an index of the first parent. */
-async function followMerge(project: Project, publication: Publication): Promise<void> {
-  const { root } = project;
-  const { branch } = publication;
-  const head = await resolveRevision(root, `refs/heads/${branch}`);
-  if (!head || (await currentBranch(root)) !== branch) return;
-  const subject = await read(git(root, 'show', '--no-patch', '--format=%s', head));
-  if (subject !== mergeTitle(project, publication)) return;
-  const isBehind = await probe(git(root, 'diff-index', '--cached', '--quiet', `${head}^1`));
-  if (isBehind.ok) await followBranch(root, branch, await read(git(root, 'rev-parse', `${head}^1`)), head);
+  throw new TaskError(
+    `${what} on this machine, but ${release.remote}/${branch} got other commits meanwhile`,
+    {
+      code: 'push-rejected',
+      hint: `git pull --no-rebase ${release.remote} ${branch} (never --rebase: the released commit must stay), then: npm run release`,
+    },
+  );
 }

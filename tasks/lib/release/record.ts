@@ -118,7 +118,10 @@ export function isReleasedImage(
 }
 
 /** A release's image on this machine; undefined if it is not here. @throws TaskError if another one has its name */
-export async function releasedImage(project: Project, { name, record }: Release): Promise<Image | undefined> {
+export async function releasedImage(
+  project: Project,
+  { name, record }: { name: string; record: Pick<ReleaseRecord, 'digest' | 'platforms'> },
+): Promise<Image | undefined> {
   const reference = imageReference(project, name);
   const image = await inspectImage(reference);
   if (!image || releasedDigests(record).includes(image.id)) return image;

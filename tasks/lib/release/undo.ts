@@ -8,16 +8,7 @@ import { pushImage, registryDigest } from '../docker/registry.ts';
 import { updateDotenv } from '../dotenv.ts';
 import { combinedError, TaskError } from '../errors.ts';
 import { clearWorkDirectories } from '../files.ts';
-import {
-  fileAt,
-  hasObject,
-  isAncestor,
-  remoteState,
-  remoteUrl,
-  resolveRevision,
-  shortHash,
-  workTree,
-} from '../git.ts';
+import { fileAt, isAncestor, remoteState, remoteUrl, resolveRevision, shortHash, workTree } from '../git.ts';
 import { log } from '../log.ts';
 import { imageReference, type Project, registryReference, variable, variableName } from '../project.ts';
 import { interruptedRun, type Journey, resumeSteps, type Step } from '../steps.ts';
@@ -103,11 +94,14 @@ async function seenByOthers(project: Project, { tag, commit, branch }: Published
   const remote = url === undefined ? undefined : await remoteState(root, release.remote);
   const reference = registryReference(project, tag);
   const tip = remote?.branches.get(branch);
-  if (tip && !(await hasObject(root, tip))) {
-    throw new TaskError(`Cannot undo ${tag}: ${release.remote}/${branch} has commits that are not here`, {
-      code: 'behind-remote',
-      hint: `git pull --no-rebase ${release.remote} ${branch}`,
-    });
+  if (tip && !(await isAncestor(root, tip, 'HEAD'))) {
+    throw new TaskError(
+      `Cannot undo ${tag}: ${release.remote}/${branch} has commits that are not in ${branch}`,
+      {
+        code: 'behind-remote',
+        hint: `git pull --no-rebase ${release.remote} ${branch}`,
+      },
+    );
   }
   return {
     tag: remote?.tags.has(tag) ?? false,
@@ -242,8 +236,8 @@ export function undoReleaseSteps(project: Project, data: UndoData): Step<UndoDat
     kind === 'withdraw' && {
       name: 'push',
       title: `push ${branch} to ${release.remote}`,
-      apply: ({ head, next }) =>
-        publish(project, { branch, from: head, commit: next, tag: undefined, what: `${tag} is withdrawn` }),
+      apply: ({ next }) =>
+        publish(project, { branch, commit: next, tag: undefined, what: `${tag} is withdrawn` }),
     },
     isLatest.local &&
       successor !== null &&

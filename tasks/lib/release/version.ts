@@ -45,21 +45,46 @@ interface VersionChoice {
  * `version-not-higher` or `tag-exists`, with the tag and its commit, for one that would go backwards.
  */
 export function planVersion(request: VersionRequest): VersionPlan {
-  const { tagPrefix = 'v' } = request;
+  const { tagPrefix = 'v', allowBackport = true } = request;
   const merged = knownTags(request.merged, tagPrefix);
   const everywhere = knownTags([...request.everywhere, ...request.merged], tagPrefix);
   const current = merged[0]?.version;
-  const { next, bump } = nextVersion(request, current, lastStable(merged));
+  const { next, bump } = nextVersion(
+    request,
+    current,
+    merged.find(({ version }) => isStable(version))?.version,
+  );
+  const refuse = (code: string, fact: string, hint: string) => {
+    throw new TaskError(`Cannot release ${tagPrefix}${next}: ${fact}`, { code, hint });
+  };
   const taken = everywhere.find(({ version }) => version === next);
-  if (taken)
-    throw refusal('tag-exists', next, tagPrefix, `tag exists at ${place(taken)}`, 'choose a higher version');
-  const higher = everywhere.filter(({ version }) => isStable(version) && semver.gt(version, next));
-  const isBackport = higher.length > 0;
-  if (isBackport) verifyBackport(request, { next, bump, higher, merged, everywhere });
-  else verifyHigher(next, merged[0], tagPrefix);
+  if (taken) refuse('tag-exists', `tag exists at ${place(taken)}`, 'choose a higher version');
+  const stable = everywhere.filter(({ version }) => isStable(version));
+  const higher = stable.find(({ version }) => semver.gt(version, next));
+  // A version below an existing release is right only on a maintenance branch, and only if it was named.
+  const limit = higher ?? merged[0];
+  const isLower = current ? semver.lte(next, current) : higher !== undefined;
+  const fact = limit ? `it is not higher than ${limit.name} (${place(limit)})` : '';
+  if (limit && isLower) refuse('version-not-higher', fact, `choose a version above ${limit.version}`);
+  if (higher && (bump !== 'explicit' || !allowBackport)) {
+    const hint = `merge ${higher.name} into this branch first; on a maintenance branch, name the version: ${next}`;
+    refuse('version-not-higher', `${fact}, which this branch does not contain`, hint);
+  }
+  const isBetween = ({ version }: KnownTag) =>
+    semver.gt(version, current ?? next) && semver.lt(version, next);
+  const skipped = higher && stable.find(isBetween);
+  if (skipped) {
+    const between = `${skipped.name} (${place(skipped)}) lies between, and this branch does not contain it`;
+    refuse('version-not-higher', between, `choose a version below ${skipped.version}`);
+  }
   const isPrerelease = !isStable(next);
-  const isHighestStable = !isPrerelease && !isBackport;
-  return { current, next, tag: `${tagPrefix}${next}`, bump, isPrerelease, isBackport, isHighestStable };
+  const names = { current, next, tag: `${tagPrefix}${next}`, bump };
+  return {
+    ...names,
+    isPrerelease,
+    isBackport: higher !== undefined,
+    isHighestStable: !isPrerelease && !higher,
+  };
 }
 
 /** What a person can choose on this branch, the recommended version first; what would be refused is left out. */
@@ -79,61 +104,8 @@ export function versionChoices(request: Omit<VersionRequest, 'requested'>): Vers
   return choices;
 }
 
-function verifyHigher(next: string, current: KnownTag | undefined, tagPrefix: string): void {
-  if (!current || semver.gt(next, current.version)) return;
-  const fact = `it is not higher than ${current.name} (${place(current)}) on this branch`;
-  throw refusal('version-not-higher', next, tagPrefix, fact, `choose a version above ${current.version}`);
-}
-
-interface BackportFacts {
-  next: string;
-  bump: Bump;
-  /** Stable releases above `next`, highest first. */
-  higher: readonly KnownTag[];
-  merged: readonly KnownTag[];
-  everywhere: readonly KnownTag[];
-}
-
-/** A version below an existing release is right only on a maintenance branch, and only if it was named. */
-function verifyBackport(
-  request: VersionRequest,
-  { next, bump, higher, merged, everywhere }: BackportFacts,
-): void {
-  const { tagPrefix = 'v', allowBackport = true } = request;
-  const [highest] = higher as [KnownTag, ...KnownTag[]];
-  const current = merged[0];
-  const fact = `it is not higher than ${highest.name} (${place(highest)})`;
-  const code = 'version-not-higher';
-  if (!current || semver.lte(next, current.version)) {
-    throw refusal(code, next, tagPrefix, fact, `choose a version above ${highest.version}`);
-  }
-  if (bump !== 'explicit' || !allowBackport) {
-    const hint = `get the branch that has ${highest.name} first; on a maintenance branch, name the version: ${next}`;
-    throw refusal(code, next, tagPrefix, `${fact}, which this branch does not contain`, hint);
-  }
-  const inBranch = new Set(merged.map(({ version }) => version));
-  const skipped = everywhere.find(
-    ({ version }) =>
-      isStable(version) &&
-      !inBranch.has(version) &&
-      semver.gt(version, current.version) &&
-      semver.lt(version, next),
-  );
-  if (!skipped) return;
-  const missing = `${skipped.name} (${place(skipped)}) lies between, and this branch does not contain it`;
-  throw refusal(code, next, tagPrefix, missing, `choose a version below ${skipped.version}`);
-}
-
-function lastStable(merged: readonly KnownTag[]): string | undefined {
-  return merged.find(({ version }) => isStable(version))?.version;
-}
-
 function place({ commit, where }: KnownTag): string {
   return `${commit.slice(0, 7)}${where === 'remote' ? ' on the remote' : ''}`;
-}
-
-function refusal(code: string, next: string, tagPrefix: string, fact: string, hint: string): TaskError {
-  return new TaskError(`Cannot release ${tagPrefix}${next}: ${fact}`, { code, hint });
 }
 
 // Tags read as versions: which tags are versions, which is the highest, where do the notes of one begin.

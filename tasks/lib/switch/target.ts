@@ -105,7 +105,7 @@ async function withSuggestion(
 /** Brings a release's image here and checks that it is the released one. @throws TaskError */
 export async function fetchRelease(project: Project, tag: string, by: 'pull' | 'build'): Promise<Image> {
   if (by === 'build' || !(await pullRelease(project, tag)))
-    await buildRelease(project, await engineInfo(), [], tag);
+    await buildRelease(project, await engineInfo(), tag);
   return verifyReleasedImage(project, tag);
 }
 
