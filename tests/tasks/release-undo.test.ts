@@ -135,7 +135,7 @@ test('a published release is never deleted: withdrawn in the notes, latest back 
   const bad = await released(project, 'patch', '--push');
   const before = await project.snapshot();
   const screen = await undoOnTerminal(project, 'v1.0.1', '\r');
-  assert.match(screen, /Type v1\.0\.1 to go ahead[\s\S]*the answer was no/);
+  assert.match(screen, /Type v1\.0\.1 to go ahead[\s\S]*Cancelled/);
   assert.deepEqual(await project.snapshot(), before);
   const undone = await release(project, '--undo', 'v1.0.1');
   assert.equal(undone.code, 0, undone.stderr);
