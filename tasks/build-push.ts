@@ -31,7 +31,7 @@ await runTask({
       type: 'boolean',
       description: 'push it and compare the digest (the default when a registry is set)',
     },
-    'no-push': { type: 'boolean', description: 'keep it on this machine although a registry is set' },
+    'no-push': { type: 'boolean', description: 'do not push, although a registry is set' },
     platform: {
       type: 'string',
       value: 'OS/ARCH,…',
@@ -51,7 +51,7 @@ await runTask({
 
 function verifyRequest(project: Project, tag: string, push: boolean): void {
   if (tag !== 'latest' && !versionOfTag(project, tag)) {
-    throw usageError(`build-push: "${tag}" is neither latest nor a version`, {
+    throw usageError(`build-push: "${tag}" is neither "latest" nor a version`, {
       hint: `a version looks like ${project.release.tag_prefix}1.2.3`,
     });
   }
@@ -80,7 +80,7 @@ async function buildAndPush(project: Project, { tag, push, platforms }: Request)
   const remote = push ? registryReference(project, tag) : undefined;
   const source = tag === 'latest' ? 'the working tree' : `git tag ${tag}`;
   const forWhat = platforms.length > 0 ? ` for ${platforms.join(', ')}` : '';
-  log.plan(`Build ${local} from ${source}${forWhat}, try it${remote ? `, push ${remote}` : ''}`);
+  log.plan(`Build ${local} from ${source}${forWhat}, test it${remote ? `, push ${remote}` : ''}`);
   await confirm(`Build ${local}?`);
 
   return withHistory(project.root, 'build-push', { from: null, to: tag }, async () => {

@@ -1,4 +1,4 @@
-// Makes a release: version → notes → image → tag, wholly or not at all.
+// Makes a release: version → notes → image → tag, all or nothing.
 //
 // check → plan → show → confirm → apply → report. Everything that can fail happens before the one atomic
 // step that moves the branch and creates the tag; what follows is finished by the next run if this one dies.
@@ -45,7 +45,7 @@ interface Options {
 
 await runTask({
   name: 'release',
-  summary: 'Make a release: version, notes, image and tag, wholly or not at all.',
+  summary: 'Make a release: version, notes, image and tag, all or nothing.',
   arguments: `[${BUMPS.join('|')}|X.Y.Z]`,
   maxArguments: 1,
   flags: {
@@ -57,7 +57,7 @@ await runTask({
     undo: {
       type: 'string',
       value: 'vX.Y.Z',
-      description: 'take a release back; mark a published one withdrawn',
+      description: 'remove a release; mark a published one as withdrawn',
     },
   },
   examples: [
@@ -80,11 +80,13 @@ function verifyFlags(options: Options, undo: string | undefined, notesOnly: bool
   const { requested, preid, push, deploy, edit } = options;
   const acts = push || deploy || edit;
   if (undo !== undefined && (requested || preid || acts || notesOnly)) {
-    throw usageError('release: --undo stands alone', { hint: `tsx tasks/release.ts --undo ${undo}` });
+    throw usageError('release: --undo cannot be combined with other options', {
+      hint: `tsx tasks/release.ts --undo ${undo}`,
+    });
   }
   if (notesOnly && acts) {
-    throw usageError('release: --notes-only prints the notes and does nothing else', {
-      hint: 'leave out --push, --deploy and --edit',
+    throw usageError('release: --notes-only cannot be combined with --push, --deploy or --edit', {
+      hint: 'npm run release -- --notes-only',
     });
   }
   verifyRequested(requested, preid);
@@ -102,7 +104,7 @@ async function release(project: Project, options: Options) {
   const requested = resumed?.outcome === 'finished' ? resumed.data.version : options.requested;
   const existing = await existingRelease(project, requested, options);
   if (existing) {
-    log.info(`${existing.tag} is released on this machine; doing what is left of it`);
+    log.info(`${existing.tag} is already released; completing the remaining steps`);
     const { data } = await runSteps(releaseJourney(project), existing);
     return report(project, data, { resumed: true });
   }
@@ -125,7 +127,7 @@ function report(project: Project, released: Released, details: Record<string, un
   const { tag, version, commit, digest, push, deploy, failedDeploy } = released;
   if (failedDeploy) {
     const { message, code, hint } = failedDeploy;
-    throw new TaskError(`${tag} is released, but prod does not run it: ${message}`, { code, hint });
+    throw new TaskError(`${tag} is released, but the switch of prod failed: ${message}`, { code, hint });
   }
   const image = imageReference(project, tag);
   const data = { version, tag, commit, digest, image, pushed: push, ...details };
@@ -156,6 +158,6 @@ async function undoRelease(project: Project, tag: string) {
 }
 
 function reportUndo({ tag, kind, successor }: Awaited<ReturnType<typeof planUndo>>) {
-  const done = kind === 'remove' ? 'Took back' : 'Withdrew';
+  const done = kind === 'remove' ? 'Removed' : 'Withdrew';
   return { data: { tag, outcome: kind, successor }, text: `${done} ${tag}` };
 }

@@ -215,7 +215,7 @@ test('with platforms set, an index with provenance is pushed and its digest reco
   assert.equal(rebuilt.code, 0, rebuilt.stderr);
   const own = index?.manifests?.find(({ platform }) => platform.architecture === 'amd64')?.digest;
   if (process.arch === 'x64') assert.equal(rebuilt.json().digest, own);
-  assert.doesNotMatch(rebuilt.stderr, /byte for byte/);
+  assert.doesNotMatch(rebuilt.stderr, /differs from the released/);
   const again = await project.task('build-push', ['v1.0.0', '--push', '--yes', '--json']);
   assert.equal(again.code, 0, again.stderr);
   assert.equal(again.json().pushed, digest, 'the registry keeps the index: it is the same release');
@@ -229,7 +229,7 @@ test('a remote that does not answer is a warning without --push and an error wit
   assert.equal((refused.json().error as { code: string }).code, 'remote-unreachable');
   const made = await release(project, 'patch');
   assert.equal(made.code, 0, made.stderr);
-  assert.match(made.stderr, /origin does not answer/);
+  assert.match(made.stderr, /origin did not respond/);
   await project.git('remote', 'set-url', 'origin', project.remote);
 });
 

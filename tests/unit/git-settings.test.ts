@@ -287,7 +287,7 @@ test('whether a remote takes the push is asked beforehand, as it will be pushed'
   assert.equal(words(), '');
   bare('config', 'receive.advertiseAtomic', 'false');
   await verifyPushAccess(project(root), 'main');
-  assert.match(words(), /origin takes no atomic push: the branch goes first/);
+  assert.match(words(), /origin does not support atomic pushes: pushing the branch first/);
   git('remote', 'set-url', 'origin', join(root, 'nowhere.git'));
   await assert.rejects(verifyPushAccess(project(root), 'main'), { code: 'no-push-access' });
   assert.equal(bare('rev-parse', 'main'), publication.from, 'nothing was pushed');

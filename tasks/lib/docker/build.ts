@@ -87,9 +87,9 @@ export async function buildImage(
     : await build(buildCommand(project, { ...request, attest: false }, 'type=docker'));
   const image = await inspectImage(request.tag);
   if (image) return { ...image, platforms: platforms ?? { [`linux/${image.architecture}`]: image.id } };
-  throw new TaskError(`The build of ${request.tag} ended well, but the engine has no such image`, {
+  throw new TaskError(`The build of ${request.tag} succeeded, but the engine does not have the image`, {
     code: 'image-missing',
-    hint: 'is another `docker` context or builder in use? see: docker buildx ls',
+    hint: 'is another docker context or builder in use? see: docker buildx ls',
   });
 }
 
@@ -112,9 +112,9 @@ function showBuildStep(line: string): void {
 }
 
 function buildFailure(cause: CommandError): TaskError {
-  return new TaskError(`The image does not build:\n${lastLines(cause.stderr).replace(/^/gm, '    ')}`, {
+  return new TaskError(`The build failed:\n${lastLines(cause.stderr).replace(/^/gm, '    ')}`, {
     code: 'build-failed',
-    hint: 'nothing was named or released; with --verbose the very build command is shown',
+    hint: 'nothing was tagged or released; --verbose shows the build command',
     cause,
   });
 }

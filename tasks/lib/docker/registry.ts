@@ -28,7 +28,7 @@ async function askRegistry(reference: string): Promise<string | undefined> {
   if (NOT_FOR_BUILDX.test(answer.stderr)) return askEngineForDigest(reference);
   if (/(: not found$|manifest unknown|name unknown)/im.test(answer.stderr)) return undefined;
   throw new TaskError(
-    `Cannot ask the registry for ${reference}: ${answer.stderr.trim().split('\n').at(-1)}`,
+    `Cannot query the registry for ${reference}: ${answer.stderr.trim().split('\n').at(-1)}`,
     {
       code: 'registry-unreachable',
       hint: 'is it running and are you logged in? see: docker login',
@@ -38,7 +38,7 @@ async function askRegistry(reference: string): Promise<string | undefined> {
 
 /** The digest that a registry has under a reference, undefined if none. @throws TaskError if it does not answer */
 export function registryDigest(reference: string): Promise<string | undefined> {
-  return withRetries(`asking for ${reference}`, () => askRegistry(reference));
+  return withRetries(`querying ${reference}`, () => askRegistry(reference));
 }
 
 /** The digest that the engine knows the image by in that registry; undefined before the first push. */
@@ -95,7 +95,7 @@ function pushFailed(reference: string, error: unknown): unknown {
   return new TaskError(`Cannot push ${reference}: ${reason}`, {
     code: 'push-failed',
     hint: passes
-      ? 'the registry has trouble; run the same command again later, it goes on from here'
+      ? 'the registry has a temporary problem; run the same command again later, it resumes from here'
       : 'are you logged in and allowed to push? see: docker login',
     cause: error,
   });
@@ -117,18 +117,18 @@ const PAUSES_MS: readonly number[] = [300, 1000, 3000];
 
 /** What passes by itself: rate limits, a server's own errors, names that do not resolve, broken connections. */
 const TRANSIENT: readonly (readonly [RegExp, string])[] = [
-  [/(?:^|[\s:(])429(?:[\s,:;)]|$)|too ?many ?requests/im, 'the registry limits requests'],
+  [/(?:^|[\s:(])429(?:[\s,:;)]|$)|too ?many ?requests/im, 'rate limit of the registry'],
   [
     /(?:^|[\s:(])50[0234](?:[\s,:;)]|$)|internal server error|bad gateway|service unavailable|gateway time-?out/im,
-    'the registry fails',
+    'error of the registry',
   ],
   [
     /no such host|temporary failure in name resolution|server misbehaving|EAI_AGAIN/i,
-    'the name does not resolve',
+    'name resolution failed',
   ],
   [
     /connection (refused|reset)|broken pipe|unexpected EOF|\bEOF$|i\/o timeout|TLS handshake timeout|network is unreachable|deadline exceeded/im,
-    'the connection breaks',
+    'connection failed',
   ],
 ];
 
@@ -146,7 +146,7 @@ async function withRetries<T>(what: string, work: () => Promise<T>): Promise<T> 
     } catch (error) {
       const reason = transientReason(error instanceof Error ? error.message : '');
       if (!reason || (error as { code?: string }).code === 'interrupted') throw error;
-      log.warn(`${what}: ${reason} (${errorSummary(error)}); trying again in ${wait / 1000} s`);
+      log.warn(`${what}: ${reason} (${errorSummary(error)}); retrying in ${wait / 1000} s`);
       await pause(wait);
     }
   }
@@ -165,7 +165,7 @@ export async function withEngineRetries(passing: RegExp, work: () => Promise<unk
     } catch (error) {
       const passes = error instanceof CommandError && passing.test(error.stderr);
       if (!passes || tries === ENGINE_TRIES) throw error;
-      log.warn(`the engine failed for a moment (${errorSummary(error)}); trying again`);
+      log.warn(`the engine failed (${errorSummary(error)}); retrying`);
       await pause(ENGINE_PAUSE_MS);
     }
   }

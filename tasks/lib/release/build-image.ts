@@ -46,7 +46,7 @@ export async function buildLatest(
   const { version, revision } = identity;
   const reference = imageReference(project, 'latest');
   if (revision.endsWith('-dirty'))
-    log.warn('the working tree has uncommitted changes; the image says so (-dirty)');
+    log.warn('the working tree has uncommitted changes: the revision ends in -dirty');
   return withCleanUp(project, async () => {
     log.step(`build ${reference} (${version})`);
     const image = await buildImage(project, engine, {
@@ -59,7 +59,7 @@ export async function buildLatest(
     });
     const before = await inspectImage(reference);
     if (before?.id === image.id) return { digest: image.id, version, revision, built: false };
-    log.step('start it once, as prod would run it, and query its health');
+    log.step('start it as prod would and check its health');
     await tryCandidate(project, { image: candidate, expected: { version, revision } });
     await tagImage(candidate, reference);
     return { digest: image.id, version, revision, built: true };
@@ -91,7 +91,7 @@ export async function buildRelease(
     if (isExact && !isReleasedImage(record, image))
       throw imageDiffers(candidate, tag, image.id, record.digest);
     if (!isSame) await acceptDiffering(project, release, image);
-    log.step('start it once, as prod would run it, and query its health');
+    log.step('start it as prod would and check its health');
     await tryCandidate(project, { image: candidate, expected: { version, revision: commit } });
     await tagImage(candidate, reference);
     return { ...result, digest: image.id, built: true };
@@ -107,12 +107,12 @@ async function acceptDiffering(
   const why = rebuildDifference(record, image, await baseImageOf(project));
   const accepted = { digest: image.id, released: record.digest, why };
   await acceptRebuild(project, name, accepted);
-  log.warn(`the rebuilt image of ${name} is not byte for byte the released one: ${why}`);
+  log.warn(`the rebuilt image of ${name} differs from the released one: ${why}`);
   log.info(`  released ${record.digest}\n  here     ${image.id}`);
   const registry = registryReference(project, name);
   const source = registry ? `docker pull ${registry}` : 'docker save on the other machine, docker load here';
   const reference = imageReference(project, name);
-  log.hint(`it runs on this machine as ${reference}; for the very image: ${source}`);
+  log.hint(`it is used on this machine as ${reference}; to get the released image: ${source}`);
 }
 
 /** Also removes what a killed build left: its candidate and its work directory have no owner any more. */

@@ -4,7 +4,7 @@ import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { probe, read, run } from '../command.ts';
 import { TaskError } from '../errors.ts';
-import { readIfPresent, withWorkDirectory } from '../files.ts';
+import { clearWorkDirectories, readIfPresent, withWorkDirectory } from '../files.ts';
 import { currentBranch, git, isAncestor, resolveRevision, setting } from '../git.ts';
 import { log } from '../log.ts';
 import { uninterrupted } from '../session.ts';
@@ -138,7 +138,7 @@ export async function moveRefs(root: string, reason: string, updates: readonly R
   } catch (cause) {
     const names = updates.map(({ ref }) => ref.replace(/^refs\/\w+\//, '')).join(' or ');
     throw new TaskError(
-      `Cannot move the refs of ${reason}: ${names} was changed by somebody else meanwhile`,
+      `Cannot move the refs of ${reason}: ${names} was changed by somebody else in the meantime`,
       {
         code: 'refs-moved',
         hint: 'nothing was changed; run the same command again',
@@ -161,7 +161,7 @@ export async function settleRefs(
   if (!states.includes('moved')) return false;
   const pending = updates.filter((_, index) => states[index] === 'pending');
   if (pending.length === 0) return true;
-  log.warn(`completing the ref transaction of ${reason}, which was cut in half`);
+  log.warn(`completing the interrupted ref transaction of ${reason}`);
   await transact(root, reason, pending);
   return true;
 }
@@ -205,15 +205,16 @@ export async function gitLocks(root: string): Promise<GitLock[]> {
 }
 
 /**
- * Removes lock files that a killed git left: those made since the interrupted run began and before this process did.
- * Call it when no git of the interrupted run is alive.
+ * Removes what a killed run left: work directories, and lock files that its git made since it began and before this
+ * process did. Call it when no git of the interrupted run is alive.
  */
-export async function removeStaleLocks(root: string, since: Date): Promise<void> {
+export async function clearLeftovers(root: string, { startedAt }: { startedAt: string }): Promise<void> {
+  await clearWorkDirectories(root);
   const began = Date.now() - process.uptime() * 1000;
   for (const { path, madeAt } of await gitLocks(root)) {
-    if (madeAt < since.getTime() - 1000 || madeAt > began) continue;
-    if (log.withhold(`remove ${path}, which the interrupted run left`)) continue;
-    log.warn(`removing ${path}, which the interrupted run left`);
+    if (madeAt < Date.parse(startedAt) - 1000 || madeAt > began) continue;
+    if (log.withhold(`remove ${path}, left by the interrupted run`)) continue;
+    log.warn(`removing ${path}, left by the interrupted run`);
     await rm(path, { force: true });
   }
 }
@@ -262,10 +263,10 @@ async function isOurs(root: string, from: string, to: string, path: string): Pro
 
 function edited(reason: string): TaskError {
   return new TaskError(
-    `Cannot update the working tree: files were changed meanwhile\n${reason.trim().replace(/^/gm, '    ')}`,
+    `Cannot update the working tree: files were changed during the run\n${reason.trim().replace(/^/gm, '    ')}`,
     {
       code: 'work-tree-changed',
-      hint: 'put the changes aside (git stash) and run the same command again',
+      hint: 'stash the changes (git stash) and run the same command again',
     },
   );
 }

@@ -10,7 +10,6 @@ import { engineInfo } from '../docker/engine.ts';
 import { tagImage } from '../docker/objects.ts';
 import { pushImage } from '../docker/registry.ts';
 import { CommandError, combinedError, TaskError } from '../errors.ts';
-import { clearWorkDirectories } from '../files.ts';
 import { currentBranch, isAncestor, resolveRevision, workTree } from '../git.ts';
 import { log } from '../log.ts';
 import { imageReference, type Project, registryReference } from '../project.ts';
@@ -19,10 +18,10 @@ import { forgetRun, interruptedRun, type Journey, resumeSteps, type Step } from 
 import { runOtherTask } from '../task.ts';
 import { buildRelease } from './build-image.ts';
 import {
+  clearLeftovers,
   followBranch,
   moveRefs,
   type RefUpdate,
-  removeStaleLocks,
   settleRefs,
   verifyWorkTreeCanFollow,
   writeCommit,
@@ -99,9 +98,7 @@ export function releaseSteps(project: Project, data: ReleaseData): Step<ReleaseD
   const { tag, branch, isReleased } = data;
   const refs: Step<ReleaseData> = {
     name: 'refs',
-    title: isReleased
-      ? `${tag} is released on this machine`
-      : `move ${branch} and create ${tag}, both or neither`,
+    title: isReleased ? `${tag} is already released` : `move ${branch} and create ${tag} in one transaction`,
     apply: async (data) => data.isReleased || moveRefs(project.root, tag, refUpdates(data)),
     commits: true,
     isDone: async (data) => data.isReleased || settleRefs(project.root, tag, refUpdates(data)),
@@ -122,7 +119,7 @@ function preparingSteps(project: Project, { tag }: ReleaseData): Step<ReleaseDat
     ...(hasCommands ? [checks] : []),
     {
       name: 'commit',
-      title: `write ${release.notes} into a commit, on no branch yet`,
+      title: `write the release commit with ${release.notes}`,
       apply: async (data) => {
         data.commit = await releaseCommit(project, data);
       },
@@ -135,7 +132,7 @@ function preparingSteps(project: Project, { tag }: ReleaseData): Step<ReleaseDat
     },
     {
       name: 'candidate',
-      title: 'start it once, as prod would run it, and query its health',
+      title: 'start it as prod would and check its health',
       apply: ({ version, commit }) =>
         tryCandidate(project, {
           image: candidateReference(project, commit),
@@ -144,7 +141,7 @@ function preparingSteps(project: Project, { tag }: ReleaseData): Step<ReleaseDat
     },
     {
       name: 'tag',
-      title: `write the tag ${tag} with the image's digest, as an object`,
+      title: `write the tag object ${tag} with the image's digest`,
       apply: async (data) => {
         data.tagObject = await releaseTag(project, data);
         // The build took a while: somebody may have taken the name, or edited the notes.
@@ -167,7 +164,7 @@ function publicSteps(
   const steps: (Step<ReleaseData> | false)[] = [
     {
       name: 'work-tree',
-      title: 'let the working tree follow',
+      title: 'update the working tree',
       apply: ({ head, commit }) => followBranch(root, branch, head, commit),
     },
     {
@@ -189,7 +186,7 @@ function publicSteps(
     },
     movesLatest && {
       name: 'latest',
-      title: `tag it ${latest}`,
+      title: `tag it as ${latest}`,
       apply: async (data) => {
         data.movesLatest = !(await isOvertaken(project, data.version, push));
         if (data.movesLatest) await tagImage(imageReference(project, tag), latest);
@@ -205,7 +202,7 @@ function publicSteps(
     { name: 'cleanup', title: 'remove the candidate', apply: () => removeCandidates(project) },
     release.hooks.after.length > 0 && {
       name: 'hooks-after',
-      title: 'run the hooks that follow a release',
+      title: 'run the hooks after a release',
       apply: (data) => runHooks(project, 'after', hookContext(project, data)),
     },
     deploy && {
@@ -217,7 +214,7 @@ function publicSteps(
       !deploy &&
       followsLatest(project) && {
         name: 'follow',
-        title: 'replace dev, which follows latest',
+        title: 'switch dev to the new latest',
         apply: async (data) => data.movesLatest && followLatest(project),
       },
   ];
@@ -281,7 +278,7 @@ async function nameImage(project: Project, data: ReleaseData): Promise<void> {
     await tagImage(digest || candidateReference(project, commit), imageReference(project, tag));
   } catch (error) {
     if (!(error instanceof CommandError)) throw error;
-    log.info(`the image ${digest} is gone: building ${tag} again from its commit`);
+    log.info(`the image ${digest} is missing: rebuilding ${tag} from its commit`);
     const isIndex = !Object.values(platforms).includes(digest);
     const request = { platforms: isIndex ? Object.keys(platforms) : [], isExact: true };
     await buildRelease(project, await engineInfo(), tag, request);
@@ -298,7 +295,7 @@ async function followLatest(project: Project): Promise<void> {
     await runOtherTask(project, 'switch-env', activeEnvironment(project));
   } catch (error) {
     if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
-    log.warn(`dev does not run the new latest: ${error.message}`);
+    log.warn(`dev was not switched to the new latest: ${error.message}`);
   }
 }
 
@@ -321,11 +318,10 @@ export async function resumeRelease(project: Project) {
   const journey = releaseJourney(project);
   const interrupted = await interruptedRun(journey);
   if (!interrupted) return undefined;
-  await clearWorkDirectories(root);
-  await removeStaleLocks(root, new Date(interrupted.startedAt));
+  await clearLeftovers(root, interrupted);
   const { tag, tagObject } = interrupted.data;
   if (interrupted.committed && (await resolveRevision(root, `refs/tags/${tag}`)) !== tagObject) {
-    log.warn(`${tag} was released by a run that was interrupted, and taken back since: nothing to resume`);
+    log.warn(`${tag} was released by an interrupted run and removed since: nothing to resume`);
     await removeCandidates(project);
     await forgetRun(journey);
     return undefined;

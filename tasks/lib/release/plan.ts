@@ -29,7 +29,7 @@ export interface Repository {
   head: string;
   branch: string;
   tags: GitTag[];
-  /** undefined when there is no remote, or it does not answer. */
+  /** undefined without a remote, or where it did not respond. */
   remote: RemoteState | undefined;
 }
 
@@ -48,9 +48,9 @@ export interface ReleasePlan {
   notes: string;
   /** Title of the entry and its text, to show. */
   entry: string;
-  /** Nothing in the commits is worth telling, and nobody wrote an entry. */
+  /** No commit is worth an entry, and nobody wrote one. */
   isEmpty: boolean;
-  /** What a person should think about before saying yes. */
+  /** What a person should know before they confirm. */
   warning: string | undefined;
   date: Date;
 }
@@ -111,7 +111,7 @@ export async function planRelease(
 function breakingWarning({ next, isPrerelease }: VersionPlan, { bump }: Changes, base: string | undefined) {
   const isExpected = bump !== 'major' || isPrerelease || !base || semver.major(base) === 0;
   if (isExpected || semver.major(next) > semver.major(base)) return undefined;
-  return `${next} has a breaking change since ${base}: by semantic versioning it should be a major release (npm run release -- major)`;
+  return `${next} has a breaking change since ${base}: by semantic versioning it should be a major release: npm run release -- major`;
 }
 
 /** A prerelease that nothing followed can still be completed, but not a stable release. */
@@ -177,7 +177,11 @@ async function chooseVersion(request: Omit<VersionRequest, 'requested'>): Promis
     label: `${requested === 'auto' ? bump : requested} → ${version}`,
     hint: isRecommended ? 'recommended by the commits' : '',
   }));
-  return choose('Which version?', choices, 'name it: release.ts patch|minor|major|prerelease|auto|X.Y.Z');
+  return choose(
+    'Which version?',
+    choices,
+    'name it: npm run release -- patch|minor|major|prerelease|auto|X.Y.Z',
+  );
 }
 
 /** The plan in words: what is released, the steps that will run, the notes. */
@@ -188,7 +192,7 @@ export function describeReleasePlan(project: Project, plan: ReleasePlan, steps: 
   return [
     `Release ${current}${version.tag}, ${commits} since ${previousTag ?? 'the beginning'}`,
     ...steps.map((title) => `  → ${title}`),
-    ...(plan.movesLatest ? [] : ['  latest stays where it is']),
+    ...(plan.movesLatest ? [] : ['  latest does not move']),
     '',
     plan.entry.replace(/^/gm, '  │ ').trimEnd(),
   ].join('\n');
@@ -216,7 +220,7 @@ export async function editEntry(project: Project, plan: ReleasePlan): Promise<Re
   });
   const notes = insertEntry(existing, entry, tag);
   if (entry.trim() !== '' && findEntry(notes, tag)) return { ...plan, entry, notes, isEmpty: false };
-  throw new TaskError(`Stopped: the edited entry has no heading for ${tag}. Nothing was changed.`, {
+  throw new TaskError(`Cannot release ${tag}: the edited entry has no heading for it. Nothing was changed.`, {
     code: 'notes-empty',
     hint: `its first line must be like: ## [${tag}] - ${plan.date.toISOString().slice(0, 10)}`,
   });

@@ -107,10 +107,10 @@ async function checkRepository(
 async function checkCommit({ root, image }: Project, head: string, problems: Problems): Promise<void> {
   const [lock] = await gitLocks(root);
   if (lock) {
-    const hint = `wait until it has ended; if no git runs (ps -e | grep git), it was killed: rm ${lock.path}`;
+    const hint = `wait until it has ended; if there is none (ps -e | grep git), it was killed: rm ${lock.path}`;
     problems.add(
       'git-locked',
-      `Cannot release: another git works in this project, ${lock.path} is there`,
+      `Cannot release: another git process is running here: ${lock.path} exists`,
       hint,
     );
   }
@@ -120,7 +120,7 @@ async function checkCommit({ root, image }: Project, head: string, problems: Pro
   ]);
   const { env } = await releaseIdentity(root);
   if (Object.keys(env).length === 0) return;
-  log.warn(`git has no identity here; the release is signed as ${FALLBACK.name} <${FALLBACK.email}>`);
+  log.warn(`git has no identity here; the author of the release is ${FALLBACK.name} <${FALLBACK.email}>`);
   log.hint('git config user.name "…" && git config user.email "…"');
 }
 

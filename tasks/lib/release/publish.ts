@@ -28,7 +28,7 @@ export async function queryRemote(project: Project, push: boolean): Promise<Remo
   const { remote } = project.release;
   if ((await remoteUrl(project.root, remote)) === undefined) {
     if (push) throw noRemote(remote);
-    log.detail(`no git remote named ${remote}: only local tags are looked at`);
+    log.detail(`no git remote named ${remote}: only local tags are checked`);
     return undefined;
   }
   try {
@@ -36,7 +36,7 @@ export async function queryRemote(project: Project, push: boolean): Promise<Remo
   } catch (error) {
     if (error instanceof TaskError && error.code === 'interrupted') throw error;
     if (push) throw silentRemote(remote, error);
-    log.warn(`${remote} does not answer; only local tags are looked at`);
+    log.warn(`${remote} did not respond; only local tags are checked`);
     log.detail(String(error));
     return undefined;
   }
@@ -50,7 +50,7 @@ function noRemote(remote: string): TaskError {
 }
 
 function silentRemote(remote: string, cause: unknown): TaskError {
-  return new TaskError(`Cannot push: ${remote} does not answer: ${(cause as Error).message}`, {
+  return new TaskError(`Cannot push: ${remote} did not respond: ${(cause as Error).message}`, {
     code: 'remote-unreachable',
     hint: `try it: git ls-remote ${remote}; or release without --push and publish later`,
     cause,
@@ -92,14 +92,15 @@ export async function verifyPushAccess(project: Project, branch: string): Promis
   const to = [release.remote, `HEAD:refs/heads/${branch}`];
   const atomic = await probe(git(root, ...trial, '--atomic', ...to), options);
   const isUnable = !atomic.ok && NO_ATOMIC.test(atomic.stderr);
-  if (isUnable) log.info(`${release.remote} takes no atomic push: the branch goes first, then the tag`);
+  if (isUnable)
+    log.info(`${release.remote} does not support atomic pushes: pushing the branch first, then the tag`);
   const answer = isUnable ? await probe(git(root, ...trial, ...to), options) : atomic;
   if (answer.ok) return;
   // What git advises is for a person who types the push; the remedy here is another.
   const reason = (answer.stderr.trim() || answer.stdout.trim()).replace(/^hint: .*\n?/gm, '').trim();
   throw new TaskError(`Cannot push to ${release.remote}: ${reason}`, {
     code: 'no-push-access',
-    hint: `see what it says: git push --dry-run ${release.remote} HEAD:refs/heads/${branch}`,
+    hint: `try it: git push --dry-run ${release.remote} HEAD:refs/heads/${branch}`,
   });
 }
 
@@ -107,10 +108,10 @@ export async function verifyPushAccess(project: Project, branch: string): Promis
 export function tagDiffers(project: Project, tag: string, here: string, there: string): TaskError {
   const { remote } = project.release;
   return new TaskError(
-    `The tag ${tag} is at ${shortHash(here)} here and at ${shortHash(there)} on ${remote}: one was moved`,
+    `The tag ${tag} is at ${shortHash(here)} here and at ${shortHash(there)} on ${remote}: one of them was moved`,
     {
       code: 'tag-differs',
-      hint: `find out which is right; to take the remote's: git tag --delete ${tag} && git fetch ${remote} tag ${tag}`,
+      hint: `find out which is right; to use the remote's: git tag --delete ${tag} && git fetch ${remote} tag ${tag}`,
     },
   );
 }
@@ -156,7 +157,7 @@ async function pushRefs(project: Project, refs: readonly string[]): Promise<void
     await push('--atomic', ...plain, ...refs);
   } catch (error) {
     if (!NO_ATOMIC.test((error as Error).message)) throw error;
-    log.detail(`${release.remote} takes no atomic push: the branch goes first, then the tag`);
+    log.detail(`${release.remote} does not support atomic pushes: pushing the branch first, then the tag`);
     for (const ref of refs) await push(...plain, ref);
   }
 }
@@ -188,11 +189,8 @@ async function pushableCommit(project: Project, publication: Publication, tip: s
   if (await isAncestor(root, commit, tip)) return undefined;
   const ours = (await resolveRevision(root, `refs/heads/${branch}`)) ?? commit;
   if (await isAncestor(root, tip, ours)) return ours;
-  throw new TaskError(
-    `${what} on this machine, but ${release.remote}/${branch} got other commits meanwhile`,
-    {
-      code: 'push-rejected',
-      hint: `git pull --no-rebase ${release.remote} ${branch} (never --rebase: the released commit must stay), then: npm run release`,
-    },
-  );
+  throw new TaskError(`${what} on this machine, but ${release.remote}/${branch} has new commits`, {
+    code: 'push-rejected',
+    hint: `git pull --no-rebase ${release.remote} ${branch} (never --rebase: the released commit must stay), then: npm run release`,
+  });
 }

@@ -135,7 +135,7 @@ export function imageDiffers(reference: string, tag: string, found: string, rele
     `The image ${reference} is not the released one: it is ${found}, released was ${released}`,
     {
       code: 'image-changed',
-      hint: `somebody tagged another image so. Remove the tag (docker image rm ${reference}) and rebuild it from its git tag: npm run build-push -- ${tag}`,
+      hint: `somebody moved the tag. Remove it (docker image rm ${reference}) and rebuild it from its git tag: npm run build-push -- ${tag}`,
     },
   );
 }
@@ -206,7 +206,7 @@ async function readRebuilds(root: string): Promise<Rebuilds> {
   try {
     return text ? z.record(z.string(), rebuildSchema).parse(JSON.parse(text)) : {};
   } catch (cause) {
-    throw new TaskError(`Cannot read which rebuilt images were accepted: ${path} is not as it was written`, {
+    throw new TaskError(`Cannot read the accepted rebuilds: ${path} is damaged`, {
       code: 'rebuilds-unreadable',
       hint: `rm ${path}   (a rebuilt image is then compared, and built, again)`,
       cause,
@@ -231,14 +231,14 @@ export function rebuildDifference(
   image: { id: string; platforms: Record<string, string> },
   baseImage: string | undefined,
 ): string {
-  if (isReleasedImage(record, image)) return 'the platforms are the released ones, the provenance is new';
+  if (isReleasedImage(record, image)) return 'same platforms, new provenance';
   const others = Object.keys(image.platforms).filter((name) => !(name in record.platforms));
   const released = Object.keys(record.platforms);
   if (released.length > 0 && others.length > 0)
     return `it was released for ${released.join(', ')} and this is ${others.join(', ')}`;
   if (record.baseImage && record.baseImage !== baseImage)
-    return `the base image was ${record.baseImage}, here it is ${baseImage ?? 'another one'}`;
-  return 'commit and base image are the same, so the builder differs (its version, or secrets and arguments)';
+    return `the base image was ${record.baseImage}, here it is ${baseImage ?? 'unknown'}`;
+  return 'same commit and base image, so the builder differs (its version, secrets or build arguments)';
 }
 
 /** This machine's base image as `reference@id`; undefined when there is none. */

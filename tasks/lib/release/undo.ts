@@ -7,17 +7,16 @@ import { inspectImage, tagImage, untagImage } from '../docker/objects.ts';
 import { pushImage, registryDigest } from '../docker/registry.ts';
 import { updateDotenv } from '../dotenv.ts';
 import { combinedError, TaskError } from '../errors.ts';
-import { clearWorkDirectories } from '../files.ts';
 import { fileAt, isAncestor, remoteState, remoteUrl, resolveRevision, shortHash, workTree } from '../git.ts';
 import { log } from '../log.ts';
 import { imageReference, type Project, registryReference, variable, variableName } from '../project.ts';
 import { interruptedRun, type Journey, resumeSteps, type Step } from '../steps.ts';
 import { runOtherTask } from '../task.ts';
 import {
+  clearLeftovers,
   followBranch,
   moveRefs,
   type RefUpdate,
-  removeStaleLocks,
   settleRefs,
   verifyWorkTreeCanFollow,
   writeCommit,
@@ -63,15 +62,18 @@ export async function planUndo(project: Project, tag: string): Promise<UndoData>
     workTree(root),
   ]);
   const { head, branch } = tree;
-  const problems = workTreeProblems(project, tree);
-  if (head && !(await isAncestor(root, commit, head))) problems.push(elsewhere(tag, commit, branch));
   const isProd = variable(project, 'PROD_TAG') === tag;
   const successor = (await releasesToRun(project)).find((name) => name !== tag) ?? null;
-  if (isProd && !successor) problems.push(noSuccessor(project, tag));
-  if (!parent) problems.push(noParent(project, tag, commit));
+  const isElsewhere = head !== undefined && !(await isAncestor(root, commit, head));
+  const problems = [
+    ...workTreeProblems(project, tree),
+    ...(isElsewhere ? [elsewhere(tag, commit, branch)] : []),
+    ...(isProd && !successor ? [noSuccessor(project, tag)] : []),
+    ...(parent ? [] : [noParent(project, tag, commit)]),
+  ];
   if (problems.length > 0 || !head || !branch || !parent)
     throw combinedError(`Cannot undo ${tag}: ${problems.length} problems`, problems);
-  const seen = await seenByOthers(project, { tag, commit, branch });
+  const seen = await seenByOthers(project, tag, commit, branch);
   const kind = seen.tag || seen.image ? 'withdraw' : 'remove';
   const names = { kind, tag, tagObject, commit, parent, branch, head, successor, isProd } as const;
   const goesBack = kind === 'remove' && head === commit && !seen.commit;
@@ -81,14 +83,8 @@ export async function planUndo(project: Project, tag: string): Promise<UndoData>
   return { ...names, notes, isLatest, active, next: goesBack ? parent : '' };
 }
 
-interface Published {
-  tag: string;
-  commit: string;
-  branch: string;
-}
-
 /** @throws TaskError when remote or registry do not answer: then nobody knows who has it */
-async function seenByOthers(project: Project, { tag, commit, branch }: Published) {
+async function seenByOthers(project: Project, tag: string, commit: string, branch: string) {
   const { root, release } = project;
   const url = await remoteUrl(root, release.remote);
   const remote = url === undefined ? undefined : await remoteState(root, release.remote);
@@ -127,9 +123,9 @@ async function notesAfter(project: Project, { kind, tag, commit, head, successor
   if (kind === 'withdraw') {
     const marked = withdrawEntry(present, tag, `do not use it${successor ? `; use ${successor}` : ''}`);
     if (marked !== present) return marked;
-    throw new TaskError(`Cannot undo ${tag}: it is withdrawn already`, {
+    throw new TaskError(`Cannot undo ${tag}: it is already withdrawn`, {
       code: 'already-withdrawn',
-      hint: `its tag and image stay; ${release.notes} says so`,
+      hint: `its tag and image stay; see ${release.notes}`,
     });
   }
   const released = findEntry((await fileAt(root, commit, release.notes)) ?? '', tag)?.text;
@@ -137,14 +133,14 @@ async function notesAfter(project: Project, { kind, tag, commit, head, successor
   if (entry === undefined || entry === released) return removeEntry(present, tag);
   throw new TaskError(`Cannot undo ${tag}: its entry in ${release.notes} was edited after the release`, {
     code: 'notes-edited',
-    hint: `take the entry out yourself and commit that; then: npm run release -- --undo ${tag}`,
+    hint: `remove the entry yourself and commit that; then: npm run release -- --undo ${tag}`,
   });
 }
 
 function elsewhere(tag: string, commit: string, branch: string | undefined): TaskError {
   return new TaskError(`Cannot undo ${tag}: its commit ${shortHash(commit)} is not in ${branch ?? 'HEAD'}`, {
     code: 'wrong-branch',
-    hint: `git branch --contains ${shortHash(commit)} tells where it is; git switch there`,
+    hint: `git branch --contains ${shortHash(commit)} lists its branches; git switch to one of them`,
   });
 }
 
@@ -156,9 +152,9 @@ function noParent({ release }: Project, tag: string, commit: string): TaskError 
 }
 
 function noSuccessor(project: Project, tag: string): TaskError {
-  return new TaskError(`Cannot undo ${tag}: prod runs it and there is no other release to go back to`, {
+  return new TaskError(`Cannot undo ${tag}: prod runs it and there is no other release to switch to`, {
     code: 'no-successor',
-    hint: `stop prod first: ${stopCommand(project, 'prod')}, and take the tag out of .env`,
+    hint: `stop prod first: ${stopCommand(project, 'prod')}, and remove the tag from .env`,
   });
 }
 
@@ -173,26 +169,24 @@ export function undoJourney(project: Project): Journey<UndoData> {
   };
 }
 
-/** The steps of an undoing: what runs goes back first, and dev last, once `latest` is another image. */
+/** The steps of an undo: what runs goes back first, and dev last, once `latest` is another image. */
 export function undoReleaseSteps(project: Project, data: UndoData): Step<UndoData>[] {
   const { root, release } = project;
-  const { kind, tag, branch, notes, successor, isLatest, isProd, active } = data;
-  const latest = imageReference(project, 'latest');
-  const remoteLatest = registryReference(project, 'latest');
+  const { kind, tag, branch, notes, successor, isProd, active } = data;
   const change = kind === 'remove' ? 'without the entry; later commits stay' : 'with the mark';
-  const refs =
+  const target =
     notes === null ? `move ${branch} back to ${shortHash(data.parent)}` : `move ${branch} to that commit`;
   const steps: (Step<UndoData> | false)[] = [
     notes !== null && {
       name: 'commit',
-      title: `write ${release.notes} ${change} into a commit, on no branch yet`,
+      title: `write a commit with ${release.notes} ${change}`,
       apply: async (data) => {
         data.next = await notesCommit(project, data, notes);
       },
     },
     {
       name: 'check',
-      title: 'see that the working tree can follow',
+      title: 'check that the working tree can follow',
       apply: ({ head, next }) => verifyWorkTreeCanFollow(root, head, next),
     },
     isProd &&
@@ -204,16 +198,26 @@ export function undoReleaseSteps(project: Project, data: UndoData): Step<UndoDat
       },
     {
       name: 'refs',
-      title: kind === 'remove' ? `${refs} and delete the tag ${tag}` : refs,
+      title: kind === 'remove' ? `${target} and delete the tag ${tag}` : target,
       apply: (data) => moveRefs(root, `undo ${tag}`, refUpdates(data)),
       commits: true,
       isDone: (data) => settleRefs(root, `undo ${tag}`, refUpdates(data)),
     },
     {
       name: 'work-tree',
-      title: 'let the working tree follow',
-      apply: ({ branch, head, next }) => followBranch(root, branch, head, next),
+      title: 'update the working tree',
+      apply: ({ head, next }) => followBranch(root, branch, head, next),
     },
+  ];
+  return [...steps.filter((step) => step !== false), ...imageSteps(project, data)];
+}
+
+/** What nobody else has goes, what floats moves back, what was published is told. */
+function imageSteps(project: Project, data: UndoData): Step<UndoData>[] {
+  const { kind, tag, branch, successor, isLatest, active } = data;
+  const latest = imageReference(project, 'latest');
+  const remoteLatest = registryReference(project, 'latest');
+  const steps: (Step<UndoData> | false)[] = [
     isLatest.local && {
       name: 'latest',
       title: successor ? `tag ${successor} as ${latest}` : `remove the tag ${latest}`,
@@ -235,7 +239,7 @@ export function undoReleaseSteps(project: Project, data: UndoData): Step<UndoDat
       },
     kind === 'withdraw' && {
       name: 'push',
-      title: `push ${branch} to ${release.remote}`,
+      title: `push ${branch} to ${project.release.remote}`,
       apply: ({ next }) =>
         publish(project, { branch, commit: next, tag: undefined, what: `${tag} is withdrawn` }),
     },
@@ -243,7 +247,7 @@ export function undoReleaseSteps(project: Project, data: UndoData): Step<UndoDat
       successor !== null &&
       (active === 'dev' || active === 'both') && {
         name: 'dev',
-        title: 'switch dev to the other latest',
+        title: 'switch dev to that image',
         apply: () => runOtherTask(project, 'switch-env', active),
       },
   ];
@@ -273,31 +277,32 @@ async function switchProd(project: Project, active: string, tag: string): Promis
 async function moveLatest(project: Project, latest: string, successor: string | null): Promise<void> {
   const image = successor ? imageReference(project, successor) : undefined;
   if (image && (await inspectImage(image))) return tagImage(image, latest);
-  log.warn(`no other release is on this machine: ${latest} loses its image (npm run build-push makes one)`);
+  log.warn(
+    `no other release on this machine: removing the tag ${latest} (npm run build-push makes a new one)`,
+  );
   await untagImage(latest);
 }
 
 async function pushLatest(project: Project, { tag, successor }: UndoData, latest: string): Promise<void> {
   const image = successor ? imageReference(project, successor) : undefined;
   if (image && (await inspectImage(image))) await pushImage(image, latest, { immutable: false });
-  else log.warn(`${latest} still is ${tag}: no other release is on this machine`);
+  else log.warn(`${latest} is still ${tag}: there is no other release on this machine`);
 }
 
-/** Finishes, or takes back, the undoing that a killed run left. Call it holding the lock. */
+/** Completes, or undoes, an undo that was killed. Call it holding the lock. */
 export async function resumeUndo(project: Project) {
   const journey = undoJourney(project);
   const interrupted = await interruptedRun(journey);
   if (!interrupted) return undefined;
-  await clearWorkDirectories(project.root);
-  await removeStaleLocks(project.root, new Date(interrupted.startedAt));
+  await clearLeftovers(project.root, interrupted);
   return resumeSteps(journey);
 }
 
-/** The plan of an undoing in words; its steps are listed below it. */
+/** The plan in words; its steps are listed below it. */
 export function describeUndo({ tag, kind }: UndoData, steps: readonly string[]): string {
   const what =
     kind === 'remove'
-      ? `Take back ${tag}: nobody else has it`
+      ? `Remove ${tag}: it was not published`
       : `Withdraw ${tag}: it was published, so its tag and image stay`;
   return [what, ...steps.map((title) => `  → ${title}`)].join('\n');
 }
