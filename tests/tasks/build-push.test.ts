@@ -7,12 +7,11 @@ import { verifyReleasedImage } from '../../tasks/lib/release/record.ts';
 import { docker } from './processes.ts';
 import { configure, type TestProject, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
+import { errorOf, released } from './release-support.ts';
 import { makeBase } from './tiny-base.ts';
 
 const build = (project: TestProject, ...argv: string[]) =>
   project.task('build-push', [...argv, '--yes', '--json']);
-const errorCode = (outcome: { json: () => Record<string, unknown> }) =>
-  (outcome.json().error as { code: string }).code;
 const label = (reference: string, name: string) =>
   docker(
     'image',
@@ -21,12 +20,6 @@ const label = (reference: string, name: string) =>
     `{{index .Config.Labels "org.opencontainers.image.${name}"}}`,
     reference,
   );
-
-async function released(project: TestProject, ...argv: string[]): Promise<Record<string, string>> {
-  const made = await project.task('release', ['patch', '--yes', '--json', ...argv]);
-  assert.equal(made.code, 0, made.stderr);
-  return made.json() as Record<string, string>;
-}
 
 test('latest is labelled with its commit, and as dirty when the tree is', async (t) => {
   const project = await tinyProject(t);
@@ -43,14 +36,14 @@ test('latest is labelled with its commit, and as dirty when the tree is', async 
 
 test('a version that is built again', async (t) => {
   const project = await tinyProject(t);
-  const { digest } = await released(project);
+  const { digest } = await released(project, 'patch');
 
   await t.test(
     'is built only from its tag and only if its image is missing; a moved name is refused',
     async () => {
       const reference = `${project.name}:v1.0.0`;
       // Without --yes and without a terminal: the tag is checked before anybody is asked.
-      assert.equal(errorCode(await project.task('build-push', ['v9.9.9', '--json'])), 'not-released');
+      assert.equal(errorOf(await project.task('build-push', ['v9.9.9', '--json'])).code, 'not-released');
       await docker('image', 'rm', reference, `${project.name}:latest`);
       await project.write('note', 'a dirty tree does not matter');
       const rebuilt = await build(project, 'v1.0.0');
@@ -62,7 +55,7 @@ test('a version that is built again', async (t) => {
       assert.equal((await build(project)).code, 0);
       await docker('tag', `${project.name}:latest`, reference);
       const refused = await build(project, 'v1.0.0');
-      assert.equal(errorCode(refused), 'image-changed', refused.stderr);
+      assert.equal(errorOf(refused).code, 'image-changed', refused.stderr);
       assert.match(refused.stderr, new RegExp(`released was ${digest}`));
     },
   );
@@ -99,7 +92,7 @@ test('a version that is built again', async (t) => {
 test('a push is verified by digest; a version that the registry has otherwise is never overwritten', async (t) => {
   const [project, registry] = [await tinyProject(t), await startRegistry(t)];
   await configure(project, 'image', `registry = "${registry.address}"`);
-  const { digest } = await released(project);
+  const { digest } = await released(project, 'patch');
   registry.fault = (_method, path) =>
     registry.faults === 0 && /blobs|manifests/.test(path) ? 429 : undefined;
   const pushed = await build(project, 'v1.0.0', '--push');
@@ -118,7 +111,7 @@ test('a push is verified by digest; a version that the registry has otherwise is
   await docker('push', '--quiet', taken);
   const other = await registry.manifest(project.name, 'v1.0.0');
   const refused = await build(project, 'v1.0.0', '--push');
-  assert.equal(errorCode(refused), 'image-exists', refused.stderr);
+  assert.equal(errorOf(refused).code, 'image-exists', refused.stderr);
   assert.match(refused.stderr, new RegExp(`the registry has ${other?.digest}, this machine has ${digest}`));
   assert.equal((await registry.manifest(project.name, 'v1.0.0'))?.digest, other?.digest);
 });

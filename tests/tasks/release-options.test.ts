@@ -7,11 +7,7 @@ import { test } from 'node:test';
 import { docker } from './processes.ts';
 import { configure, type TestProject, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
-
-const release = (project: TestProject, ...argv: string[]) =>
-  project.task('release', [...argv, '--yes', '--json']);
-const errorCode = (outcome: { json: () => Record<string, unknown> }) =>
-  (outcome.json().error as { code: string }).code;
+import { errorOf, release } from './release-support.ts';
 
 /** An editor for $EDITOR: a script that changes the file it is given. */
 async function editor(project: TestProject, script: string): Promise<string> {
@@ -48,7 +44,7 @@ test('what can be asked of a release', async (t) => {
       const EDITOR = await editor(project, ': > "$1"');
       const env = { EDITOR, VISUAL: undefined, GIT_EDITOR: undefined };
       const stopped = await project.task('release', ['patch', '--edit', '--yes', '--json'], { env });
-      assert.equal(errorCode(stopped), 'notes-empty', stopped.stderr);
+      assert.equal(errorOf(stopped).code, 'notes-empty', stopped.stderr);
       assert.deepEqual(await project.snapshot(), before);
       await editor(project, 'sed -i "s/first version/the very first version/" "$1"');
       const made = await project.task('release', ['patch', '--edit', '--yes', '--json'], { env });
@@ -91,7 +87,7 @@ test('what can be asked of a release', async (t) => {
       const refs = await project.git('for-each-ref');
       const failed = await release(project, 'patch');
       assert.equal(failed.code, 1);
-      assert.equal(errorCode(failed), 'dirty-tree');
+      assert.equal(errorOf(failed).code, 'dirty-tree');
       assert.equal(await project.git('for-each-ref'), refs);
       await project.git('checkout', '--quiet', '--', '.');
       await project.git('clean', '--quiet', '-f');
@@ -140,7 +136,7 @@ test('what can be asked of a release', async (t) => {
       await project.commit('feat: broken', { behaviour: 'crash' });
       const before = await project.snapshot();
       const failed = await release(project, 'minor', '--deploy');
-      assert.equal(errorCode(failed), 'candidate-unhealthy');
+      assert.equal(errorOf(failed).code, 'candidate-unhealthy');
       assert.match(failed.stderr, /cannot start, as asked/, 'with its last words');
       assert.deepEqual(await project.snapshot(), before);
       assert.equal((await project.health('prod')).version, '1.0.2', 'what ran still runs');
@@ -163,7 +159,7 @@ test('what can be asked of a release', async (t) => {
       await project.git('checkout', '--quiet', '-b', 'v1.x', 'v1.0.2');
       await project.commit('fix: of the old one', { note: 'old' });
       const bump = await release(project, 'patch');
-      assert.equal(errorCode(bump), 'version-not-higher', 'without a name it is more likely a mistake');
+      assert.equal(errorOf(bump).code, 'version-not-higher', 'without a name it is more likely a mistake');
       const made = await release(project, '1.0.3');
       assert.equal(made.code, 0, made.stderr);
       assert.equal(await project.git('rev-parse', 'v1.x'), made.json().commit);
@@ -171,7 +167,7 @@ test('what can be asked of a release', async (t) => {
 
       await project.git('checkout', '--quiet', '-b', 'topic');
       await project.commit('fix: elsewhere', { note: 'elsewhere' });
-      assert.equal(errorCode(await release(project, '1.0.4')), 'wrong-branch');
+      assert.equal(errorOf(await release(project, '1.0.4')).code, 'wrong-branch');
     },
   );
 });

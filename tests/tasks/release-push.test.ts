@@ -7,15 +7,13 @@ import { test } from 'node:test';
 import { docker, runProcess } from './processes.ts';
 import { configure, type TestProject, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
+import { errorOf, release } from './release-support.ts';
 
 async function publishing(t: Parameters<typeof tinyProject>[0]) {
   const [project, registry] = [await tinyProject(t), await startRegistry(t)];
   await configure(project, 'image', `registry = "${registry.address}"`);
   return { project, registry };
 }
-
-const release = (project: TestProject, ...argv: string[]) =>
-  project.task('release', [...argv, '--yes', '--json']);
 
 /** Another person's clone, with a commit of theirs that is not pushed yet. */
 async function otherClone(project: TestProject, name = 'other'): Promise<string> {
@@ -81,7 +79,7 @@ test('published releases, one after another', async (t) => {
     await chmod(hook, 0o755);
     const refused = await release(project, 'patch', '--push');
     assert.equal(refused.code, 1);
-    const error = refused.json().error as { code: string; message: string; hint: string };
+    const error = errorOf(refused);
     assert.equal(error.code, 'push-rejected');
     assert.match(error.message, /protected branch/);
     assert.match(error.hint, /--undo v1\.1\.1/);
@@ -107,7 +105,7 @@ test('published releases, one after another', async (t) => {
       registry.fault = (method, path) => (method === 'POST' && /uploads/.test(path) ? 500 : undefined);
       const failed = await release(project, 'patch', '--push');
       assert.equal(failed.code, 1, failed.stderr);
-      assert.equal((failed.json().error as { code: string }).code, 'push-failed');
+      assert.equal(errorOf(failed).code, 'push-failed');
       assert.doesNotMatch(
         await project.git('ls-remote', 'origin'),
         /v1\.1\.3/,
@@ -147,7 +145,7 @@ test('published releases, one after another', async (t) => {
       await configure(project, 'release', `hooks.before = [["git", "-C", "${other}", "push", "--quiet"]]`);
       await runProcess('git', ['-C', other, 'pull', '--quiet', '--rebase']);
       const stopped = await release(project, 'patch', '--push');
-      const { code, hint } = stopped.json().error as { code: string; hint: string };
+      const { code, hint } = errorOf(stopped);
       assert.equal(code, 'push-rejected', stopped.stderr);
       const pull = /git (pull --no-rebase origin main)/.exec(hint)?.[1]?.split(' ') ?? [];
       assert.doesNotMatch(await project.git('ls-remote', 'origin'), /v1\.1\.5/);
@@ -180,7 +178,7 @@ test('published releases, one after another', async (t) => {
       const before = await project.snapshot();
       const refused = await release(project, 'patch', '--push');
       assert.equal(refused.code, 1);
-      const { message } = refused.json().error as { message: string };
+      const { message } = errorOf(refused);
       assert.match(message, /uncommitted changes in note/);
       assert.match(message, /v1\.1\.6 exists \(sha256:\w+\), built from commit \w{7},/);
       assert.match(message, /the registry already has \S+:v1\.1\.6 \(sha256:/);
@@ -226,7 +224,7 @@ test('a remote that does not answer is a warning without --push and an error wit
   await project.git('remote', 'set-url', 'origin', join(project.directory, 'gone.git'));
   const refused = await release(project, 'patch', '--push');
   assert.equal(refused.code, 1);
-  assert.equal((refused.json().error as { code: string }).code, 'remote-unreachable');
+  assert.equal(errorOf(refused).code, 'remote-unreachable');
   const made = await release(project, 'patch');
   assert.equal(made.code, 0, made.stderr);
   assert.match(made.stderr, /origin did not respond/);
@@ -239,6 +237,6 @@ test('a registry that is down is found before anything is written', async (t) =>
   const before = await project.snapshot();
   const refused = await release(project, 'patch', '--push');
   assert.equal(refused.code, 1);
-  assert.equal((refused.json().error as { code: string }).code, 'registry-unreachable');
+  assert.equal(errorOf(refused).code, 'registry-unreachable');
   assert.deepEqual(await project.snapshot(), before);
 });

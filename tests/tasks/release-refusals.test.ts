@@ -9,10 +9,8 @@ import { loadProject } from '../../tasks/lib/project.ts';
 import { newestRelease } from '../../tasks/lib/release/record.ts';
 import { docker } from './processes.ts';
 import { configure, type TestProject, tinyProject } from './project.ts';
+import { errorOf, release, released } from './release-support.ts';
 import { tinyBase } from './tiny-base.ts';
-
-const error = (outcome: { json: () => Record<string, unknown> }) =>
-  outcome.json().error as { code: string; message: string; hint: string };
 
 test('a command line that makes no sense is refused with what was meant', async (t) => {
   const project = await tinyProject(t);
@@ -30,16 +28,16 @@ test('a command line that makes no sense is refused with what was meant', async 
     [['--undo', 'v1.0.0', '--preid', 'rc'], /--undo cannot be combined/],
   ];
   for (const [argv, words] of rows) {
-    const refused = await project.task('release', [...argv, '--yes', '--json']);
+    const refused = await release(project, ...argv);
     assert.equal(refused.code, 2, `${argv.join(' ')}: ${refused.stderr}`);
-    assert.match(`${error(refused).message}\n${error(refused).hint}`, words, argv.join(' '));
+    assert.match(`${errorOf(refused).message}\n${errorOf(refused).hint}`, words, argv.join(' '));
   }
   assert.deepEqual(await project.snapshot(), before);
   for (const prefix of ['app/v', 'app@', 'v..', '-v', 'v:']) {
     await project.edit('configs/release.toml', (text) => `${text}\n[release]\ntag_prefix = "${prefix}"\n`);
-    const refused = await project.task('release', ['patch', '--yes', '--json']);
+    const refused = await release(project, 'patch');
     assert.equal(refused.code, 2, prefix);
-    assert.match(error(refused).message, /tag_prefix .* a part of image tags/s, prefix);
+    assert.match(errorOf(refused).message, /tag_prefix .* a part of image tags/s, prefix);
     await project.git('checkout', '--quiet', '--', '.');
   }
 });
@@ -124,9 +122,9 @@ test('what stops a release', async (t) => {
     await t.test(what, async () => {
       await prepare(project);
       const before = await project.snapshot();
-      const refused = await project.task('release', ['patch', '--yes', '--json']);
+      const refused = await release(project, 'patch');
       assert.equal(refused.code, 1, refused.stderr);
-      const { code: found, message, hint } = error(refused);
+      const { code: found, message, hint } = errorOf(refused);
       assert.equal(found, code, message);
       assert.match(`${message}\n${hint}`, words);
       assert.deepEqual(await project.snapshot(), before);
@@ -200,7 +198,7 @@ test('the commit decides, not working tree or shell: notes outside a sparse chec
   await project.commit('fix: on top', { note: 'x' });
   await project.git('update-index', '--skip-worktree', 'docs/notes.md');
   await rm(join(project.root, 'docs/notes.md'));
-  const undone = await project.task('release', ['--undo', 'v1.0.0', '--yes', '--json']);
+  const undone = await release(project, '--undo', 'v1.0.0');
   assert.equal(undone.code, 0, undone.stderr);
   assert.equal(await project.git('show', 'main:docs/notes.md'), '# Notes\n\n## [v0.9.0]\n\n- earlier');
 });
@@ -210,8 +208,8 @@ test('a name that another image got during the build is not taken from it', asyn
   const take = `["docker", "image", "tag", "${await tinyBase()}", "${project.name}:v1.0.0"]`;
   await configure(project, 'release', `hooks.before = [${take}]`);
   const before = await project.snapshot();
-  const refused = await project.task('release', ['patch', '--yes', '--json']);
-  assert.equal(error(refused).code, 'image-exists', refused.stderr);
+  const refused = await release(project, 'patch');
+  assert.equal(errorOf(refused).code, 'image-exists', refused.stderr);
   assert.match((await project.snapshot()).images!, new RegExp(`^${project.name}:v1.0.0 \\S+$`));
   assert.deepEqual({ ...(await project.snapshot()), images: '' }, before);
 });
@@ -223,7 +221,7 @@ test('a lock that a killed release left does not outlive it, wherever it died', 
     const env = { RELEASE_FLOW_FAULT: `SIGKILL@release/${step}` };
     assert.equal((await project.task('release', ['patch', '--yes'], { env })).code, 137);
     for (const name of ['index', 'refs/heads/main']) await project.write(`.git/${name}.lock`, '');
-    const again = await project.task('release', ['patch', '--yes', '--json']);
+    const again = await release(project, 'patch');
     assert.equal(again.code, 0, again.stderr);
     assert.equal(again.json().tag, `v1.0.${index}`);
   }
@@ -231,26 +229,24 @@ test('a lock that a killed release left does not outlive it, wherever it died', 
 
 test('a withdrawn release stays withdrawn, and a remote that is ahead is seen before anything is done', async (t) => {
   const project = await tinyProject(t);
-  const made = await project.task('release', ['patch', '--push', '--yes', '--json']);
-  assert.equal(made.code, 0, made.stderr);
-  const undo = () => project.task('release', ['--undo', 'v1.0.0', '--yes', '--json']);
-  const released = await project.git('rev-parse', 'HEAD');
+  const undo = () => release(project, '--undo', 'v1.0.0');
+  const { commit } = await released(project, 'patch', '--push');
   await project.commit('fix: theirs', { note: 'theirs' });
   await project.git('push', '--quiet', 'origin', 'main');
-  await project.git('reset', '--quiet', '--hard', released);
+  await project.git('reset', '--quiet', '--hard', String(commit));
   await project.git('reflog', 'expire', '--expire=now', '--all');
   await project.git('update-ref', '-d', 'refs/remotes/origin/main');
   await project.git('gc', '--quiet', '--prune=now');
   const before = await project.snapshot();
   const refused = await undo();
-  assert.equal(error(refused).code, 'behind-remote', refused.stderr);
+  assert.equal(errorOf(refused).code, 'behind-remote', refused.stderr);
   assert.deepEqual(await project.snapshot(), before);
   await project.git('pull', '--quiet', '--no-rebase', 'origin', 'main');
   const undone = await undo();
   assert.equal(undone.code, 0, undone.stderr);
   assert.equal(undone.json().outcome, 'withdraw');
   const after = await project.snapshot();
-  assert.equal(error(await undo()).code, 'already-withdrawn');
+  assert.equal(errorOf(await undo()).code, 'already-withdrawn');
   assert.deepEqual(await project.snapshot(), after);
-  assert.equal((await project.task('release', ['patch', '--yes', '--json'])).json().tag, 'v1.0.1');
+  assert.equal((await release(project, 'patch')).json().tag, 'v1.0.1');
 });

@@ -7,15 +7,7 @@ import { test } from 'node:test';
 import { docker } from './processes.ts';
 import { configure, START, type TestProject, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
-
-const release = (project: TestProject, ...argv: string[]) =>
-  project.task('release', [...argv, '--yes', '--json']);
-
-async function released(project: TestProject, ...argv: string[]): Promise<Record<string, unknown>> {
-  const outcome = await release(project, ...argv);
-  assert.equal(outcome.code, 0, outcome.stderr);
-  return outcome.json();
-}
+import { errorOf, release, released } from './release-support.ts';
 
 /** With somebody at the terminal (util-linux's `script` makes one), who types `answer` to the question. */
 async function undoOnTerminal({ root }: TestProject, tag: string, answer: string): Promise<string> {
@@ -55,7 +47,7 @@ test('a release that nobody has', async (t) => {
       const before = await project.snapshot();
       const refused = await release(project, '--undo', tag);
       assert.equal(refused.code, 1, tag);
-      assert.equal((refused.json().error as { code: string }).code, code, refused.stderr);
+      assert.equal(errorOf(refused).code, code, refused.stderr);
       assert.deepEqual(await project.snapshot(), before);
     }
     await project.git('tag', '--delete', 'v0.1.0');
@@ -70,7 +62,7 @@ test('a release that nobody has', async (t) => {
       const before = await project.snapshot();
       const refused = await release(project, '--undo', 'v1.0.0');
       assert.equal(refused.code, 1);
-      assert.equal((refused.json().error as { code: string }).code, 'notes-edited');
+      assert.equal(errorOf(refused).code, 'notes-edited');
       assert.deepEqual(await project.snapshot(), before);
     },
   );

@@ -191,14 +191,18 @@ export async function gitLocks(root: string): Promise<GitLock[]> {
     git(root, 'rev-parse', '--path-format=absolute', '--git-dir', '--git-common-dir'),
   );
   const [own = '', common = ''] = answer.split('\n');
-  const refs = await readdir(join(common, 'refs'), { recursive: true }).catch(() => [] as string[]);
+  const absent = (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+    return undefined;
+  };
+  const refs = (await readdir(join(common, 'refs'), { recursive: true }).catch(absent)) ?? [];
   const paths = [
     ...['index.lock', 'HEAD.lock'].map((name) => join(own, name)),
     join(common, 'packed-refs.lock'),
     ...refs.filter((name) => name.endsWith('.lock')).map((name) => join(common, 'refs', name)),
   ];
   const found = paths.map(async (path): Promise<GitLock[]> => {
-    const file = await stat(path).catch(() => undefined);
+    const file = await stat(path).catch(absent);
     return file ? [{ path, madeAt: file.mtimeMs }] : [];
   });
   return (await Promise.all(found)).flat();

@@ -208,14 +208,20 @@ function publicSteps(
     deploy && {
       name: 'deploy',
       title: `switch prod to ${tag}`,
-      apply: (data) => deployRelease(project, data),
+      apply: async (data) => {
+        const error = await trySwitch(project, switchTarget(project, 'prod'), '--version', tag);
+        if (error) data.failedDeploy = { message: error.message, code: error.code, hint: error.hint ?? '' };
+      },
     },
     movesLatest &&
       !deploy &&
       followsLatest(project) && {
         name: 'follow',
         title: 'switch dev to the new latest',
-        apply: async (data) => data.movesLatest && followLatest(project),
+        apply: async (data) => {
+          const error = data.movesLatest && (await trySwitch(project, activeEnvironment(project)));
+          if (error) log.warn(`dev was not switched to the new latest: ${error.message}`);
+        },
       },
   ];
   return steps.filter((step) => step !== false);
@@ -289,23 +295,14 @@ function followsLatest(project: Project): boolean {
   return project.environments.dev.follow && environmentsOf(activeEnvironment(project)).includes('dev');
 }
 
-/** Health-gated like any switch: where the new dev does not start, the old one goes on, and the release stands. */
-async function followLatest(project: Project): Promise<void> {
+/** A process of its own, health-gated; the release stands even if it fails. Should it die, the next run repeats it. */
+async function trySwitch(project: Project, ...argv: string[]): Promise<TaskError | undefined> {
   try {
-    await runOtherTask(project, 'switch-env', activeEnvironment(project));
+    await runOtherTask(project, 'switch-env', ...argv);
+    return undefined;
   } catch (error) {
     if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
-    log.warn(`dev was not switched to the new latest: ${error.message}`);
-  }
-}
-
-/** A process of its own. Should it die, the next run deploys; a failure is final, and the release stands. */
-async function deployRelease(project: Project, data: ReleaseData): Promise<void> {
-  try {
-    await runOtherTask(project, 'switch-env', switchTarget(project, 'prod'), '--version', data.tag);
-  } catch (error) {
-    if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
-    data.failedDeploy = { message: error.message, code: error.code, hint: error.hint ?? '' };
+    return error;
   }
 }
 
