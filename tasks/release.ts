@@ -97,7 +97,7 @@ async function release(project: Project, options: Options) {
   const resumed = await resumeRelease(project);
   if (resumed?.outcome === 'finished') {
     const { data } = resumed;
-    // What this run is asked for on top of what the killed one was.
+    // Flags of this run that the killed one did not have.
     const asksMore = (options.push && !data.push) || (options.deploy && !data.deploy);
     if (!asksMore) return report(project, data, { resumed: true });
   }

@@ -1,5 +1,5 @@
 // What the tasks ask of git: every function is named for the question that it answers. Nothing here moves a branch or a
-// tag. The user's settings that would change what is read or written are overruled; those that say how to reach a remote,
+// tag. The user's settings that would change what is read or written are overruled; those about how to reach a remote,
 // how to sign and who one is stay. A question that fails is an error, never a "no".
 import { join } from 'node:path';
 import { type Command, probe, read, run } from './command.ts';
@@ -30,8 +30,8 @@ export function shortHash(commit: string): string {
 }
 
 /**
- * For every command that speaks to a remote: no credential prompt may hang a task, and what git says must be English,
- * since it is looked at. How to reach the remote is the user's choice where there is one.
+ * For every command that speaks to a remote: no credential prompt may hang a task, and git's messages must be English,
+ * since they are matched. How to reach the remote is the user's choice where there is one.
  */
 export async function remoteEnvironment(root: string): Promise<Record<string, string>> {
   const env = { GIT_TERMINAL_PROMPT: '0', LC_ALL: 'C' };

@@ -97,7 +97,7 @@ export async function buildImage(
 const LOST_LAYER = /parent snapshot \S+ does not exist/;
 
 async function build(command: Command): Promise<undefined> {
-  // Buildx would attest what git says around the exported tree: the commit before the release.
+  // Buildx would attest the commit of the surrounding repository: the one before the release.
   const options = { env: { BUILDX_GIT_INFO: 'false' }, onLine: showBuildStep };
   await withEngineRetries(LOST_LAYER, () => run(command, options)).catch((error: unknown) => {
     throw error instanceof CommandError ? buildFailure(error) : error;
@@ -160,8 +160,7 @@ export async function buildCommit(
   );
 }
 
-// What an image archive holds, read from the archive itself: no engine tells the manifests of the platforms
-// that are not its own.
+// The manifests in an image archive: no engine reports those of other platforms than its own.
 
 interface Descriptor {
   digest: string;

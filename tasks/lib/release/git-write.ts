@@ -1,5 +1,5 @@
-// What a release writes into git: its commit and its tag as loose objects, which nobody sees, then one ref transaction,
-// then the work tree that follows. And what mends all of it where git itself was killed in the middle.
+// What a release writes into git: its commit and its tag as loose objects, then one ref transaction, then the
+// work tree. And what repairs each of them after git itself was killed.
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { probe, read, run } from '../command.ts';
@@ -9,10 +9,10 @@ import { currentBranch, git, isAncestor, resolveRevision, setting } from '../git
 import { log } from '../log.ts';
 import { uninterrupted } from '../session.ts';
 
-/** Who signs for releases on a machine where git knows nobody. */
+/** The author of releases on a machine where git has no identity. */
 export const FALLBACK = { name: 'Release Flow', email: 'release-flow@localhost' };
 
-/** The environment that gives git an identity: empty where it knows somebody itself. */
+/** The variables that give git an identity; empty where it has one. */
 export async function releaseIdentity(root: string): Promise<{ env: Record<string, string> }> {
   const known = await probe(git(root, '-c', 'user.useConfigOnly=true', 'var', 'GIT_COMMITTER_IDENT'));
   if (known.ok) return { env: {} };
@@ -26,7 +26,7 @@ function gitTime(date: Date): string {
   return `${Math.floor(date.getTime() / 1000)} +0000`;
 }
 
-/** `-S` where the user wants every commit signed: `commit-tree` does not look itself. */
+/** `commit-tree` does not read commit.gpgSign itself. */
 async function signingFlags(root: string): Promise<string[]> {
   return (await setting(root, 'commit.gpgSign', 'bool')) === 'true' ? ['-S'] : [];
 }
@@ -129,7 +129,7 @@ async function transact(root: string, reason: string, updates: readonly RefUpdat
 }
 
 /**
- * The commit point; one that was passed is passed. @throws TaskError if somebody moved one of the refs meanwhile
+ * The commit point; does nothing where it was passed. @throws TaskError if somebody else moved one of the refs
  */
 export async function moveRefs(root: string, reason: string, updates: readonly RefUpdate[]): Promise<void> {
   if (await settleRefs(root, reason, updates)) return;
@@ -174,7 +174,7 @@ async function stateOf(
   if (now === from) return 'pending';
   if (now === to) return 'moved';
   if (now === null || to === null || !ref.startsWith('refs/heads/')) return 'elsewhere';
-  // Somebody committed on top. Of a branch that went back that says nothing.
+  // There are commits on top. For a branch that moved back this proves nothing.
   const wentBack = from !== null && (await isAncestor(root, to, from));
   return !wentBack && (await isAncestor(root, to, now)) ? 'moved' : 'elsewhere';
 }
@@ -229,7 +229,7 @@ export async function verifyWorkTreeCanFollow(root: string, from: string, to: st
   if (!answer.ok) throw edited(answer.stderr);
 }
 
-/** The work tree follows its branch from one commit to another; one that went elsewhere meanwhile is left alone. */
+/** Updates the work tree after its branch moved; does nothing if another branch is checked out by now. */
 export async function followBranch(root: string, branch: string, from: string, to: string): Promise<void> {
   const [checkedOut, head] = await Promise.all([currentBranch(root), resolveRevision(root, 'HEAD')]);
   if (checkedOut !== branch || (head !== from && head !== to)) return;
@@ -237,8 +237,8 @@ export async function followBranch(root: string, branch: string, from: string, t
 }
 
 /**
- * Brings index and work tree from one commit to another; repeating it does no harm. A file that somebody
- * edited meanwhile stops it, one that a killed git left half-written does not.
+ * Updates index and work tree from one commit to another; may be repeated. A file that somebody edited
+ * stops it, one that a killed git left half-written does not.
  */
 async function updateWorkTree(root: string, from: string, to: string): Promise<void> {
   try {

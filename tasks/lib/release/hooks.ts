@@ -23,7 +23,7 @@ const KINDS = {
   after: { what: 'The hook after a release', key: 'release.hooks.after', code: 'hook-failed' },
 };
 
-/** @throws TaskError at the first command that fails, with the end of what it said */
+/** @throws TaskError at the first command that fails, with the last lines of its output */
 export async function runHooks(project: Project, kind: keyof typeof KINDS, context: HookContext) {
   const { checks, hooks } = project.release;
   const { what, key, code } = KINDS[kind];

@@ -90,7 +90,7 @@ interface FoundEntry {
   isWithdrawn: boolean;
 }
 
-/** A notes file that is just being begun. */
+/** A new notes file. */
 export const NEW_NOTES = '# Release notes\n';
 
 const WITHDRAWN = '> **Withdrawn:**';

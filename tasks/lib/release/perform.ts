@@ -144,7 +144,7 @@ function preparingSteps(project: Project, { tag }: ReleaseData): Step<ReleaseDat
       title: `write the tag object ${tag} with the image's digest`,
       apply: async (data) => {
         data.tagObject = await releaseTag(project, data);
-        // The build took a while: somebody may have taken the name, or edited the notes.
+        // The build took a while: the name may be taken, or a file edited, by now.
         await verifyNameFree(project, tag, data.push);
         await verifyWorkTreeCanFollow(project.root, data.head, data.commit);
       },
@@ -307,7 +307,7 @@ async function trySwitch(project: Project, ...argv: string[]): Promise<TaskError
 }
 
 /**
- * Finishes, or undoes, the release that a killed run left. One that somebody has taken back since is forgotten.
+ * Completes, or undoes, the release that a killed run left. One that was removed since is forgotten.
  * Call it holding the lock.
  */
 export async function resumeRelease(project: Project) {
@@ -326,7 +326,7 @@ export async function resumeRelease(project: Project) {
   return resumeSteps(journey);
 }
 
-/** The release of the version that was asked for, to do what is left of it; undefined if it is a new one. */
+/** The existing release of the requested version, to complete its remaining steps; undefined if it is a new one. */
 export async function existingRelease(
   project: Project,
   requested: string | undefined,

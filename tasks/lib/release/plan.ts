@@ -24,7 +24,7 @@ import {
   versionChoices,
 } from './version.ts';
 
-/** What git says before anything is planned. */
+/** The state of git that a plan starts from. */
 export interface Repository {
   head: string;
   branch: string;
@@ -56,7 +56,7 @@ export interface ReleasePlan {
 }
 
 export interface ReleaseRequest {
-  /** patch, minor, major, prerelease, auto, X.Y.Z; undefined: asked on a terminal. */
+  /** patch, minor, major, prerelease, auto, X.Y.Z; undefined: chosen on a terminal. */
   requested: string | undefined;
   preid: string | undefined;
   /** The entry names the registry's image only if it will be there. */
@@ -98,7 +98,7 @@ export async function planRelease(
     ...(base && (await readRelease(project.root, base.name)) ? { rollback: commandInNotes(base.name) } : {}),
   });
   const notes = insertEntry((await fileAt(project.root, head, path)) ?? NEW_NOTES, written, version.tag);
-  // An entry that somebody wrote beforehand stays as it is, and is what gets shown.
+  // An entry that was written by hand stays as it is and is shown.
   const entry = findEntry(notes, version.tag)?.text ?? written;
   const isEmpty = entry === written.trimEnd() && changes.changes.length === 0;
   const movesLatest = version.isHighestStable && !isMaintenance;

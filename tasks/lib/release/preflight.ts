@@ -34,7 +34,7 @@ import {
 } from './plan.ts';
 import { movedTags, queryRemote, verifyNotBehind, verifyPushAccess } from './publish.ts';
 
-/** Collects the problems of several checks; what is not a problem of the user's is thrown at once. */
+/** Collects the problems of several checks; unexpected errors are thrown at once. */
 class Problems {
   readonly found: TaskError[] = [];
 
@@ -72,7 +72,7 @@ export async function verifyReleasable(project: Project, request: ReleaseRequest
   return plan;
 }
 
-/** What is asked of git alone: for --notes-only, which needs neither an engine nor a clean tree. */
+/** The checks of git alone: for --notes-only, which needs neither an engine nor a clean tree. */
 export async function readRepository(project: Project): Promise<Repository> {
   const problems = new Problems();
   const repository = await checkRepository(project, { push: false }, problems);
@@ -177,7 +177,7 @@ async function verifyConfiguration(project: Project): Promise<void> {
     verifyServices(project, services);
     await verifyServiceConfig(project, services);
   } catch (error) {
-    // Without compose nothing can be said about a compose file; checked only now, since it is rare.
+    // A missing compose is the cause of any error before; checked only now, since it is rare.
     await verifyCompose();
     throw error;
   }
@@ -265,7 +265,7 @@ export function copiedPaths(dockerfile: string): string[] {
 }
 
 // Is there room for a release: the exported tree and the image archive below the project, the image in the
-// engine's storage? A build that runs out of space half-way costs minutes and says so badly.
+// engine's storage? A build that runs out of space costs minutes and reports it badly.
 
 /** What a release needs at most for images that are small; a larger one in use raises it. */
 const LEAST = 64e6;

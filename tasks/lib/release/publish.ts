@@ -21,7 +21,7 @@ import type { Project } from '../project.ts';
 import { parseTag } from './version.ts';
 
 /**
- * What the remote has. Without --push one that does not answer is only a warning: undefined, as where there is none.
+ * What the remote has; undefined without a remote. One that does not respond is only a warning without --push.
  * @throws TaskError with `push`
  */
 export async function queryRemote(project: Project, push: boolean): Promise<RemoteState | undefined> {
@@ -164,7 +164,7 @@ async function pushRefs(project: Project, refs: readonly string[]): Promise<void
 
 function rejected(project: Project, { branch, tag, what }: Publication, error: unknown): unknown {
   if (!(error instanceof CommandError)) return error;
-  // A hook of the user's may have said why, on either of the two.
+  // A hook may have written the reason to either of the two.
   const said = lastLines(`${error.stdout.trimEnd()}\n${error.stderr}`.trim(), 40);
   const undo = tag ? `\nTo undo the release instead: npm run release -- --undo ${tag}` : '';
   return new TaskError(`${what} on this machine, but ${project.release.remote} rejected the push:\n${said}`, {

@@ -1,5 +1,5 @@
-// What was released: an annotated version tag says which image it stands for. The tag is the only place that cannot be
-// edited later without everybody noticing, so it is what images are compared with.
+// What was released: an annotated version tag records its image. A tag cannot be edited without everybody noticing,
+// so images are compared with it.
 
 import { z } from 'zod';
 import { switchCommand } from '../active.ts';

@@ -1,5 +1,5 @@
-// Taking a release back, worked out before anything is touched, then as a list of steps. What nobody else can have seen is
-// removed exactly; what was published is never deleted, only marked withdrawn, and what floats moves back.
+// Undoing a release: a plan, then a list of steps. An unpublished release is removed exactly; a published one is never
+// deleted, only marked as withdrawn, and `latest` and the environments move back.
 
 import { z } from 'zod';
 import { stopCommand } from '../active.ts';
@@ -44,7 +44,7 @@ const undoSchema = z.strictObject({
   isLatest: z.strictObject({ local: z.boolean(), registry: z.boolean() }),
   /** .env names it as what prod runs. */
   isProd: z.boolean(),
-  /** What is active, as .env says. */
+  /** The active environment of .env. */
   active: z.string(),
   /** The commit that the branch goes to. */
   next: z.string(),
@@ -52,7 +52,7 @@ const undoSchema = z.strictObject({
 
 export type UndoData = z.output<typeof undoSchema>;
 
-/** @throws TaskError if it cannot be told who has seen the release, or undoing would touch others' work */
+/** @throws TaskError if it is unknown whether the release was published, or others' work would be touched */
 export async function planUndo(project: Project, tag: string): Promise<UndoData> {
   const { root } = project;
   const { commit, record } = await releaseOfTag(project, tag);
@@ -83,7 +83,7 @@ export async function planUndo(project: Project, tag: string): Promise<UndoData>
   return { ...names, notes, isLatest, active, next: goesBack ? parent : '' };
 }
 
-/** @throws TaskError when remote or registry do not answer: then nobody knows who has it */
+/** Where it was published. @throws TaskError when remote or registry do not respond */
 async function seenByOthers(project: Project, tag: string, commit: string, branch: string) {
   const { root, release } = project;
   const url = await remoteUrl(root, release.remote);
@@ -212,7 +212,7 @@ export function undoReleaseSteps(project: Project, data: UndoData): Step<UndoDat
   return [...steps.filter((step) => step !== false), ...imageSteps(project, data)];
 }
 
-/** What nobody else has goes, what floats moves back, what was published is told. */
+/** Image tags and pushes, after the commit point. */
 function imageSteps(project: Project, data: UndoData): Step<UndoData>[] {
   const { kind, tag, branch, successor, isLatest, active } = data;
   const latest = imageReference(project, 'latest');

@@ -1,5 +1,5 @@
 // Which version comes next, decided from tags alone: pure, so that every rule is one row of a test table.
-// The rule behind the rules: a release must never look older, or newer, than what somebody already runs.
+// A release must never look older, or newer, than what somebody already runs.
 import semver from 'semver';
 import { suggestion, TaskError, usageError } from '../errors.ts';
 
@@ -42,7 +42,7 @@ interface VersionChoice {
 
 /**
  * The next version. Throws a usage error (exit 2) for a request that is no version, and TaskError
- * `version-not-higher` or `tag-exists`, with the tag and its commit, for one that would go backwards.
+ * `version-not-higher` or `tag-exists`, with the tag and its commit, for one that is too low.
  */
 export function planVersion(request: VersionRequest): VersionPlan {
   const { tagPrefix = 'v', allowBackport = true } = request;
@@ -148,9 +148,9 @@ export function isStable(version: string): boolean {
 }
 
 /**
- * Where the changes of a release begin: a prerelease tells what is new since the version before it, a stable
+ * Where the changes of a release begin: a prerelease lists what is new since the version before it, a stable
  * release everything since the last stable one. Undefined means from the first commit on.
- * `requested` is what the user asked for, or a version.
+ * `requested`: a word such as `patch`, or a version.
  */
 export function changesBase(
   merged: readonly VersionTag[],
@@ -164,7 +164,7 @@ export function changesBase(
   return candidates.find(({ version }) => !asked || semver.lt(version, asked));
 }
 
-// From what was asked for to a version number, as semver counts.
+// From the request to a version number.
 
 type StableBump = 'major' | 'minor' | 'patch';
 export const BUMPS = ['patch', 'minor', 'major', 'prerelease', 'auto'] as const;
