@@ -332,7 +332,7 @@ test('commits that are only on the remote are fetched before anything is conclud
   assert.equal(bare('rev-parse', 'main'), tip, 'the remote has the release: nothing is pushed');
   writeFileSync(join(root, 'notes'), 'withdrawn\n');
   git('commit', '--quiet', '-a', '-m', 'chore(release): withdraw v1.0.0');
-  const next = { ...publication, commit: git('rev-parse', 'HEAD'), tag: undefined };
+  const next = { ...publication, from: publication.commit, commit: git('rev-parse', 'HEAD'), tag: undefined };
   await assert.rejects(publish(project(root), next), { code: 'push-rejected', hint: /git pull --no-rebase/ });
   assert.equal(bare('rev-parse', 'main'), tip);
   git('pull', '--quiet', '--no-rebase', 'origin', 'main');

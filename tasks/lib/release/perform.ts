@@ -182,7 +182,8 @@ function publicSteps(
     push && {
       name: 'push-refs',
       title: `push the branch and ${tag} to ${release.remote}`,
-      apply: ({ commit }) => publish(project, { branch, commit, tag, what: `${tag} is released` }),
+      apply: ({ head, commit }) =>
+        publish(project, { branch, from: head, commit, tag, what: `${tag} is released` }),
     },
     movesLatest && {
       name: 'latest',

@@ -118,7 +118,8 @@ export function tagDiffers(project: Project, tag: string, here: string, there: s
 
 interface Publication {
   branch: string;
-  /** The commit that the remote shall have. */
+  /** The branch's commit before, and the one that the remote shall have. */
+  from: string;
   commit: string;
   /** The tag that names it; undefined: the branch alone. */
   tag: string | undefined;
@@ -180,8 +181,8 @@ function rejected(project: Project, { branch, tag, what }: Publication, error: u
  */
 async function pushableCommit(project: Project, publication: Publication, tip: string | undefined) {
   const { root, release } = project;
-  const { branch, commit, what } = publication;
-  if (!tip || (await isAncestor(root, tip, commit))) return commit;
+  const { branch, from, commit, what } = publication;
+  if (!tip || tip === from || (await isAncestor(root, tip, from))) return commit;
   if (!(await hasObject(root, tip))) {
     const fetch = git(root, 'fetch', '--quiet', '--no-tags', release.remote, `refs/heads/${branch}`);
     await run(fetch, { env: await remoteEnvironment(root) });

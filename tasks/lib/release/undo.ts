@@ -240,8 +240,8 @@ function imageSteps(project: Project, data: UndoData): Step<UndoData>[] {
     kind === 'withdraw' && {
       name: 'push',
       title: `push ${branch} to ${project.release.remote}`,
-      apply: ({ next }) =>
-        publish(project, { branch, commit: next, tag: undefined, what: `${tag} is withdrawn` }),
+      apply: ({ head, next }) =>
+        publish(project, { branch, from: head, commit: next, tag: undefined, what: `${tag} is withdrawn` }),
     },
     isLatest.local &&
       successor !== null &&
