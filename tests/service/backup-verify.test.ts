@@ -171,6 +171,68 @@ const MUTATIONS: [name: string, mutate: (parts: Part[]) => Part[], expected: Reg
   ],
 ];
 
+/** Changes an entry in the archive and in the manifest alike. */
+const claimed = (parts: Part[], name: string, change: Loose): Part[] =>
+  edited(
+    replaced(parts, name, (part) => ({ ...part, header: { ...part.header, ...change } })),
+    (manifest) =>
+      Object.assign(
+        manifest.entries.find(({ path }: Loose) => path === `data/${name}`),
+        change,
+      ),
+  );
+const more = (parts: Part[], header: Loose): Part[] => [
+  ...parts.slice(0, -1),
+  { header: { ...named(parts, text).header, ...header } as Header, content: Buffer.alloc(0) },
+  parts.at(-1)!,
+];
+
+/** Archives that agree with their manifest, made by somebody who wants more than to have data restored. */
+const HOSTILE: [name: string, mutate: (parts: Part[]) => Part[], expected: RegExp][] = [
+  [
+    'a damaged database that the manifest does not list',
+    (parts) =>
+      edited(
+        MUTATIONS.find(([name]) => name.startsWith('a database that is damaged'))![1](parts),
+        (manifest) => {
+          manifest.databases = [];
+        },
+      ),
+    /database: data\/memory\.db: /,
+  ],
+  [
+    'a file that is there twice',
+    (parts) =>
+      edited([...parts.slice(0, -1), named(parts, 'format.json'), parts.at(-1)!], (manifest) => {
+        manifest.entries.push(manifest.entries.find(({ path }: Loose) => path === 'data/format.json'));
+      }),
+    /twice: data\/format\.json/,
+  ],
+  [
+    'a hard link',
+    (parts) => more(parts, { name: 'data/x', type: 'link', linkname: '/etc/shadow' }),
+    /Refused/,
+  ],
+  [
+    'a link through a link that leads out',
+    (parts) => more(parts, { name: 'data/x', type: 'symlink', linkname: 'deep/link/../../..' }),
+    /Refused/,
+  ],
+  [
+    'a file behind a link',
+    (parts) => more(parts, { name: 'data/deep/link/x', type: 'file', linkname: '' }),
+    /Refused/,
+  ],
+];
+
+/** What is cut off from an archive, or put behind it, seen without a record. */
+const ENDS: [name: string, change: (bytes: Buffer) => Buffer, expected: RegExp][] = [
+  ['without its last frame', (bytes) => bytes.subarray(0, -13), /truncated/],
+  ['without its last byte', (bytes) => bytes.subarray(0, -1), /truncated|damaged/],
+  ['a second archive behind it', (bytes) => Buffer.concat([bytes, bytes]), /appended|extra|damaged/],
+  ['a byte more', (bytes) => Buffer.concat([bytes, Buffer.from([0])]), /truncated|appended|damaged/],
+];
+
 async function problemsOf(places: Places, file: string): Promise<string> {
   return (await verifyFile('file', file, join(places.root, 'scratch'))).problems.join('\n');
 }
@@ -182,11 +244,28 @@ test('without its record an archive still tells every change inside it, and rest
   const file = join(places.root, 'mutated.tar.zst');
   await writeParts(file, parts);
   assert.equal(await problemsOf(places, file), '', 'repacked without a change it is good');
-  for (const [name, mutate, expected] of MUTATIONS) {
+  for (const [name, change, expected] of ENDS) {
+    writeFileSync(file, change(readFileSync(join(places.backups, archive))));
+    assert.match(await problemsOf(places, file), expected, name);
+  }
+  for (const [name, mutate, expected] of [...MUTATIONS, ...HOSTILE]) {
     await writeParts(file, mutate(parts));
     assert.match(await problemsOf(places, file), expected, name);
     await assert.rejects(unpackArchive(file, { data: join(places.root, 'never') }), BackupError, name);
     assert.throws(() => statSync(join(places.root, 'never')), /ENOENT/, `nothing is left of ${name}`);
+  }
+});
+
+test('a restore gives no more rights than the data has: no setuid, not for everybody, no other owner', async (t) => {
+  const places = dataDirectory(t);
+  const { archive } = await create(places);
+  const file = join(places.backups, archive);
+  const hostile = { mode: 0o6777, uid: 4242, gid: 4242 };
+  await writeParts(file, claimed(claimed(await readParts(file), 'format.json', hostile), 'empty', hostile));
+  const restored = await unpack(places, archive);
+  for (const name of ['format.json', 'empty']) {
+    const { mode, uid, gid } = statSync(join(restored, name));
+    assert.deepEqual([mode & 0o7777, uid, gid], [0o775, 0, 0], name);
   }
 });
 

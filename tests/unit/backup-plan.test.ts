@@ -153,6 +153,7 @@ describe('an archive that differs from its manifest', () => {
     const torn = entry('a', { superseded: true, sha256: 'c'.repeat(64) });
     assert.deepEqual(compareEntries([seen(torn), seen(a)], [torn, a]), []);
     assert.equal(compareEntries([seen(a), seen(torn)], [torn, a]).length, 2);
+    assert.deepEqual(compareEntries([seen(a), seen(a)], [a, a]), ['twice: a'], 'not two that both count');
   });
 });
 

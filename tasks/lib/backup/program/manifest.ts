@@ -182,10 +182,16 @@ function differences(seen: Seen, listed: Entry): string[] {
 /** Everything in which the entries that are there differ from those that the manifest lists. Pure. */
 export function compareEntries(seen: readonly Seen[], listed: readonly Entry[]): string[] {
   const remaining = new Map<string, Entry[]>();
+  const final = listed.flatMap(({ path, superseded }) => (superseded ? [] : [path])).sort();
+  const twice = final.filter((path, index) => path === final[index - 1]);
   for (const entry of listed) remaining.set(entry.path, [...(remaining.get(entry.path) ?? []), entry]);
   const problems = seen.flatMap((entry) => {
     const expected = remaining.get(entry.path)?.shift();
     return expected ? differences(entry, expected) : [`extra: ${shown(entry.path)}`];
   });
-  return [...problems, ...[...remaining.values()].flat().map(({ path }) => `missing: ${shown(path)}`)];
+  return [
+    ...problems,
+    ...[...remaining.values()].flat().map(({ path }) => `missing: ${shown(path)}`),
+    ...twice.map((path) => `twice: ${shown(path)}`),
+  ];
 }
