@@ -130,13 +130,16 @@ export async function verify(places: Places, archives: string[] | null = null): 
   return result.verdicts;
 }
 
+export const unpackOptions = (places: Places, archive: string, name = 'restored') => ({
+  ...{ archive: join(places.backups, archive), places: ['data'] },
+  ...{ parent: places.root, name },
+});
+
 /** Unpacks the data of an archive beside it; returns where. */
 export async function unpack(places: Places, archive: string, name = 'restored'): Promise<string> {
-  const target = join(places.root, name);
-  const options = { archive: join(places.backups, archive), targets: { data: target } };
-  const { code, error } = await program('unpack', options);
+  const { code, error } = await program('unpack-to', unpackOptions(places, archive, name));
   assert.equal(code, 0, JSON.stringify(error));
-  return target;
+  return join(places.root, name);
 }
 
 /** Names in the backup directory, without the lock. */

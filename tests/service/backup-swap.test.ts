@@ -80,8 +80,8 @@ for (const [name, reach] of STATES) {
     assert.equal(both, 'new');
     assert.deepEqual([present.key, present['deep/socket'], present.c], ['secret', 'held by nobody', 'new']);
     const kept = finishSwap(swap, 'before-restore', true);
-    assert.deepEqual(kept, { kept: ['before-restore/both'] });
-    assert.deepEqual(finishSwap(swap, 'before-restore', true), { kept: [] });
+    assert.deepEqual(kept, ['before-restore/both']);
+    assert.deepEqual(finishSwap(swap, 'before-restore', true), []);
     assert.deepEqual(contentOf(swap.place), sorted({ ...NEW, ...KEPT, 'before-restore/both': 'old' }));
   });
 
@@ -126,8 +126,6 @@ for (const [name, reach] of BACK)
 test('what no backup could be made of stays, all of it, under a name that a person finds', (t) => {
   const swap = prepare(t);
   swapIn({ ...swap, unsaved: [] });
-  assert.deepEqual(finishSwap({ ...swap, unsaved: [] }, 'before-restore', false), {
-    kept: ['before-restore'],
-  });
+  assert.deepEqual(finishSwap({ ...swap, unsaved: [] }, 'before-restore', false), ['before-restore']);
   assert.deepEqual(contentOf(join(swap.place, 'before-restore')), sorted(OLD));
 });

@@ -234,7 +234,7 @@ const ENDS: [name: string, change: (bytes: Buffer) => Buffer, expected: RegExp][
 ];
 
 async function problemsOf(places: Places, file: string): Promise<string> {
-  return (await verifyFile('file', file, join(places.root, 'scratch'))).problems.join('\n');
+  return (await verifyFile(file, join(places.root, 'scratch'))).problems.join('\n');
 }
 
 test('without its record an archive still tells every change inside it, and restores none of them', async (t) => {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { isoWeek, type Keep, planRetention } from '../../tasks/lib/backup/archives.ts';
-import type { Listed } from '../../tasks/lib/backup/program.ts';
+import type { Listed } from '../../tasks/lib/backup/program/directory.ts';
 import { chosenSeed, randomFrom } from '../random.ts';
 
 type State = 'proven' | 'incomplete' | 'unproven' | 'damaged' | 'adopted' | 'foreign';
@@ -11,6 +11,8 @@ type State = 'proven' | 'incomplete' | 'unproven' | 'damaged' | 'adopted' | 'for
 function archive(time: string, state: State = 'proven'): Listed {
   const name = `synapse-${time.replace(/[-:]|\.\d+/g, '')}-v1.0.0.tar.zst`;
   const record = {
+    format: 1 as const,
+    sha256: '',
     archive: name,
     source: state === 'adopted' ? ('adopted' as const) : ('created' as const),
     at: time,

@@ -1,22 +1,12 @@
 // The archives that are there: listed, found by name, verified, removed; and the plan of which stay. Asked of the program,
 // since only the engine's machine can see them.
 import { basename, dirname, resolve } from 'node:path';
-import { z } from 'zod';
 import { TaskError, usageError } from '../errors.ts';
 import type { Project } from '../project.ts';
-import { BACKUPS, backupDirectory } from './places.ts';
-import { Listed, queryProgram, runProgram, Summary } from './program.ts';
-
-const Listing = z.object({ archives: z.array(Listed), free: z.number() });
-
-const Verdict = z.object({
-  archive: z.string(),
-  ok: z.boolean(),
-  problems: z.array(z.string()),
-  seconds: z.number(),
-  manifest: Summary.nullable(),
-});
-export type Verdict = z.output<typeof Verdict>;
+import { ARCHIVE, BACKUPS, backupDirectory } from './places.ts';
+import type { Listed } from './program/directory.ts';
+import type { Verdict } from './program/restore.ts';
+import { queryProgram, runProgram } from './program.ts';
 
 /** What every call on the backup directory has in common; it works also when the data is lost. */
 export function onBackups(project: Project) {
@@ -29,7 +19,7 @@ export function onBackups(project: Project) {
 /** All archives, oldest first, and the bytes that are free beside them. */
 export async function listArchives(project: Project) {
   try {
-    return await queryProgram(project, { command: 'list', ...onBackups(project) }, Listing);
+    return await queryProgram(project, { command: 'list', ...onBackups(project) });
   } catch (error) {
     // Before the first backup there is no directory.
     if (error instanceof TaskError && error.code === 'no-directory') return { archives: [], free: 0 };
@@ -40,8 +30,8 @@ export async function listArchives(project: Project) {
 /** Removes archives of ours; the program refuses any other. */
 export async function removeArchives(project: Project, archives: readonly string[]): Promise<string[]> {
   const { mounts, options } = onBackups(project);
-  const call = { command: 'remove', options: { ...options, archives }, mounts };
-  return (await runProgram(project, call, z.object({ removed: z.array(z.string()) })))?.removed ?? [];
+  const call = { command: 'remove' as const, options: { ...options, archives }, mounts };
+  return (await runProgram(project, call))?.removed ?? [];
 }
 
 export function isProven({ record }: Listed): boolean {
@@ -76,15 +66,17 @@ export async function findArchive(project: Project, given: string): Promise<Arch
 /** Reads archives back; `place` undefined means all of them. Damage is in the verdicts, not thrown. */
 export async function verifyArchives(project: Project, place: ArchivePlace | undefined): Promise<Verdict[]> {
   const { mounts, options } = onBackups(project);
-  const elsewhere = {
+  if (!place || place.isOurs) {
+    const archives = place ? [place.name] : null;
+    const call = { command: 'verify' as const, options: { ...options, archives }, mounts };
+    return (await runProgram(project, call))?.verdicts ?? [];
+  }
+  const found = await runProgram(project, {
     command: 'verify-file',
-    options: { ...options, path: `/archive/${place?.name}` },
-    mounts: { ...mounts, '/archive': `${place?.directory}:ro` },
-  };
-  const archives = place ? [place.name] : null;
-  const here = { command: 'verify', options: { ...options, archives }, mounts };
-  const call = place && !place.isOurs ? elsewhere : here;
-  return (await runProgram(project, call, z.object({ verdicts: z.array(Verdict) })))?.verdicts ?? [];
+    options: { ...options, path: `${ARCHIVE}/${place.name}` },
+    mounts: { ...mounts, [ARCHIVE]: `${place.directory}:ro` },
+  });
+  return found ? [found] : [];
 }
 
 // Retention: which archives stay and why, which go and why. Pure: the plan is what is shown and what is carried out.

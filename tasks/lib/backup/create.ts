@@ -11,7 +11,8 @@ import { uninterrupted } from '../session.ts';
 import { isEmptyPolicy, onBackups, planRetention, removeArchives } from './archives.ts';
 import { ping, runAfterHooks, runBeforeHooks, sendOffsite, verifyOffsite } from './notify.ts';
 import { BACKUPS, backupDirectory, backupPlaces, existingPlaces, mountsOf, PLACES } from './places.ts';
-import { Anything, backupOrigin, CreatedArchive, releaseOfData, runProgram } from './program.ts';
+import type { Commands } from './program/main.ts';
+import { backupOrigin, releaseOfData, runProgram } from './program.ts';
 
 /** Under --dry-run. */
 const UNNAMED = '<archive>';
@@ -22,28 +23,24 @@ export interface BackupResult {
   removed: string[];
 }
 
-/** Makes and proves one archive; nothing else. @throws TaskError */
+/** What the program says of an archive that it has just made and verified. */
+export type CreatedArchive = Awaited<ReturnType<Commands['create']>>;
+
+/** Makes and verifies one archive; nothing else. @throws TaskError */
 export async function createArchive(project: Project): Promise<CreatedArchive | undefined> {
   const { mounts, options } = onBackups(project);
   const { lock_timeout, max_block, exclude } = project.backup;
   const places = await existingPlaces(await backupPlaces(project));
-  const request = {
-    ...options,
-    source: PLACES,
-    places: Object.keys(places),
-    origin: await backupOrigin(project),
-    exclude,
-    prove: true,
-    lockTimeoutMs: lock_timeout * 1000,
-    maxBlockMs: max_block * 1000,
-  };
-  const call = {
+  return runProgram(project, {
     command: 'create',
-    options: request,
+    options: {
+      ...{ ...options, source: PLACES, places: Object.keys(places), exclude, prove: true },
+      ...{ origin: await backupOrigin(project) },
+      ...{ lockTimeoutMs: lock_timeout * 1000, maxBlockMs: max_block * 1000 },
+    },
     mounts: { ...mounts, ...mountsOf(places) },
     creates: [BACKUPS],
-  };
-  return runProgram(project, call, CreatedArchive);
+  });
 }
 
 /** Removes what no rule keeps. */
@@ -98,22 +95,20 @@ async function startOn(project: Project, image: string, data: string): Promise<v
   }
 }
 
-/** Restores an archive aside, starts the released image on it, and records that it answered. @throws TaskError */
+/** Unpacks an archive aside, starts the released image on it, and records that it answered. @throws TaskError */
 async function rehearse(project: Project, archive: string): Promise<void> {
-  const id = randomBytes(4).toString('hex');
-  const scratch = `.${project.project.name}-scratch-rehearsal-${id}`;
+  const name = `.${project.project.name}-scratch-rehearsal-${randomBytes(4).toString('hex')}`;
   const { reference } = await releaseOfData(project);
   const { mounts, options } = onBackups(project);
-  log.step(`rehearsing: starting ${reference} on what ${archive} brings back`);
+  log.step(`rehearsal: start ${reference} on the data of ${archive}`);
   try {
-    const targets = { data: `${BACKUPS}/${scratch}` };
-    const unpack = { mounts, command: 'unpack', options: { archive: `${BACKUPS}/${archive}`, targets } };
-    await runProgram(project, unpack, Anything);
-    await startOn(project, reference, `${backupDirectory(project)}/${scratch}`);
+    const unpack = { archive: `${BACKUPS}/${archive}`, places: ['data'], parent: BACKUPS, name };
+    await runProgram(project, { command: 'unpack-to', options: unpack, mounts });
+    await startOn(project, reference, `${backupDirectory(project)}/${name}`);
   } finally {
-    const discard = { mounts, command: 'discard-scratch', options: { ...options, name: scratch } };
-    await uninterrupted(() => runProgram(project, discard, Anything));
+    const discard = { command: 'discard-scratch' as const, options: { ...options, name }, mounts };
+    await uninterrupted(() => runProgram(project, discard));
   }
   const at = new Date().toISOString();
-  await runProgram(project, { command: 'rehearsed', options: { ...options, archive, at }, mounts }, Anything);
+  await runProgram(project, { command: 'rehearsed', options: { ...options, archive, at }, mounts });
 }

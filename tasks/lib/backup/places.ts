@@ -9,8 +9,9 @@ import { log } from '../log.ts';
 import { dataDirectory, type Project, variable, variableName } from '../project.ts';
 import { session } from '../session.ts';
 
-/** Where the backup program finds the backup directory, and the places. */
+/** Where the backup program finds the backup directory, the directory of an archive, and the places. */
 export const BACKUPS = '/backups';
+export const ARCHIVE = '/archive';
 export const PLACES = '/places';
 
 /** The backup directory, absolute: .env beats release.toml. */

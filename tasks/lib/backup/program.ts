@@ -4,7 +4,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { type output, z } from 'zod';
+import { z } from 'zod';
 import { type Command, describeCommand, serve } from '../command.ts';
 import { docker } from '../docker/engine.ts';
 import { type Image, inspectImage } from '../docker/objects.ts';
@@ -22,6 +22,7 @@ import {
 } from '../project.ts';
 import { newestRelease } from '../release/record.ts';
 import { throwIfInterrupted, waitUntil } from '../session.ts';
+import type { Commands } from './program/main.ts';
 
 /** To become the data's owner, which gives them up; as root, to act on files of any owner. */
 const CAPABILITIES = ['SETUID', 'SETGID', 'CHOWN', 'FOWNER', 'DAC_OVERRIDE'];
@@ -30,10 +31,13 @@ const CPU_SHARES = 256;
 /** A killed run's program needs a moment to notice. */
 const BUSY_MS = 5000;
 
-export interface ProgramCall {
-  /** Of the table in program/main.ts. */
-  command: string;
-  options: Record<string, unknown>;
+type Name = keyof Commands;
+/** Both sides are bundled from the same sources: what the program answers needs no schema. */
+type Answer<C extends Name> = Awaited<ReturnType<Commands[C]>>;
+
+export interface ProgramCall<C extends Name> {
+  command: C;
+  options: Parameters<Commands[C]>[0];
   /** Path in the container → directory on the engine's machine, or a volume's name; `:ro` at its end: read-only. */
   mounts?: Record<string, string>;
   /** Paths of `mounts` that the engine makes on its machine where they are missing. */
@@ -41,25 +45,24 @@ export interface ProgramCall {
 }
 
 /** Runs a command that only looks. @throws TaskError with the program's own words */
-export async function queryProgram<T>(project: Project, call: ProgramCall, schema: z.ZodType<T>): Promise<T> {
+export async function queryProgram<C extends Name>(
+  project: Project,
+  call: ProgramCall<C>,
+): Promise<Answer<C>> {
   const program = await bundledProgram();
-  const request = `${JSON.stringify({ command: call.command, options: call.options })}\n`;
-  const bytes = Buffer.byteLength(program);
-  const answer = await waitUntil(
-    () =>
-      attempt(programCommand(project, call), `${String(bytes).padStart(LENGTH_DIGITS)}${program}${request}`),
-    { withinMs: BUSY_MS },
-  );
-  if (answer) return schema.parse(answer);
-  const message = 'Another backup task is at work in the backup directory';
+  const length = String(Buffer.byteLength(program)).padStart(LENGTH_DIGITS);
+  const input = `${length}${program}${JSON.stringify({ command: call.command, options: call.options })}\n`;
+  const found = await waitUntil(() => attempt(programCommand(project, call), input), { withinMs: BUSY_MS });
+  if (found) return found.result as Answer<C>;
+  const message = 'Another backup task is running in the backup directory';
   throw new TaskError(message, { code: 'backup-running', hint: 'wait for it to end; its lock goes with it' });
 }
 
 /** The same for one that changes something: under --dry-run it is only printed, and undefined returned. */
-export async function runProgram<T>(project: Project, call: ProgramCall, schema: z.ZodType<T>) {
+export async function runProgram<C extends Name>(project: Project, call: ProgramCall<C>) {
   const command = describeCommand(programCommand(project, call));
   if (log.withhold(`run: ${command} < ${call.command} ${JSON.stringify(call.options)}`)) return undefined;
-  return queryProgram(project, call, schema);
+  return queryProgram(project, call);
 }
 
 const LENGTH_DIGITS = 12;
@@ -94,7 +97,7 @@ export function backupLabel(project: Project): string {
 }
 
 /** The `docker run` of a call: no network, a read-only root, and no more rights than the call needs. */
-function programCommand(project: Project, call: ProgramCall): Command {
+function programCommand(project: Project, call: ProgramCall<Name>): Command {
   const mounts = Object.entries(call.mounts ?? {}).map(([target, source]) => {
     if (call.creates?.includes(target)) return `--volume=${source}:${target}`;
     const type = source.startsWith('/') ? 'bind' : 'volume';
@@ -133,7 +136,7 @@ function parse(text: string): unknown {
 }
 
 /** One run; undefined while another one is at work. @throws TaskError */
-async function attempt(command: Command, input: string): Promise<unknown> {
+async function attempt(command: Command, input: string) {
   const said: string[] = [];
   const { exitCode, stdout } = await serve(command, input, (line) => {
     const { data } = Progress.safeParse(parse(line));
@@ -144,7 +147,7 @@ async function attempt(command: Command, input: string): Promise<unknown> {
   throwIfInterrupted();
   const { data } = Answer.safeParse(parse(stdout));
   if (!data) throw whyEnded(exitCode, said.join('\n'));
-  if (data.ok) return data.result;
+  if (data.ok) return { result: data.result };
   if (data.error.code === 'backup-running') return undefined;
   throw new TaskError(data.error.message, { code: data.error.code, hint: data.error.hint });
 }
@@ -213,68 +216,6 @@ async function bundle(): Promise<string> {
   await keep().catch(() => {});
   return text;
 }
-
-// What the program answers (program/manifest.ts, program/directory.ts).
-
-const leftOut = z.object({ path: z.string(), reason: z.string() });
-
-const ArchiveRecord = z.object({
-  archive: z.string(),
-  source: z.enum(['created', 'adopted']),
-  at: z.string(),
-  version: z.string(),
-  dataFormat: z.int().nullable(),
-  bytes: z.number(),
-  dataBytes: z.number(),
-  files: z.number(),
-  databases: z.number(),
-  proof: z.object({ at: z.string(), seconds: z.number(), rehearsed: z.string().nullable() }).nullable(),
-  problems: z.array(z.string()),
-});
-
-const missingCount = z.number().default(0);
-
-export const Listed = z.object({
-  archive: z.string(),
-  time: z.string(),
-  version: z.string(),
-  bytes: z.number(),
-  record: ArchiveRecord.extend({ missing: missingCount }).nullable(),
-});
-/** An archive in the backup directory; without a record it was neither made nor verified here. */
-export type Listed = output<typeof Listed>;
-
-export const CreatedArchive = ArchiveRecord.extend({
-  cut: z.object({ heldMs: z.number(), attempts: z.number() }),
-  blocked: z.record(z.string(), z.number()),
-  skipped: z.array(leftOut),
-  missing: z.array(leftOut),
-  /** What of them the archive does not hold at all. */
-  unsaved: z.array(z.string()),
-  seconds: z.number(),
-  owner: z.object({ uid: z.number(), gid: z.number() }),
-  proofSeconds: z.number(),
-  peakMegabytes: z.number(),
-  /** All that are there now, this one included. */
-  archives: z.array(Listed),
-});
-export type CreatedArchive = output<typeof CreatedArchive>;
-
-export const Summary = z.object({
-  origin: z.object({ project: z.string(), version: z.string(), image: z.string(), revision: z.string() }),
-  at: z.string(),
-  dataFormat: z.int().nullable(),
-  owner: z.object({ uid: z.number(), gid: z.number() }),
-  places: z.array(z.string()),
-  files: z.number(),
-  bytes: z.number(),
-  skipped: z.array(leftOut),
-  missing: z.array(leftOut),
-});
-export type Summary = output<typeof Summary>;
-
-/** For the answers that say no more than that it is done. */
-export const Anything = z.unknown();
 
 // Which release the data belongs to.
 

@@ -6,15 +6,14 @@ import { type Phases, readHistory } from '../history.ts';
 import type { Project } from '../project.ts';
 import { session } from '../session.ts';
 import type { TaskResult } from '../task.ts';
-import { isProven, listArchives, type Verdict } from './archives.ts';
+import { isProven, listArchives } from './archives.ts';
 import type { BackupResult } from './create.ts';
 import { backupDirectory } from './places.ts';
-import { listArchives as readArchives } from './program/directory.ts';
-import type { CreatedArchive, Listed } from './program.ts';
+import { type Listed, listArchives as readArchives } from './program/directory.ts';
+import type { LeftOut } from './program/manifest.ts';
+import type { Verdict } from './program/restore.ts';
 import type { RestorePlan } from './restore.ts';
 import { scheduledSince } from './schedule.ts';
-
-type LeftOut = CreatedArchive['missing'][number];
 
 /** `2 entries are missing: data/a: reason; …` */
 export function describeMissing(missing: number | readonly LeftOut[]): string {

@@ -29,8 +29,9 @@ import { setRestartPolicy, startContainer } from '../switch/replace.ts';
 import { composeSwitch, resumeSwitch } from '../switch/run.ts';
 import type { ArchivePlace } from './archives.ts';
 import { createArchive } from './create.ts';
-import { backupPlaces, existingPlaces, mountsOf, PLACES, type Places } from './places.ts';
-import { Anything, backupLabel, queryProgram, runProgram, Summary } from './program.ts';
+import { ARCHIVE, backupPlaces, existingPlaces, mountsOf, PLACES, type Places } from './places.ts';
+import type { Summary } from './program/manifest.ts';
+import { backupLabel, queryProgram, runProgram } from './program.ts';
 
 const Running = z.object({
   environment: z.enum(['dev', 'prod']),
@@ -64,30 +65,21 @@ const Restore = z.object({
 });
 export type Restore = z.output<typeof Restore>;
 
-/** Where the program finds the archive. */
-const ARCHIVE = '/archive';
-
-/** A command of the program on the places. */
-function inPlaces({ places, id, archive }: Restore, command: string, options: object = {}) {
+/** Options and mounts of the program's commands on the places. */
+function inPlaces({ places, id, archive, unsaved, absent }: Restore) {
   const mounts = mountsOf(places);
   return {
-    command,
     options: {
-      root: PLACES,
-      places: Object.keys(places),
-      id,
+      ...{ root: PLACES, places: Object.keys(places), id, unsaved, absent },
       archive: `${ARCHIVE}/${archive.name}`,
-      ...options,
     },
     mounts: { ...mounts, [ARCHIVE]: `${archive.directory}:ro` },
     creates: Object.keys(mounts),
   };
 }
 
-function swap(project: Project, restore: Restore, command: 'swap-in' | 'swap-back'): Promise<unknown> {
-  const { unsaved, absent } = restore;
-  return runProgram(project, inPlaces(restore, command, { unsaved, absent }), Anything);
-}
+const act = (project: Project, restore: Restore, command: 'unpack-in-place' | 'swap-in' | 'swap-back') =>
+  runProgram<typeof command>(project, { command, ...inPlaces(restore) });
 
 /** Backs up what is there. Damaged data must not stop its own restore: then all of it is kept. */
 async function backUpPresent(project: Project, restore: Restore): Promise<void> {
@@ -104,10 +96,14 @@ async function backUpPresent(project: Project, restore: Restore): Promise<void> 
 }
 
 async function removeBefore(project: Project, restore: Restore): Promise<void> {
-  const { unsaved, absent, isUnsaved } = restore;
-  const keepAs = `before-restore-${restore.id}`;
-  const call = inPlaces(restore, 'finish-swap', { unsaved, absent, keepAs, isSaved: !isUnsaved });
-  restore.kept = (await runProgram(project, call, z.object({ kept: z.array(z.string()) })))?.kept ?? [];
+  const { options, ...call } = inPlaces(restore);
+  const more = { keepAs: `before-restore-${restore.id}`, isSaved: !restore.isUnsaved };
+  const kept = await runProgram(project, {
+    ...call,
+    command: 'finish-swap',
+    options: { ...options, ...more },
+  });
+  restore.kept = kept ?? [];
 }
 
 const names = (running: readonly Running[]) => running.map(({ environment }) => environment).join(' and ');
@@ -176,8 +172,8 @@ function stepsOf(project: Project, restore: Restore): Step<Restore>[] {
   const unpack: Step<Restore> = {
     name: 'unpack',
     title: `unpack ${archive.name} beside the data and prove it`,
-    apply: () => runProgram(project, inPlaces(restore, 'unpack-in-place'), Anything),
-    undo: () => swap(project, restore, 'swap-back'),
+    apply: (data) => act(project, data, 'unpack-in-place'),
+    undo: (data) => act(project, data, 'swap-back'),
   };
   const stop: Step<Restore> = {
     name: 'stop',
@@ -193,8 +189,8 @@ function stepsOf(project: Project, restore: Restore): Step<Restore>[] {
   const swapStep: Step<Restore> = {
     name: 'swap',
     title: `let the restored data take its place in ${where}`,
-    apply: (data) => uninterrupted(() => swap(project, data, 'swap-in')),
-    undo: (data) => swap(project, data, 'swap-back'),
+    apply: (data) => uninterrupted(() => act(project, data, 'swap-in')),
+    undo: (data) => act(project, data, 'swap-back'),
     ...(running.length === 0 ? { commits: true } : {}),
   };
   const start: Step<Restore> = {
@@ -249,15 +245,11 @@ export async function resumeRestore(project: Project): Promise<'finished' | 'und
 // What a restore will do, worked out and checked before anybody is asked: the archive is read through once, the places are
 // looked at, and the release that can read its data format is found.
 
-const Preview = z.object({ problems: z.array(z.string()), manifest: Summary.nullable() });
-const Present = z.object({ entries: z.number(), files: z.number(), bytes: z.number(), free: z.number() });
-type Present = z.output<typeof Present>;
-
 export interface RestorePlan {
   archive: ArchivePlace;
   summary: Summary;
-  /** What is in the places now. */
-  present: Present;
+  /** What is in the places now: names at their top, files, bytes; and the bytes that are free. */
+  present: { entries: number; files: number; bytes: number; free: number };
   /** Undefined for a restore to another directory. */
   restore: Restore | undefined;
   to: string | undefined;
@@ -265,9 +257,11 @@ export interface RestorePlan {
 
 /** Reads the archive through. @throws TaskError naming all of its damage */
 async function preview(project: Project, { directory, name }: ArchivePlace): Promise<Summary> {
-  const options = { path: `${ARCHIVE}/${name}` };
-  const call = { command: 'preview', options, mounts: { [ARCHIVE]: `${directory}:ro` } };
-  const { problems, manifest } = await queryProgram(project, call, Preview);
+  const { problems, manifest } = await queryProgram(project, {
+    command: 'verify-file',
+    options: { path: `${ARCHIVE}/${name}` },
+    mounts: { [ARCHIVE]: `${directory}:ro` },
+  });
   if (manifest && problems.length === 0) return manifest;
   const lines = problems.map((problem) => `  - ${problem}`);
   throw new TaskError([`Cannot restore ${name}; nothing was changed:`, ...lines].join('\n'), {
@@ -277,18 +271,18 @@ async function preview(project: Project, { directory, name }: ArchivePlace): Pro
 }
 
 /** What is in directories of the engine's machine; a missing one has nothing in it. */
-async function inspect(project: Project, places: Places): Promise<Present> {
+async function inspect(project: Project, places: Places): Promise<RestorePlan['present']> {
   const sum = { entries: 0, files: 0, bytes: 0, free: Number.POSITIVE_INFINITY };
   for (const [name, source] of Object.entries(await existingPlaces(places))) {
-    const options = { root: PLACES, places: [name] };
-    const call = { command: 'inspect', options, mounts: mountsOf({ [name]: source }, ':ro') };
-    const found = await queryProgram(project, call, z.record(z.string(), Present)).catch(
-      (error: TaskError) => {
-        if (error.code !== 'no-directory') throw error;
-        return {};
-      },
-    );
-    for (const one of Object.values(found)) {
+    const found = await queryProgram(project, {
+      command: 'inspect',
+      options: { root: PLACES, places: [name] },
+      mounts: mountsOf({ [name]: source }, ':ro'),
+    }).catch((error: TaskError) => {
+      if (error.code !== 'no-directory') throw error;
+      return [];
+    });
+    for (const one of found) {
       sum.free = Math.min(sum.free, one.free);
       for (const key of ['entries', 'files', 'bytes'] as const) sum[key] += one[key];
     }
@@ -422,13 +416,15 @@ export async function performRestore(project: Project, { archive, summary, resto
     return { before: data.before, kept: data.kept, phases };
   }
   const target = resolve(to!);
-  const { places } = summary;
   const call = {
-    command: 'unpack-to',
-    options: { archive: `${ARCHIVE}/${archive.name}`, places, parent: '/place', name: basename(target) },
+    command: 'unpack-to' as const,
+    options: {
+      archive: `${ARCHIVE}/${archive.name}`,
+      ...{ places: summary.places, parent: '/place', name: basename(target) },
+    },
     mounts: { [ARCHIVE]: `${archive.directory}:ro`, '/place': dirname(target) },
   };
   const details = { from: archive.name, to: target };
-  await withHistory(project.root, 'backup-restore', details, () => runProgram(project, call, Anything));
+  await withHistory(project.root, 'backup-restore', details, () => runProgram(project, call));
   return { before: null, kept: [], phases: {} };
 }

@@ -2,7 +2,7 @@
 // environment. The backup program reads the data and the volumes.
 
 import { z } from 'zod';
-import { Anything, queryProgram, runProgram } from '../backup/program.ts';
+import { queryProgram, runProgram } from '../backup/program.ts';
 import { TaskError } from '../errors.ts';
 import { request } from '../http.ts';
 import { type EnvironmentName, type Project, variable } from '../project.ts';
@@ -127,32 +127,29 @@ export async function verifyReadable(
 
 /** Undefined in a dry run. `known`: looks only at what that inventory has. */
 export function takeInventory(project: Project, path: string, since: string, known?: Inventory) {
-  const call = { command: 'inventory', options: { since, known }, mounts: { '/data': path } };
-  return runProgram(project, call, inventorySchema);
+  const options = { since, ...(known ? { known } : {}) };
+  return runProgram(project, { command: 'inventory', options, mounts: { '/data': path } });
 }
 
 async function sampleRows(project: Project, path: string, database: string, query: string): Promise<Row[]> {
-  const call = { command: 'sample', options: { database, query }, mounts: { '/data': path } };
-  return (await runProgram(project, call, z.array(z.record(z.string(), z.string())))) ?? [];
+  const options = { database, query };
+  return (await runProgram(project, { command: 'sample', options, mounts: { '/data': path } })) ?? [];
 }
 
 /** Bytes, and what the new containers' user may not read; undefined without a base image to look with. */
 export async function measureVolume(project: Project, volume: string) {
   const options = { user: containerUser(project) };
-  const call = { command: 'measure', options, mounts: { '/from': `${volume}:ro` } };
-  return queryProgram(project, call, z.object({ bytes: z.number(), unreadable: z.number() })).catch(
-    (error) => {
-      if (error.code === 'image-missing') return undefined;
-      throw error;
-    },
-  );
+  const mounts = { '/from': `${volume}:ro` };
+  return queryProgram(project, { command: 'measure', options, mounts }).catch((error) => {
+    if (error.code === 'image-missing') return undefined;
+    throw error;
+  });
 }
 
 /** Copies a directory, which may be in use, or a volume, for the new containers' user. */
 export async function copyFor(project: Project, from: string, to: string): Promise<void> {
   const options = { owner: containerUser(project) };
-  const call = { command: 'copy', options, mounts: { '/from': from, '/to': to } };
-  await runProgram(project, call, Anything);
+  await runProgram(project, { command: 'copy', options, mounts: { '/from': from, '/to': to } });
 }
 
 /** Whom the new service's containers run as. */

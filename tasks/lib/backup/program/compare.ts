@@ -126,7 +126,7 @@ export async function inventory({ since, known }: { since: string; known?: Inven
 }
 
 /** The rows of a query on a database in /data, values as text; none where it has no such table. */
-export function sample({ database, query }: { database: string; query: string }): object[] {
+export function sample({ database, query }: { database: string; query: string }): Record<string, string>[] {
   become(ownerOf('/data'));
   const path = `data/${database}`;
   if (!statSync(`/${path}`, { throwIfNoEntry: false })?.size) return [];

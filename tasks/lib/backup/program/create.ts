@@ -279,7 +279,7 @@ async function fill(writer: ArchiveWriter, options: CreateOptions, contents: Con
   for (const [index, { path }] of cut.databases.entries()) {
     const found = contents.databases.get(path)!;
     try {
-      const copy = await copies[index]!;
+      const copy = await copies[index]!();
       const { integrity, pages } = copy.facts;
       if (integrity !== 'ok')
         omissions.miss(path, new BackupError('database', `it is damaged: ${integrity}`));
@@ -356,7 +356,7 @@ async function makeArchive(options: CreateOptions) {
 }
 
 /** The command: makes an archive and proves it. */
-export async function create(options: CreateOptions): Promise<object> {
+export async function create(options: CreateOptions) {
   const { source, places, backups, origin } = options;
   const read = places.filter((place) => !isExcluded(place, options.exclude));
   const owner = becomeOwner(

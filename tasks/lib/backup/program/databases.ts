@@ -2,10 +2,9 @@
 // Copying live databases as of one moment. The write lock of each is held for some milliseconds, and in that time a reader
 // is pinned to the present snapshot of each; from then on writers write, and SQLite's own backup copies what the readers see.
 import { accessSync, constants, existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { backup, DatabaseSync, type StatementSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parentPort, Worker, workerData } from 'node:worker_threads';
 import { freeBytes } from './directory.ts';
 import { at, encodeName, placeOf, shown } from './files.ts';
 import type { DatabaseFacts, Manifest } from './manifest.ts';
@@ -215,24 +214,30 @@ function pragma(database: DatabaseSync, name: string): unknown {
 }
 
 /**
- * Copies pinned databases one after the other; each snapshot ends with its copy, and only then is the copy looked at,
- * beside the next one's. After `maxBlockMs` the copy of a database that is not in WAL mode gives up: its writers wait.
+ * Copies pinned databases one after the other, those that are not in WAL mode first; each snapshot ends with its copy. What
+ * is returned looks at a copy, which blocks this thread: only once no writer waits any more. After `maxBlockMs` the copy of
+ * a database that is not in WAL mode gives up.
  */
-export function copyAll(databases: readonly Pinned[], scratch: string, maxBlockMs: number): Promise<Copy>[] {
+export function copyAll(
+  databases: readonly Pinned[],
+  scratch: string,
+  maxBlockMs: number,
+): (() => Promise<Copy>)[] {
   const pinnedAt = performance.now();
-  let copied: Promise<unknown> = Promise.resolve();
-  let settled: Promise<unknown> = Promise.resolve();
-  return databases.map((pinned, index) => {
-    const file = `${scratch}/${index}.db`;
-    const copying = copied.then(() => copyPinned(pinned, file, pinnedAt, maxBlockMs));
-    const settling = Promise.all([copying, settled.catch(() => {})]).then(([copy]) => settle(copy));
-    copied = copying.catch(() => {});
-    settled = settling.catch(() => {});
-    const ready = settling.catch((error) => {
-      throw inWords(pinned.path, error, dirname(file));
-    });
-    ready.catch(() => {});
-    return ready;
+  let last: Promise<unknown> = Promise.resolve();
+  const copies = databases.map((pinned, index) => {
+    const copying = last.then(() => copyPinned(pinned, `${scratch}/${index}.db`, pinnedAt, maxBlockMs));
+    last = copying.catch(() => {});
+    return copying;
+  });
+  const blocking = copies.filter((_, index) => databases[index]!.journalMode !== 'wal');
+  return copies.map((copying, index) => async () => {
+    await Promise.allSettled(blocking);
+    try {
+      return settle(await copying);
+    } catch (error) {
+      throw inWords(databases[index]!.path, error, scratch);
+    }
   });
 }
 
@@ -261,9 +266,9 @@ async function copyPinned(
   }
 }
 
-async function settle(copy: Awaited<ReturnType<typeof copyPinned>>): Promise<Copy> {
+function settle(copy: Awaited<ReturnType<typeof copyPinned>>): Copy {
   const { rows, blockedMs, file, ...facts } = copy;
-  const found = file ? await settleAside(file) : { integrity: 'ok', rows: {} };
+  const found = file ? inspectCopy(file) : { integrity: 'ok', rows: {} };
   return { facts: { ...facts, integrity: found.integrity, rows: rows ?? found.rows }, file, blockedMs };
 }
 
@@ -316,7 +321,7 @@ export function inspectDatabase(file: string): Finding | undefined {
 }
 
 /** Makes a copy one file that needs no other, and looks at it. */
-function settleHere(file: string): Finding {
+function inspectCopy(file: string): Finding {
   const copy = new DatabaseSync(file);
   try {
     // Exclusive, so that the index of its write-ahead log is in memory: as a file it may find no room on a full disk,
@@ -329,34 +334,6 @@ function settleHere(file: string): Finding {
   } finally {
     copy.close();
   }
-}
-
-/** The thread's side; main.ts calls it where it is one. */
-export function settleInThread(): void {
-  const { file } = workerData as { file: string };
-  try {
-    parentPort?.postMessage({ settled: settleHere(file) });
-  } catch (error) {
-    // Copied to the other thread an error would lose SQLite's code, which tells a full disk from damage.
-    const { message, errcode } = error as Error & { errcode?: number };
-    parentPort?.postMessage({ failure: { message, errcode } });
-  }
-}
-
-/**
- * In a thread, because it takes a second for each gigabyte, in which the archive would stand still: the same program
- * started once more. @throws what SQLite threw there, with its `errcode`
- */
-function settleAside(file: string): Promise<Finding> {
-  return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL(import.meta.url), { workerData: { file }, execArgv: [] });
-    worker.once('message', ({ settled, failure }) => {
-      if (settled) resolve(settled);
-      else reject(Object.assign(new Error(failure.message), failure));
-    });
-    worker.once('error', reject);
-    worker.once('exit', (code) => reject(new Error(`the thread that looks at ${file} ended with ${code}`)));
-  });
 }
 
 /** Everything in which the databases that were read back differ from those at the cut. Pure. */

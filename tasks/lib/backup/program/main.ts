@@ -4,12 +4,11 @@
 // dies, this ends, and cleans up.
 
 import { renameSync, rmSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { isMainThread } from 'node:worker_threads';
 import { copy, inventory, measure, sample } from './compare.ts';
-import { type CreateOptions, create } from './create.ts';
-import { lockDirectory, settleInThread } from './databases.ts';
+import { create } from './create.ts';
+import { lockDirectory } from './databases.ts';
 import {
   becomeArchivist,
   clearLeftovers,
@@ -27,7 +26,6 @@ import { BackupError, failureOf, keep, unfinishedPath } from './report.ts';
 import {
   finishSwap,
   inspectPlace,
-  preview,
   proveArchive,
   type Swap,
   stagingOf,
@@ -64,13 +62,13 @@ async function verify({ backups, project, archives }: Place & { archives: string
   return { verdicts };
 }
 
-function list({ backups, project }: Place): object {
+function list({ backups, project }: Place) {
   becomeArchivist(backups, project);
   return { archives: listArchives(backups, project), free: freeBytes(backups) };
 }
 
 /** Removes archives that have a record of ours; anything else is refused. */
-function remove({ backups, project, archives }: Place & { archives: string[] }): object {
+function remove({ backups, project, archives }: Place & { archives: readonly string[] }) {
   if (!takeDirectory({ backups, project })) return { removed: [] };
   const present = new Set(listArchives(backups, project).map(({ archive }) => archive));
   const wanted = archives.filter((archive) => present.has(archive));
@@ -81,7 +79,7 @@ function remove({ backups, project, archives }: Place & { archives: string[] }):
 }
 
 /** An archive was started and answered: its proof says so. */
-function rehearsed({ backups, project, archive, at }: Place & { archive: string; at: string }): object {
+function rehearsed({ backups, project, archive, at }: Place & { archive: string; at: string }) {
   becomeArchivist(backups, project);
   const record = readRecord(backups, archive);
   if (!record?.proof) throw new BackupError('not-proven', `${archive} is not proven`);
@@ -126,7 +124,7 @@ interface UnpackTo {
 }
 
 /** Unpacks to a directory that has its name only when it is complete; several places side by side in it. */
-async function unpackTo({ archive, places, parent, name }: UnpackTo): Promise<object> {
+async function unpackTo({ archive, places, parent, name }: UnpackTo) {
   const draft = unfinishedPath(join(parent, `.release-flow-${name}-new`));
   rmSync(draft, { recursive: true, force: true });
   const targets = places.map((place) => [place, places.length > 1 ? join(draft, place) : draft]);
@@ -138,46 +136,38 @@ async function unpackTo({ archive, places, parent, name }: UnpackTo): Promise<ob
 }
 
 /** Removes a directory of a rehearsal; no other name is accepted. */
-function discardScratch({ backups, project, name }: Place & { name: string }): object {
+function discardScratch({ backups, project, name }: Place & { name: string }) {
   if (!name.startsWith(`.${project}-scratch-`) || name.includes('/'))
     throw new BackupError('usage', `${name} is not a scratch directory`);
   rmSync(join(backups, name), { recursive: true, force: true });
   return {};
 }
 
-/** Takes plain options and returns a plain result: the task needs to know nothing about archives. */
-// biome-ignore lint/suspicious/noExplicitAny: the options come from the tasks that this is bundled with
-export type Command = (options: any) => object | Promise<object>;
-
-const COMMANDS: Record<string, Command> = {
-  create: (options: CreateOptions) => create(options),
+/** What the program does. It takes plain options and returns a plain result: JSON. */
+const COMMANDS = {
+  create,
   verify,
-  'verify-file': async ({ backups, project, path }: Place & { path: string }) => ({
-    verdicts: [await verifyFile(basename(path), path, scratchPath(backups, project))],
-  }),
   list,
   remove,
   rehearsed,
-  preview: ({ path }: { path: string }) => preview(path),
-  inspect: ({ root, places }: InPlace) =>
-    Object.fromEntries(places.map((place) => [place, inspectPlace(join(root, place))])),
-  unpack: ({ archive, targets }: { archive: string; targets: Record<string, string> }) =>
-    unpackArchive(archive, targets),
+  'verify-file': ({ path, backups, project }: Partial<Place> & { path: string }) =>
+    verifyFile(path, backups && project && scratchPath(backups, project)),
+  inspect: ({ root, places }: Pick<InPlace, 'root' | 'places'>) =>
+    places.map((place) => inspectPlace(join(root, place))),
   'unpack-in-place': unpackInPlace,
   'unpack-to': unpackTo,
   'swap-in': (options: SwapOptions) => ({ done: swaps(options).map(swapIn).length }),
   'swap-back': (options: SwapOptions) => ({ done: swaps(options).map(swapBack).length }),
-  'finish-swap': (options: SwapOptions & { keepAs: string; isSaved: boolean }) => ({
-    kept: swaps(options).flatMap((swap) => finishSwap(swap, options.keepAs, options.isSaved).kept),
-  }),
+  'finish-swap': (options: SwapOptions & { keepAs: string; isSaved: boolean }) =>
+    swaps(options).flatMap((swap) => finishSwap(swap, options.keepAs, options.isSaved)),
   'discard-scratch': discardScratch,
   ...{ inventory, sample, copy, measure },
 };
+export type Commands = typeof COMMANDS;
 
 async function carryOut({ command, options }: { command: string; options: object }): Promise<object> {
   try {
-    const known = Object.hasOwn(COMMANDS, command) ? COMMANDS[command] : undefined;
-    if (!known) throw new BackupError('usage', `unknown command "${command}"`);
+    const known = COMMANDS[command as keyof Commands] as (options: object) => unknown;
     return { ok: true, result: await known(options) };
   } catch (error) {
     return { ok: false, error: failureOf(error) };
@@ -199,5 +189,4 @@ function main(): void {
   input.once('close', () => process.exit(143));
 }
 
-if (isMainThread) main();
-else settleInThread();
+main();

@@ -133,7 +133,9 @@ export function placesIn({ entries }: Manifest) {
 }
 
 /** What a person wants to know of an archive's content. */
-export function summary(manifest: Manifest): object {
+export type Summary = ReturnType<typeof summary>;
+
+export function summary(manifest: Manifest) {
   const { origin, at, dataFormat, cut, databases, skipped, missing } = manifest;
   const places = placesIn(manifest);
   const { uid, gid } = places[0] ?? { uid: 0, gid: 0 };

@@ -17,7 +17,7 @@ import {
   utimesSync,
 } from 'node:fs';
 import { mkdir, open } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { type ReadBack, readArchive } from './archive.ts';
 import { databaseProblems, type Finding, inspectDatabase } from './databases.ts';
@@ -31,7 +31,7 @@ import {
   writeRecord,
 } from './directory.ts';
 import { at, decodeName, encodeName, placeOf, startsLikeDatabase, WORK_NAME, walk } from './files.ts';
-import { type ArchiveRecord, type Manifest, placesIn, recordOf, summary } from './manifest.ts';
+import { type ArchiveRecord, type Manifest, placesIn, recordOf, type Summary, summary } from './manifest.ts';
 import { BackupError, discard, keep, report, stopwatch, unfinishedPath } from './report.ts';
 
 /** The first bytes of a stream, and all of it. */
@@ -77,7 +77,7 @@ export interface Verdict {
   problems: string[];
   seconds: number;
   /** Null when it could not be read. */
-  manifest: object | null;
+  manifest: Summary | null;
 }
 
 async function judge(archive: string, work: () => Promise<ReadBack>): Promise<Verdict & { read?: ReadBack }> {
@@ -94,9 +94,10 @@ async function judge(archive: string, work: () => Promise<ReadBack>): Promise<Ve
   }
 }
 
-/** Verifies an archive wherever it lies, and records nothing. */
-export async function verifyFile(archive: string, path: string, scratch: string): Promise<Verdict> {
-  const { read: _, ...verdict } = await judge(archive, () => verifyArchive(path, scratch));
+/** Reads an archive through, wherever it lies, and records nothing; without `scratch` its databases are not opened. */
+export async function verifyFile(path: string, scratch?: string): Promise<Verdict> {
+  const read = () => (scratch ? verifyArchive(path, scratch) : readArchive(path, async () => {}));
+  const { read: _, ...verdict } = await judge(basename(path), read);
   return verdict;
 }
 
@@ -335,13 +336,9 @@ function makeFolder(root: string, below: string, { uid, gid }: Owner): void {
 }
 
 /** The restore counts: what was there before goes; what no archive holds of it stays as `keepAs`. Returns what stayed. */
-export function finishSwap(
-  { place, id, unsaved }: Swap,
-  keepAs: string,
-  isSaved: boolean,
-): { kept: string[] } {
+export function finishSwap({ place, id, unsaved }: Swap, keepAs: string, isSaved: boolean): string[] {
   const old = workPath(place, id, 'old');
-  if (!existsSync(old)) return { kept: [] };
+  if (!existsSync(old)) return [];
   const kept = isSaved ? unsaved.filter((path) => isThere(old, path)) : [''];
   for (const path of kept) {
     if (path === '') break;
@@ -351,7 +348,7 @@ export function finishSwap(
   if (isSaved) rmSync(old, { recursive: true, force: true });
   else renameSync(old, join(place, keepAs));
   syncDirectory(place);
-  return { kept: kept.map((path) => join(keepAs, path)) };
+  return kept.map((path) => join(keepAs, path));
 }
 
 export interface Present {
@@ -382,10 +379,4 @@ export function inspectPlace(place: string): Present {
     present.bytes += stats.size;
   }
   return present;
-}
-
-/** An archive, read through with every hash compared. */
-export async function preview(path: string): Promise<{ problems: string[]; manifest: object | null }> {
-  const { problems, manifest } = await judge(path, () => readArchive(path, async () => {}));
-  return { problems, manifest };
 }
