@@ -47,16 +47,16 @@ const FLAGS = {
   ...CONTEXT_FLAG,
   rehearse: { type: 'boolean', description: 'create: start the released image on the new archive' },
   all: { type: 'boolean', description: 'verify: every archive' },
-  to: { type: 'string', value: 'DIR', description: 'restore: to a new directory, touching nothing else' },
+  to: { type: 'string', value: 'DIR', description: 'restore: into a new directory; nothing else changes' },
   wait: { type: 'string', value: 'SECONDS', description: 'wait for another task to end' },
   every: { type: 'string', value: 'WHEN', description: 'schedule: hourly, daily (default), weekly or HH:MM' },
-  install: { type: 'boolean', description: 'schedule: put it into the crontab' },
-  uninstall: { type: 'boolean', description: 'schedule: take it out again' },
+  install: { type: 'boolean', description: 'schedule: add it to the crontab' },
+  uninstall: { type: 'boolean', description: 'schedule: remove it from the crontab' },
 } as const;
 
 await runTask({
   name: 'backup',
-  summary: 'Consistent, proven backups while both environments write; and bringing them back.',
+  summary: 'Verified snapshots of the data while both environments run, and restoring them.',
   arguments: `[${COMMANDS.join('|')}] [ARCHIVE]`,
   maxArguments: 2,
   choices: COMMANDS,

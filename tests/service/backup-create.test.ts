@@ -101,7 +101,7 @@ test('a database that stays locked is named as missing, and all else is in the a
     made.missing.map(({ path }: { path: string }) => path),
     ['data/memory.db'],
   );
-  assert.match(made.missing[0].reason, /kept it locked for more than 0\.3 s/);
+  assert.match(made.missing[0].reason, /locked by another program for more than 0\.3 s/);
   assert.equal(rowsOf(join(await unpack(places, made.archive), 'deep/index.sqlite')), 50);
 });
 
@@ -113,7 +113,7 @@ test('a database that is not in WAL mode: says for how long its writers wait, an
     made.missing.map(({ path }: { path: string }) => path),
     ['data/old.db'],
   );
-  assert.match(made.missing[0].reason, /its writers would wait for more than 0 s/);
+  assert.match(made.missing[0].reason, /it would block its writers for more than 0 s/);
   assert.ok((await verify(places)).every(({ ok }) => ok));
 });
 

@@ -76,7 +76,7 @@ test('what is backed up is what prod mounts', async (t) => {
     );
     await mountInServices(project, []);
     const nowhere = await backup(project, ['create']);
-    assert.match(nowhere.stderr, /what it can write to is nothing/);
+    assert.match(nowhere.stderr, /it writes to nothing/);
     assert.deepEqual(await archivesOf(project), []);
   });
 

@@ -57,9 +57,9 @@ export async function findArchive(project: Project, given: string): Promise<Arch
     given === 'latest' ? archives.findLast(isProven) : archives.find(({ archive }) => archive === given);
   if (found) return { directory: ours, name: found.archive, isOurs: true };
   const newest = archives.slice(-3).map(({ archive }) => archive);
-  throw usageError(`There is no ${given === 'latest' ? 'proven archive' : `archive ${given}`} in ${ours}`, {
+  throw usageError(`No ${given === 'latest' ? 'verified archive' : `archive ${given}`} in ${ours}`, {
     code: 'no-archive',
-    hint: newest.length > 0 ? `there are: ${newest.join(', ')}` : 'make one: npm run backup',
+    hint: newest.length > 0 ? `newest: ${newest.join(', ')}` : 'make one: npm run backup',
   });
 }
 
@@ -153,18 +153,18 @@ export function planRetention(listed: readonly Listed[], keep: Keep): Decision[]
   const complete = proven.find(({ record }) => record?.missing === 0);
   const reasons = keepers(proven, keep);
   for (const [one, reason] of [
-    [newest, 'the last proven one'],
-    [complete, 'the last complete one'],
+    [newest, 'last verified'],
+    [complete, 'last complete'],
   ] as const)
     if (one && !reasons.has(one.archive)) reasons.set(one.archive, [reason]);
   return archives.map((one) => {
     const { archive, record } = one;
     const decide = (keeps: boolean, reason: string) => ({ archive, keep: keeps, reason });
-    if (!record) return decide(true, 'not ours: it has no record');
-    if (record.source !== 'created') return decide(true, 'not ours: it was brought here');
+    if (!record) return decide(true, 'not created here (no record)');
+    if (record.source !== 'created') return decide(true, 'not created here (copied in)');
     if (!isProven(one) && (!newest || archive > newest.archive))
-      return decide(true, 'not proven, and nothing newer is');
-    if (!isProven(one)) return decide(false, 'never proven, and a newer one is');
+      return decide(true, 'not verified, but nothing newer is');
+    if (!isProven(one)) return decide(false, 'never verified, and a newer one is');
     const why = reasons.get(archive);
     return why ? decide(true, why.join(', ')) : decide(false, 'no rule keeps it');
   });

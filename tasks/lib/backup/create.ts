@@ -53,7 +53,7 @@ async function applyRetention(project: Project, { archives }: CreatedArchive): P
 async function makeBackup(project: Project, rehearses: boolean, phases: Phases): Promise<BackupResult> {
   await verifyOffsite(project);
   await runBeforeHooks(project);
-  const created = await timed(phases, 'archive and proof', () => createArchive(project));
+  const created = await timed(phases, 'archive and verify', () => createArchive(project));
   const archive = created?.archive ?? UNNAMED;
   if (rehearses) await timed(phases, 'rehearsal', () => rehearse(project, archive));
   const removed = created ? await timed(phases, 'retention', () => applyRetention(project, created)) : [];
@@ -89,8 +89,8 @@ async function startOn(project: Project, image: string, data: string): Promise<v
     await tryCandidate(project, { image, expected: {}, data });
   } catch (error) {
     if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
-    const message = `The rehearsal failed, on what the archive brings back: ${error.message}`;
-    const hint = 'the archive is kept, but the service would not start from it';
+    const message = `The rehearsal failed: the release does not start on the restored data: ${error.message}`;
+    const hint = 'the archive is kept; see why with: docker logs';
     throw new TaskError(message, { code: 'rehearsal-failed', hint });
   }
 }

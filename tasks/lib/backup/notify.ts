@@ -49,7 +49,7 @@ export async function ping(project: Project, ok: boolean): Promise<void> {
     if (status >= 200 && status < 400) return;
     if (attempt < PING_ATTEMPTS) continue;
     return log.warn(
-      `the dead-man's switch was not reached: ${error ? errorSummary(error) : `it answered ${status}`}`,
+      `could not ping the monitoring URL: ${error ? errorSummary(error) : `it answered ${status}`}`,
     );
   }
 }
@@ -88,14 +88,14 @@ export function checkCommand(check: string): Command | undefined {
 export async function verifyOffsite(project: Project): Promise<void> {
   if (!project.backup.offsite) return;
   if (session.context)
-    throw usageError('[backup.offsite] works on the machine that has the archives, not through --context', {
+    throw usageError('[backup.offsite] cannot be used with --context: the archives are on another machine', {
       hint: 'run the backup there, by a schedule of its own',
     });
   const { exitCode } = await probe(restic('version'));
   if (exitCode === 0) return;
-  throw new TaskError('restic is missing, and [backup.offsite] needs it', {
+  throw new TaskError('restic is not installed, but [backup.offsite] needs it', {
     code: 'restic-missing',
-    hint: 'apt-get install restic, or see https://restic.net; or take [backup.offsite] out',
+    hint: 'apt-get install restic, or see https://restic.net; or remove [backup.offsite]',
   });
 }
 
@@ -108,7 +108,7 @@ async function ensureRepository(env: Record<string, string | undefined>): Promis
       hint: 'see repository, password_file and environment in [backup.offsite]',
     });
   }
-  log.step('making the off-site repository');
+  log.step('creating the off-site repository');
   await run(restic('init', '--quiet'), { env });
 }
 

@@ -87,13 +87,13 @@ export async function backupPlaces(project: Project): Promise<Places> {
   }
   if (places.data) return places;
   const writes = mounts.map(({ source, target }) => `${source} (at ${target})`).join(', ') || 'nothing';
-  const message = `Prod does not mount the data directory ${data}; what it can write to is ${writes}`;
+  const message = `Prod does not mount the data directory ${data}; it writes to ${writes}`;
   if (mounts.length === 0 || mounts.some(({ type }) => type === 'bind'))
     throw usageError(message, {
       code: 'wrong-data',
       hint: `correct [data] directory in configs/release.toml, or ${variableName(project, 'DATA_DIR')} in .env`,
     });
-  log.info(`${message}: that is what the backup holds`);
+  log.info(`${message}. Backing that up instead.`);
   return places;
 }
 

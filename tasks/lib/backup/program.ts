@@ -88,8 +88,8 @@ import('/tmp/backup.mjs');`;
 function nodeImage(project: Project): string {
   const reference = project.backup.image ?? variable(project, 'BASE_IMAGE') ?? project.image.base_image;
   if (reference) return reference;
-  const hint = 'name one that has Node 24: [backup] image, or [image] base_image';
-  throw usageError('No image for the backup program is named', { code: 'config-invalid', hint });
+  const hint = 'set one with Node 24: [backup] image, or [image] base_image';
+  throw usageError('No image is configured for the backup program', { code: 'config-invalid', hint });
 }
 
 export function backupLabel(project: Project): string {
@@ -154,13 +154,13 @@ async function attempt(command: Command, input: string) {
 
 /** Ways to end without an answer, by what docker says on stderr. */
 const ENDINGS: [pattern: RegExp, code: string, hint: string][] = [
-  [/No such image|Unable to find image/i, 'image-missing', 'npm run setup   gets the base image'],
+  [/No such image|Unable to find image/i, 'image-missing', 'npm run setup pulls the base image'],
   [
     /exec: "node"|ERR_UNKNOWN_BUILTIN_MODULE|bad option/,
     'no-program',
     'the backup program needs an image with Node 24: [backup] image in configs/release.toml',
   ],
-  [/bind source path does not exist/, 'no-directory', 'the directory is not on the engine’s machine'],
+  [/bind source path does not exist/, 'no-directory', 'the directory does not exist on the engine’s machine'],
 ];
 
 function whyEnded(exitCode: number, stderr: string): TaskError {

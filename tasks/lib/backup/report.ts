@@ -36,8 +36,8 @@ export function reportCreated(
   const sizes = `${formatBytes(dataBytes)} → ${formatBytes(bytes)}`;
   const lines = [
     `Backed up to ${backupDirectory(project)}/${archive}`,
-    `  ${files} files, ${databases} databases, ${sizes}, in ${seconds.toFixed(1)} s; writers waited ${cut.heldMs} ms for the cut`,
-    `  proven in ${proofSeconds.toFixed(1)} s: read back, hashes, integrity and row counts are right`,
+    `  ${files} files, ${databases} databases, ${sizes}, in ${seconds.toFixed(1)} s; writers were blocked for ${cut.heldMs} ms`,
+    `  verified in ${proofSeconds.toFixed(1)} s: hashes, integrity checks and row counts match`,
     ...removed.map((name) => `  removed ${name}`),
     ...missing.map(({ path, reason }) => `  MISSING ${path}: ${reason}`),
   ];
@@ -62,7 +62,7 @@ export function reportVerdicts(verdicts: readonly Verdict[]): TaskResult {
 function describeVerdict({ archive, ok, problems, seconds, manifest }: Verdict): string {
   if (!ok) return [`DAMAGED  ${archive}`, ...problems.map((problem) => `  - ${problem}`)].join('\n');
   const { files = 0, bytes = 0 } = manifest ?? {};
-  return `good     ${archive}  ${files} files, ${formatBytes(bytes)}, ${seconds.toFixed(1)} s`;
+  return `ok       ${archive}  ${files} files, ${formatBytes(bytes)}, ${seconds.toFixed(1)} s`;
 }
 
 export function reportRestored(
@@ -72,8 +72,8 @@ export function reportRestored(
   const { before, kept } = result;
   const lines = [
     `Restored ${name}${to === undefined ? '' : ` to ${to}`}`,
-    ...(before ? [`What was there before: ${before}`] : []),
-    ...kept.map((path) => `Kept, because no archive holds it: ${path}`),
+    ...(before ? [`The previous data is in ${before}`] : []),
+    ...kept.map((path) => `Kept, because it is in no backup: ${path}`),
   ];
   const { version } = summary.origin;
   return { data: { archive: name, to: to ?? null, ...result, version }, text: lines.join('\n') };
@@ -88,10 +88,10 @@ function age(from: string, now: Date): string {
 
 function stateOf(one: Listed): string {
   const { record } = one;
-  if (!record) return 'not from here';
-  if (!isProven(one)) return record.problems.length > 0 ? 'DAMAGED' : 'not proven';
+  if (!record) return 'not created here';
+  if (!isProven(one)) return record.problems.length > 0 ? 'DAMAGED' : 'not verified';
   const words = [
-    'proven',
+    'verified',
     record.proof?.rehearsed ? 'rehearsed' : '',
     record.missing > 0 ? 'INCOMPLETE' : '',
   ];

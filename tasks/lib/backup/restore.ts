@@ -19,7 +19,7 @@ import { combinedError, errorSummary, TaskError, usageError } from '../errors.ts
 import { formatBytes } from '../format.ts';
 import { withHistory } from '../history.ts';
 import { log } from '../log.ts';
-import { dataDirectory, type EnvironmentName, loadProject, type Project } from '../project.ts';
+import { dataDirectory, loadProject, type Project } from '../project.ts';
 import { verifyReleasedImage } from '../release/record.ts';
 import { uninterrupted } from '../session.ts';
 import { describeSteps, interruptedRun, type Journey, resumeSteps, runSteps, type Step } from '../steps.ts';
@@ -35,8 +35,10 @@ import { backupLabel, queryProgram, runProgram } from './program.ts';
 
 const Running = z.object({
   environment: z.enum(['dev', 'prod']),
-  /** Container id. */
+  /** Of its container. */
   id: z.string(),
+  image: z.string(),
+  imageId: z.string(),
   restartPolicy: z.string(),
 });
 type Running = z.output<typeof Running>;
@@ -91,7 +93,7 @@ async function backUpPresent(project: Project, restore: Restore): Promise<void> 
   } catch (error) {
     if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
     restore.isUnsaved = true;
-    log.warn(`what is there could not be backed up, so all of it is kept: ${error.message}`);
+    log.warn(`could not back up the current data, so all of it is kept: ${error.message}`);
   }
 }
 
@@ -115,19 +117,26 @@ async function stopRunning({ running }: Restore): Promise<void> {
 }
 
 /** Starts what ran before in its own containers. */
-async function startSame({ running }: Restore): Promise<void> {
+async function startSame(running: readonly Running[]): Promise<void> {
   for (const { id, restartPolicy } of running) {
     await startContainer(id);
     await setRestartPolicy(id, restartPolicy);
   }
 }
 
-async function proveSame(project: Project, { running }: Restore): Promise<void> {
+/** Starts what ran before, prod as the release that the archive names, and waits until it is healthy. @throws TaskError */
+async function startRestored(project: Project, { running, prodTag }: Restore): Promise<void> {
+  if (prodTag) {
+    const active = running.length === 2 ? 'both' : (running[0]?.environment ?? 'none');
+    const { run: switchOver } = await composeSwitch(project, active, prodTag);
+    await switchOver(undefined);
+    return;
+  }
+  await startSame(running);
   const { addresses } = await survey(project, undefined);
-  for (const { environment, id } of running) {
-    const [container] = await inspectContainers([id]);
-    const image = container ? await inspectImage(container.imageId) : undefined;
-    if (!image) throw new TaskError(`The container of ${environment} is gone`, { code: 'unhealthy' });
+  for (const { environment, id, imageId } of running) {
+    const image = await inspectImage(imageId);
+    if (!image) throw new TaskError(`The image of ${environment} is gone`, { code: 'unhealthy' });
     const seconds = project.environments[environment].start_timeout;
     const proof = { environment, container: id, address: addresses[environment], image, seconds };
     await proveHealthy(project, proof).catch(async (error: unknown) => {
@@ -136,87 +145,70 @@ async function proveSame(project: Project, { running }: Restore): Promise<void> 
   }
 }
 
-/** Starts prod as the release that the archive names, dev as it was, by a switch of its own. */
-async function startOther(project: Project, running: readonly Running[], prodTag: string): Promise<void> {
-  const active = running.length === 2 ? 'both' : (running[0]?.environment ?? 'none');
-  const { run: switchOver } = await composeSwitch(project, active, prodTag);
-  await switchOver(undefined);
-}
-
-async function startRestored(project: Project, restore: Restore): Promise<void> {
-  if (restore.prodTag) return startOther(project, restore.running, restore.prodTag);
-  await startSame(restore);
-  await proveSame(project, restore);
-}
-
 /** Everything that ran before is healthy now. */
 async function allHealthy(project: Project, { running }: Restore): Promise<boolean> {
   const { observed } = await survey(project, undefined);
   return running.every(({ environment }) => isHealthy(observed.environments[environment]));
 }
 
-async function startAgain(restore: Restore): Promise<void> {
-  log.warn('putting everything back as it was before the restore');
-  const there = new Set((await inspectContainers(restore.running.map(({ id }) => id))).map(({ id }) => id));
-  const running = restore.running.filter(({ id }) => there.has(id));
-  // It is as it was; that it does not start is not the restore's doing.
-  await startSame({ ...restore, running }).catch((error: unknown) => {
-    log.warn(`the data is back as it was, but ${names(running)} does not start: ${errorSummary(error)}`);
+const existing = async (running: readonly Running[]) =>
+  (await inspectContainers(running.map(({ id }) => id))).map(({ id }) => id);
+
+async function startAgain({ running }: Restore): Promise<void> {
+  log.warn('rolling back: the previous data and containers');
+  const ids = await existing(running);
+  // That the previous state does not start is not the restore's doing.
+  await startSame(running.filter(({ id }) => ids.includes(id))).catch((error: unknown) => {
+    log.warn(`the previous data was restored, but ${names(running)} does not start: ${errorSummary(error)}`);
   });
 }
 
-function stepsOf(project: Project, restore: Restore): Step<Restore>[] {
-  const { archive, running, prodTag, replaces, places } = restore;
+function stepsOf(
+  project: Project,
+  { archive, running, prodTag, replaces, places }: Restore,
+): Step<Restore>[] {
   const where = Object.values(places).join(' and ');
-  const release = prodTag ? `, prod as ${prodTag}` : '';
-  const unpack: Step<Restore> = {
-    name: 'unpack',
-    title: `unpack ${archive.name} beside the data and prove it`,
-    apply: (data) => act(project, data, 'unpack-in-place'),
-    undo: (data) => act(project, data, 'swap-back'),
-  };
-  const stop: Step<Restore> = {
-    name: 'stop',
-    title: `stop ${names(running)}`,
-    apply: stopRunning,
-    undo: startAgain,
-  };
-  const backup: Step<Restore> = {
-    name: 'backup',
-    title: `back up what is in ${where} now`,
-    apply: (data) => backUpPresent(project, data),
-  };
-  const swapStep: Step<Restore> = {
-    name: 'swap',
-    title: `let the restored data take its place in ${where}`,
-    apply: (data) => uninterrupted(() => act(project, data, 'swap-in')),
-    undo: (data) => act(project, data, 'swap-back'),
-    ...(running.length === 0 ? { commits: true } : {}),
-  };
-  const start: Step<Restore> = {
-    name: 'start',
-    title: `start ${names(running)}${release} and prove ${running.length > 1 ? 'them' : 'it'} healthy`,
-    apply: async (data) => startRestored(await loadProject(project.root), data),
-    undo: async () => {
-      const ids = (await inspectContainers(running.map(({ id }) => id))).map(({ id }) => id);
-      if (ids.length > 0) await run(docker('stop', ...ids));
+  const runs = running.length > 0;
+  const who = `${names(running)}${prodTag ? `, prod as ${prodTag}` : ''}`;
+  const swapBack = (data: Restore) => act(project, data, 'swap-back');
+  const steps: (Step<Restore> | false)[] = [
+    {
+      name: 'unpack',
+      title: `unpack ${archive.name} next to the data and verify it`,
+      apply: (data) => act(project, data, 'unpack-in-place'),
+      undo: swapBack,
     },
-    commits: true,
-    isDone: (data) => allHealthy(project, data),
-  };
-  const finish: Step<Restore> = {
-    name: 'finish',
-    title: 'remove what was there before, of which there is a backup',
-    apply: (data) => removeBefore(project, data),
-  };
-  return [
-    unpack,
-    ...(running.length > 0 ? [stop] : []),
-    ...(replaces ? [backup] : []),
-    swapStep,
-    ...(running.length > 0 ? [start] : []),
-    finish,
+    runs && { name: 'stop', title: `stop ${names(running)}`, apply: stopRunning, undo: startAgain },
+    replaces && {
+      name: 'backup',
+      title: `back up the current data in ${where}`,
+      apply: (data) => backUpPresent(project, data),
+    },
+    {
+      name: 'swap',
+      title: `replace the data in ${where}`,
+      apply: (data) => uninterrupted(() => act(project, data, 'swap-in')),
+      undo: swapBack,
+      ...(runs ? {} : { commits: true }),
+    },
+    runs && {
+      name: 'start',
+      title: `start ${who} and wait until ${running.length > 1 ? 'they are' : 'it is'} healthy`,
+      apply: async (data) => startRestored(await loadProject(project.root), data),
+      undo: async () => {
+        const ids = await existing(running);
+        if (ids.length > 0) await run(docker('stop', ...ids));
+      },
+      commits: true,
+      isDone: (data) => allHealthy(project, data),
+    },
+    {
+      name: 'finish',
+      title: 'remove the previous data, which is in a backup',
+      apply: (data) => removeBefore(project, data),
+    },
   ];
+  return steps.filter((step) => step !== false);
 }
 
 function journeyOf(project: Project): Journey<Restore> {
@@ -290,13 +282,8 @@ async function inspect(project: Project, places: Places): Promise<RestorePlan['p
   return sum;
 }
 
-interface RunningContainer {
-  environment: EnvironmentName;
-  container: Container;
-}
-
 /** Containers of this project that run; any other that uses the data stops the restore. */
-async function runningOn(project: Project, sources: string[]): Promise<RunningContainer[]> {
+async function runningOn(project: Project, sources: string[]): Promise<Running[]> {
   const [users, ours] = await Promise.all([containerIds({ volume: sources }), projectContainers(project)]);
   const isOurs = (id: string) => ours.some((one) => one.id === id);
   const isActive = ({ state }: Container) => ['running', 'restarting', 'paused'].includes(state);
@@ -307,9 +294,9 @@ async function runningOn(project: Project, sources: string[]): Promise<RunningCo
       hint: `stop them first: docker stop ${foreign.map(({ name }) => name).join(' ')}`,
     });
   }
-  return ours.filter(isActive).flatMap((container) => {
-    const environment = environmentOfService(project, container.service);
-    return environment ? [{ environment, container }] : [];
+  return ours.filter(isActive).flatMap(({ service, id, image, imageId, restartPolicy }) => {
+    const environment = environmentOfService(project, service);
+    return environment ? [{ environment, id, image, imageId, restartPolicy }] : [];
   });
 }
 
@@ -317,20 +304,20 @@ async function runningOn(project: Project, sources: string[]): Promise<RunningCo
  * The release that prod has to run on this data: null where the present one can read it. A newer program reads older
  * formats, never the other way round. @throws TaskError where none of those that ran could start
  */
-async function releaseFor(project: Project, running: readonly RunningContainer[], summary: Summary) {
+async function releaseFor(project: Project, running: readonly Running[], summary: Summary) {
   const { dataFormat, origin } = summary;
   const label = project.data.format_label;
   if (dataFormat === null || !label) return null;
   const problems: TaskError[] = [];
   let prodTag: string | null = null;
-  for (const { environment, container } of running) {
-    const format = (await inspectImage(container.imageId))?.labels[label];
+  for (const { environment, image, imageId } of running) {
+    const format = (await inspectImage(imageId))?.labels[label];
     if (format === undefined || Number(format) >= dataFormat) continue;
     if (environment === 'prod') {
       prodTag = origin.version;
       await verifyReleasedImage(project, origin.version).catch((error: TaskError) => problems.push(error));
     } else {
-      const message = `${environment} runs ${container.image}, which reads data format ${format}; the archive has ${dataFormat}`;
+      const message = `${environment} runs ${image}, which reads data format ${format}; the archive has ${dataFormat}`;
       const hint = `build a newer one (npm run build-push), or stop it first: ${stopCommand(project, 'dev')}`;
       problems.push(new TaskError(message, { code: 'data-format', hint }));
     }
@@ -355,15 +342,15 @@ export async function planRestore(
 ): Promise<RestorePlan> {
   const target = to === undefined ? undefined : resolve(to);
   if (target === dataDirectory(project))
-    throw usageError('--to names the data directory itself', { hint: 'leave --to out to restore in place' });
+    throw usageError('--to is the data directory itself', { hint: 'omit --to to restore in place' });
   const summary = await preview(project, archive);
   const places = target === undefined ? await placesToRestore(project, summary) : { data: target };
   const present = await inspect(project, places);
   if (target !== undefined && present.entries > 0)
     throw usageError(`${to} exists and is not empty`, { code: 'target-exists', hint: 'choose another --to' });
   if (present.free < summary.bytes) {
-    const text = `${formatBytes(present.free)} are free, ${formatBytes(summary.bytes)} are needed`;
-    throw new TaskError(`Not enough room to unpack: ${text}`, { code: 'no-space' });
+    const text = `${formatBytes(present.free)} free, ${formatBytes(summary.bytes)} needed`;
+    throw new TaskError(`Not enough disk space to unpack: ${text}`, { code: 'no-space' });
   }
   const plan = { archive, summary, present, to };
   if (target !== undefined) return { ...plan, restore: undefined };
@@ -371,11 +358,7 @@ export async function planRestore(
   const restore = {
     id: randomBytes(4).toString('hex'),
     ...{ archive: { directory: archive.directory, name: archive.name }, places, replaces: present.files > 0 },
-    running: running.map(({ environment, container: { id, restartPolicy } }) => ({
-      environment,
-      id,
-      restartPolicy,
-    })),
+    running,
     prodTag: await releaseFor(project, running, summary),
     ...{ before: null, isUnsaved: false, unsaved: [], kept: [] },
     absent: [...summary.skipped, ...summary.missing].map(({ path }) => path),

@@ -167,16 +167,13 @@ export async function schedule(project: Project, flags: ScheduleFlags): Promise<
   const edited = editCrontab(present, job, flags.install ? line : undefined);
   if (edited === present) return result(false, 'Not installed.');
   await confirm(
-    flags.install ? `Put this line into the crontab?\n${line}` : 'Take the schedule out of the crontab?',
+    flags.install ? `Add this line to the crontab?\n${line}` : 'Remove the schedule from the crontab?',
   );
   await run(['crontab', '-'], { input: edited });
-  if (!flags.install) return result(true, 'Took the schedule out of the crontab.');
+  if (!flags.install) return result(true, 'Removed the schedule from the crontab.');
   if (!(await isCronRunning()))
-    log.warn('no cron daemon runs on this machine, so nothing will start it: systemctl enable --now cron');
-  return result(
-    true,
-    `Put the schedule into the crontab; it writes to ${statePath(project.root, 'backup.log')}`,
-  );
+    log.warn('no cron daemon is running, so nothing will start the backup: systemctl enable --now cron');
+  return result(true, `Scheduled in the crontab; its log: ${statePath(project.root, 'backup.log')}`);
 }
 
 const MOST_BYTES = 1024 * 1024;

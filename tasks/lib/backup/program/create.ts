@@ -111,8 +111,8 @@ function survey({ source, places, exclude }: CreateOptions, damaged: ReadonlySet
   for (const place of places)
     for (const one of walk(source, place, options)) {
       const { path, type, stats } = one;
-      if (type === 'other') omissions.skip(path, 'it is a socket, pipe or device');
-      else if (path === place && type !== 'directory') omissions.skip(path, 'it is mounted as a single file');
+      if (type === 'other') omissions.skip(path, 'socket, pipe or device');
+      else if (path === place && type !== 'directory') omissions.skip(path, 'mounted as a single file');
       else if (type === 'symlink') {
         const reason = whyNotKept(path, linkTarget(source, path));
         if (reason) omissions.skip(path, reason);
@@ -124,7 +124,7 @@ function survey({ source, places, exclude }: CreateOptions, damaged: ReadonlySet
           !damaged.has(path) && !isSideName(path) && isReadableDatabase(source, one, omissions);
         if (isDatabase || path.endsWith('-wal')) found.databaseBytes += stats.size;
         if (!isDatabase) found.others.push(one);
-        else if (inodes.has(inode(one))) omissions.skip(path, 'it is a second name of a database');
+        else if (inodes.has(inode(one))) omissions.skip(path, 'second name of a database');
         else {
           inodes.add(inode(one));
           found.databases.set(path, one);
@@ -165,7 +165,7 @@ async function cutContents(options: CreateOptions, first: Survey): Promise<Conte
       retakes += 1;
       continue;
     }
-    for (const path of late) again.omissions.skip(path, 'it is a database that appeared after the cut');
+    for (const path of late) again.omissions.skip(path, 'database that appeared after the snapshot');
     for (const [path, error] of unusable) again.omissions.miss(path, error);
     const others = again.others.filter(({ path }) => !isSideFile(path, inCut));
     return { ...again, databases: new Map([...known.databases, ...again.databases]), others, cut };
@@ -281,10 +281,9 @@ async function fill(writer: ArchiveWriter, options: CreateOptions, contents: Con
     try {
       const copy = await copies[index]!();
       const { integrity, pages } = copy.facts;
-      if (integrity !== 'ok')
-        omissions.miss(path, new BackupError('database', `it is damaged: ${integrity}`));
+      if (integrity !== 'ok') omissions.miss(path, new BackupError('database', `damaged: ${integrity}`));
       if (copy.blockedMs > 0 && pages > 0)
-        report.note(`${shown(path)} is not in WAL mode: its writers had to wait for ${copy.blockedMs} ms`);
+        report.note(`${shown(path)} is not in WAL mode: its writers were blocked for ${copy.blockedMs} ms`);
       entries.push(await addCopy(writer, found, copy));
       copied.push(copy);
       progress();
@@ -315,9 +314,8 @@ function verifyNotEmpty({ backups, origin }: CreateOptions, { databases, others,
   const last = listArchives(backups, origin.project).findLast(({ record }) => record?.proof)?.record;
   if (last?.files === 0) return;
   const before = last ? `; the last backup had ${last.files}` : '';
-  const hint =
-    'is [data] directory the one that the service writes to? a backup of nothing would replace the good ones';
-  throw new BackupError('no-data', `There is not one file to back up${before}`, hint);
+  const hint = 'check [data] directory: is it the one that the service writes to?';
+  throw new BackupError('no-data', `No files to back up${before}`, hint);
 }
 
 /** Makes an archive and its record, not yet proven. The directory must be locked. */
@@ -367,12 +365,8 @@ export async function create(options: CreateOptions) {
   const { name, manifest, seconds } = await makeArchive(options);
   const proof = options.prove ? await proveArchive(backups, origin.project, name) : undefined;
   if (proof && !proof.ok) {
-    const text = [`${name} does not hold what it should:`, ...proof.problems.slice(0, 20)].join('\n  - ');
-    throw new BackupError(
-      'not-proven',
-      text,
-      'it is kept, but does not count; the older archives are untouched',
-    );
+    const text = [`${name} failed verification:`, ...proof.problems.slice(0, 20)].join('\n  - ');
+    throw new BackupError('not-proven', text, 'it is kept, but not used; older archives are unchanged');
   }
   const { cut, blocked, skipped, missing, entries } = manifest;
   const held = new Set(entries.map(({ path }) => path));

@@ -54,7 +54,7 @@ const isBusy = (error: unknown) => [SQLITE.busy, SQLITE.locked].includes(sqliteC
 const block = (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 
 function lockedTooLong(path: string, timeoutMs: number): DatabaseError {
-  const reason = `another program has kept it locked for more than ${timeoutMs / 1000} s`;
+  const reason = `locked by another program for more than ${timeoutMs / 1000} s`;
   return new DatabaseError(path, 'database-locked', reason);
 }
 
@@ -250,7 +250,7 @@ async function copyPinned(
   const blocks = journalMode !== 'wal';
   const progress = () => {
     if (!blocks || performance.now() - pinnedAt <= maxBlockMs) return;
-    const reason = `its writers would wait for more than ${maxBlockMs / 1000} s: it is not in WAL mode`;
+    const reason = `it would block its writers for more than ${maxBlockMs / 1000} s: it is not in WAL mode`;
     throw new DatabaseError(path, 'blocked-too-long', `${reason} ([backup] max_block)`);
   };
   try {
@@ -369,7 +369,7 @@ export function lockDirectory(directory: string, project: string): void {
     process.once('exit', () => lock.close());
   } catch (error) {
     if (sqliteCode(error) === SQLITE.busy) {
-      const message = 'Another backup task is at work in the backup directory';
+      const message = 'Another backup task is running in the backup directory';
       throw new BackupError('backup-running', message, 'wait for it to end; its lock goes with it');
     }
     const who = `user id ${process.getuid?.()}, who owns the data, must be able to write there`;

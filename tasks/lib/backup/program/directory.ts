@@ -190,9 +190,9 @@ export function clearLeftovers(directory: string, project: string): void {
   for (const name of [...names].filter(isLeftover)) {
     try {
       rmSync(join(directory, name), { recursive: true, force: true });
-      report.note(`removed ${name}, left by a run that was killed`);
+      report.note(`removed ${name}, left by an interrupted run`);
     } catch (error) {
-      report.warn(`cannot remove ${name}, left by a run that was killed: ${(error as Error).message}`);
+      report.warn(`cannot remove ${name}, left by an interrupted run: ${(error as Error).message}`);
     }
   }
 }
@@ -222,7 +222,7 @@ export function verifySpace(directory: string, needed: number): void {
   const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
   throw new BackupError(
     'no-space',
-    `Not enough room in the backup directory: ${megabytes(free)} are free, about ${megabytes(needed)} are needed`,
-    'make room, keep fewer archives ([backup.keep]), or choose another [backup] directory; nothing was written',
+    `Not enough disk space in the backup directory: ${megabytes(free)} free, about ${megabytes(needed)} needed`,
+    'free some space, keep fewer archives ([backup.keep]), or choose another [backup] directory; nothing was written',
   );
 }

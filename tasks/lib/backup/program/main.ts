@@ -73,7 +73,7 @@ function remove({ backups, project, archives }: Place & { archives: readonly str
   const present = new Set(listArchives(backups, project).map(({ archive }) => archive));
   const wanted = archives.filter((archive) => present.has(archive));
   const foreign = wanted.find((archive) => readRecord(backups, archive)?.source !== 'created');
-  if (foreign) throw new BackupError('foreign', `${foreign} was not made here and is not removed`);
+  if (foreign) throw new BackupError('foreign', `${foreign} was not created here and is not removed`);
   removeArchives(backups, wanted);
   return { removed: wanted };
 }
@@ -82,7 +82,7 @@ function remove({ backups, project, archives }: Place & { archives: readonly str
 function rehearsed({ backups, project, archive, at }: Place & { archive: string; at: string }) {
   becomeArchivist(backups, project);
   const record = readRecord(backups, archive);
-  if (!record?.proof) throw new BackupError('not-proven', `${archive} is not proven`);
+  if (!record?.proof) throw new BackupError('not-proven', `${archive} is not verified`);
   writeRecord(backups, { ...record, proof: { ...record.proof, rehearsed: at } });
   return {};
 }

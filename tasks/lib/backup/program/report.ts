@@ -33,7 +33,7 @@ export function isMissing(error: unknown): boolean {
 }
 
 export function diskFull(message: string): BackupError {
-  const hint = 'make room, or keep fewer archives ([backup.keep]); the older archives are untouched';
+  const hint = 'free some space, or keep fewer archives ([backup.keep]); older archives are unchanged';
   return new BackupError('disk-full', `The disk is full: ${message}`, hint);
 }
 

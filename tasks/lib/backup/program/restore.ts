@@ -172,7 +172,7 @@ function applyAttributes(targets: Targets, { entries }: Manifest, owners: Record
     if (entry.type !== 'symlink') chmodSync(file, entry.mode & MODES);
     (entry.type === 'symlink' ? lutimesSync : utimesSync)(file, seconds, seconds);
   }
-  if (foreign > 0) report.warn(`${foreign} entries could not be given to their owner`);
+  if (foreign > 0) report.warn(`could not set the owner of ${foreign} entries`);
 }
 
 async function unpackInto(
