@@ -22,6 +22,7 @@ import {
   createOptions,
   dataDirectory,
   names,
+  PROJECT,
   program,
   rowsOf,
   startProgram,
@@ -193,8 +194,13 @@ test('a second backup at the same time is refused and disturbs nothing', async (
   const first = startProgram('create', createOptions(places));
   while (!names(places).some((name) => name.includes('scratch')))
     await new Promise((done) => setTimeout(done, 5));
-  const second = await program('create', createOptions(places));
+  const { backups } = places;
+  const [listed, second] = await Promise.all([
+    program('list', { backups, project: PROJECT }),
+    program('create', createOptions(places)),
+  ]);
   assert.deepEqual([second.code, second.error?.code], [1, 'backup-running']);
+  assert.deepEqual(listed.result?.archives, [], 'but they can be listed meanwhile');
   const { result, error } = await first.ended;
   assert.ok(result?.proof, JSON.stringify(error));
 });

@@ -61,6 +61,13 @@ async function writeEntries(project: TestProject): Promise<void> {
   }
 }
 
+/** What a person must know before a restore. */
+const PLAN = [
+  /^ {2}replaces {2}2 files, .*: they are backed up first$/m,
+  /^ {2}new data {2}what was written after 20.* is only in that backup afterwards$/m,
+  /^ {2}downtime {2}prod, from "stop prod" until "start prod and wait until it is healthy"$/m,
+];
+
 /** A dead-man's switch; what it was asked. */
 async function pinged(t: TestContext) {
   const asked: string[] = [];
@@ -151,6 +158,10 @@ test('data that is not simple', async (t) => {
       await writeData(project, 'old');
       const { archive } = await mustBackup(project, 'create');
       await writeData(project, 'new');
+      const { stdout } = await project.task('backup', ['restore', '--dry-run', '--yes']);
+      for (const line of PLAN) assert.match(stdout, line);
+      assert.match(stdout, new RegExp(`^Restore ${archive} \\(the latest verified archive\\)$`, 'm'));
+      assert.equal(await readData(data), 'new', 'a dry run restores nothing');
       await mustBackup(project, 'restore', archive);
       assert.equal(await readData(data), 'old');
       assert.equal((await project.health('prod')).env, 'prod');

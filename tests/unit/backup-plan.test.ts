@@ -2,6 +2,10 @@
 // what a line of the crontab says.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { describe, it } from 'node:test';
 import type { Header } from 'tar-stream';
 import { checkCommand, forgetCommand } from '../../tasks/lib/backup/notify.ts';
@@ -221,6 +225,19 @@ describe('a schedule', () => {
         "export PATH; date; node '/srv/my synapse/tasks/start.mjs' backup create 100\\%) >> .synapse/backup.log 2>&1 " +
         '# synapse-backup /srv/my synapse, since 2026-11-28T00:00:00.000Z',
     );
+  });
+
+  it('runs by another version of node where the one that it was made with was removed', (t) => {
+    const home = mkdtempSync(join(tmpdir(), 'schedule-'));
+    t.after(() => rmSync(home, { recursive: true }));
+    const node = join(home, 'versions/v99.0.1/bin/node');
+    mkdirSync(dirname(node), { recursive: true });
+    writeFileSync(node, '#!/bin/sh\necho "ran $*"\n', { mode: 0o755 });
+    const gone = { root: home, node: join(home, 'versions/v22.3.0/bin/node'), path: '/usr/bin:/bin' };
+    const line = crontabLine({ ...job, ...gone, argv: ['start.mjs', '100%'] });
+    const command = line.replace(/^(\S+ ){5}/, '').replaceAll('\\%', '%');
+    execFileSync('/bin/sh', ['-c', command], { env: {}, cwd: '/' });
+    assert.match(readFileSync(join(home, '.synapse/backup.log'), 'utf8'), /20\d\d\nran start\.mjs 100%\n$/);
   });
 
   it('leaves every line of others as it is, blank ones too, and never comes twice', () => {
