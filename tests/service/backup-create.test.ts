@@ -27,7 +27,6 @@ import {
   rowsOf,
   startProgram,
   unpack,
-  verify,
 } from './backup-support.ts';
 
 const sha256 = (file: string) => createHash('sha256').update(readFileSync(file)).digest('hex');
@@ -92,45 +91,77 @@ test('an open transaction of a writer is not in the archive, and holds up nothin
   assert.equal(rowsOf(join(await unpack(places, result.archive), 'memory.db')), 50);
 });
 
-test('a database that stays locked is named as missing, and all else is in the archive', async (t) => {
-  const places = dataDirectory(t);
-  const writer = new DatabaseSync(join(places.data, 'memory.db'));
-  writer.exec('BEGIN EXCLUSIVE');
-  const made = await create(places, { lockTimeoutMs: 300 });
-  writer.close();
-  assert.deepEqual(
-    made.missing.map(({ path }: { path: string }) => path),
-    ['data/memory.db'],
-  );
-  assert.match(made.missing[0].reason, /locked by another program for more than 0\.3 s/);
-  assert.equal(rowsOf(join(await unpack(places, made.archive), 'deep/index.sqlite')), 50);
-});
+interface LeftOut {
+  name: string;
+  /** May return what is to be done after the backup. */
+  prepare?: (data: string) => unknown;
+  rows?: number;
+  options?: object;
+  skipped?: string[];
+  missing?: [path: string, reason: RegExp][];
+}
 
-test('a database that is not in WAL mode: says for how long its writers wait, and gives up after the limit', async (t) => {
-  const places = dataDirectory(t, 8000);
-  assert.deepEqual(Object.keys((await create(places)).blocked), ['data/old.db']);
-  const made = await create(places, { maxBlockMs: 0 });
-  assert.deepEqual(
-    made.missing.map(({ path }: { path: string }) => path),
-    ['data/old.db'],
-  );
-  assert.match(made.missing[0].reason, /it would block its writers for more than 0 s/);
-  assert.ok((await verify(places)).every(({ ok }) => ok));
-});
+const LEFT_OUT: LeftOut[] = [
+  {
+    name: 'a database that stays locked',
+    prepare: (data) => {
+      const writer = new DatabaseSync(join(data, 'memory.db'));
+      writer.exec('BEGIN EXCLUSIVE');
+      return () => writer.close();
+    },
+    options: { lockTimeoutMs: 300 },
+    missing: [['data/memory.db', /locked by another program for more than 0\.3 s/]],
+  },
+  {
+    name: 'a database that would block its writers for too long',
+    rows: 8000,
+    options: { maxBlockMs: 0 },
+    missing: [['data/old.db', /it would block its writers for more than 0 s/]],
+  },
+  {
+    name: 'a damaged database',
+    rows: 5000,
+    prepare: (data) => {
+      const bytes = readFileSync(join(data, 'memory.db'));
+      writeFileSync(join(data, 'memory.db'), bytes.fill(0xff, 8 * 4096, 8 * 4096 + 900));
+    },
+    missing: [['data/memory.db', /damaged|malformed/]],
+  },
+  {
+    name: 'links that lead out, and second names of a database',
+    prepare: (data) => {
+      symlinkSync('/etc/passwd', join(data, 'absolute'));
+      symlinkSync('../../outside', join(data, 'deep/out'));
+      linkSync(join(data, 'memory.db'), join(data, 'second.db'));
+    },
+    skipped: ['data/absolute', 'data/deep/out', 'data/second.db'],
+  },
+];
 
-test('links that lead out, sockets and second names of a database are named, not followed', async (t) => {
-  const places = dataDirectory(t);
-  symlinkSync('/etc/passwd', join(places.data, 'absolute'));
-  symlinkSync('../../outside', join(places.data, 'deep/out'));
-  linkSync(join(places.data, 'memory.db'), join(places.data, 'second.db'));
-  const made = await create(places);
-  assert.deepEqual(made.skipped.map(({ path }: { path: string }) => path).sort(), [
-    'data/absolute',
-    'data/deep/out',
-    'data/second.db',
-  ]);
-  assert.deepEqual(made.missing, [], 'it is complete all the same');
-  assert.ok(!existsSync(join(await unpack(places, made.archive), 'absolute')));
+for (const { name, prepare, rows = 50, options, skipped = [], missing = [] } of LEFT_OUT)
+  test(`named, not left out in silence: ${name}; all else is in the archive`, async (t) => {
+    const places = dataDirectory(t, rows);
+    const end = prepare?.(places.data);
+    const made = await create(places, options);
+    if (typeof end === 'function') end();
+    const paths = (list: { path: string }[]) => list.map(({ path }) => path).sort();
+    assert.deepEqual(paths(made.skipped), skipped);
+    assert.deepEqual(
+      paths(made.missing),
+      missing.map(([path]) => path),
+    );
+    for (const [index, [, reason]] of missing.entries()) assert.match(made.missing[index].reason, reason);
+    assert.ok(made.proof, 'what it holds was verified');
+    const restored = await unpack(places, made.archive);
+    assert.equal(rowsOf(join(restored, 'deep/index.sqlite')), rows);
+    for (const path of skipped) assert.ok(!existsSync(join(restored, path.slice('data/'.length))), path);
+    // For whoever can repair it, or a copy of the file as it was.
+    for (const [path] of missing)
+      assert.ok(statSync(join(restored, path.slice('data/'.length))).size > 0, path);
+  });
+
+test('for a database that is not in WAL mode the archive says how long its writers were blocked', async (t) => {
+  assert.deepEqual(Object.keys((await create(dataDirectory(t))).blocked), ['data/old.db']);
 });
 
 /** All of one value, or what lies on the disk while the writer pauses in the middle: the next value first. */

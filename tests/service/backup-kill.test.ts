@@ -1,19 +1,53 @@
-// kill -9 at any moment of making an archive: what was there before is still there and good, what is half-done
+// kill -9 at any moment of making or removing archives: what was there before is still there and good, what is half-done
 // never counts, and the next run clears it away.
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { isArchive, killAfter, ROUNDS, verifyState } from './backup-kill-support.ts';
 import {
   create,
   createOptions,
   dataDirectory,
   names,
+  type Places,
   PROJECT,
+  program,
   startProgram,
   unpackOptions,
+  verify,
 } from './backup-support.ts';
+
+const ROUNDS = process.env.SOAK ? 60 : 5;
+const isArchive = (name: string) => /^synapse-.*\.tar\.zst$/.test(name);
+
+/** Kills a command `ms` after it started. */
+async function killAfter(command: string, options: object, ms: number) {
+  const running = startProgram(command, options);
+  const timer = setTimeout(() => running.child.kill('SIGKILL'), ms);
+  const outcome = await running.ended;
+  clearTimeout(timer);
+  return outcome;
+}
+
+/** Kills a command as soon as the archives' directory has no more than so many entries. */
+async function killOnce(left: number, places: Places, command: string, options: object) {
+  const running = startProgram(command, options);
+  let over = false;
+  const outcome = running.ended.finally(() => {
+    over = true;
+  });
+  while (!over && names(places).length > left) await new Promise((resolve) => setImmediate(resolve));
+  running.child.kill('SIGKILL');
+  return outcome;
+}
+
+/** Every archive has a record that is right about it, and those of before are there. */
+async function verifyState(places: Places, before: readonly string[], context: string): Promise<void> {
+  const archives = names(places).filter(isArchive);
+  for (const archive of before) assert.ok(archives.includes(archive), `${context}: ${archive} is gone`);
+  for (const archive of archives) assert.ok(existsSync(join(places.backups, `${archive}.json`)), context);
+  for (const verdict of await verify(places)) assert.ok(verdict.ok, `${context}: ${verdict.problems}`);
+}
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -82,4 +116,32 @@ test('an answer of several megabytes arrives whole, also at a reader that takes 
   assert.equal(code, 0);
   assert.equal(result?.archives.length, names(places).length);
   assert.ok(JSON.stringify(result).length > 4_000_000);
+});
+
+test('remove, killed at any moment: an archive is there with its record, or gone', async (t) => {
+  const places = dataDirectory(t, 5);
+  const { backups } = places;
+  const options = (archives: string[]) => ({ backups, project: PROJECT, archives });
+  const { archive: precious } = await create(places);
+  const made: string[] = [];
+  for (let n = 0; n < 3; n += 1)
+    made.push((await program('create', createOptions(places, { prove: false }))).result?.archive);
+  const whole = join(places.root, 'whole');
+  cpSync(backups, whole, { recursive: true, preserveTimestamps: true });
+  const entries = names(places).length;
+  let halfDone = 0;
+  for (let round = 0; round < ROUNDS; round += 1) {
+    cpSync(whole, backups, { recursive: true, preserveTimestamps: true });
+    // After the first entry has gone, after the second, …: each is a place to die in.
+    const { signal } = await killOnce(entries - 1 - (round % 5), places, 'remove', options(made));
+    const left = names(places).length;
+    if (signal && left < entries && left > 2) halfDone += 1;
+    await verifyState(places, [precious], `round ${round}`);
+    const rest = names(places).filter((name) => isArchive(name) && name !== precious);
+    const { result } = await program('remove', options(made));
+    assert.deepEqual(result?.removed, rest);
+    assert.deepEqual(names(places).sort(), [precious, `${precious}.json`]);
+  }
+  t.diagnostic(`${halfDone} of ${ROUNDS} were half done`);
+  assert.ok(halfDone > 0, 'at least one was killed while it removed');
 });

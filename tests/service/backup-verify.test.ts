@@ -313,23 +313,6 @@ test('an archive that cannot be read is not good', async (t) => {
   assert.match(verdict?.problems[0], /EACCES/);
 });
 
-test('a damaged source is said to be damaged: its archive holds what it can, and is not complete', async (t) => {
-  const places = dataDirectory(t, 5000);
-  const file = join(places.data, 'memory.db');
-  const bytes = readFileSync(file);
-  bytes.fill(0xff, 8 * 4096, 8 * 4096 + 900);
-  writeFileSync(file, bytes);
-  const made = await create(places);
-  assert.deepEqual(
-    made.missing.map(({ path }: { path: string }) => path),
-    ['data/memory.db'],
-  );
-  assert.match(made.missing[0].reason, /damaged|malformed/);
-  assert.ok(made.proof, 'it is proven to hold what it says');
-  const restored = await unpack(places, made.archive);
-  assert.ok(statSync(join(restored, 'memory.db')).size > 0, 'for whoever can repair it');
-});
-
 test('an archive that was brought here is verified, adopted, and never pruned', async (t) => {
   const places = dataDirectory(t);
   const { archive } = await create(places);
