@@ -251,7 +251,7 @@ async function startOld(_project: Project, data: Migration): Promise<void> {
   const compose = await oldCompose(data);
   const how = legacy.state === 'running' ? '--detach' : '--no-start';
   await run(legacyCommand(compose, 'up', how, '--no-build', '--pull', 'never'));
-  if (legacy.state !== 'running') return;
+  if (legacy.state !== 'running' || log.withhold(`wait until ${plan.oldUrl} answers`)) return;
   const answers = await waitUntil(
     async () => {
       const [container] = await oldContainers(data);
