@@ -54,6 +54,7 @@ export async function tinyLegacy(
   );
   await project.edit('compose/docker-compose.yml', (text) =>
     text
+      .replaceAll('"127.0.0.1:', `"\${TINY_BIND_ADDRESS:-127.0.0.1}:`)
       .replace(/^ {4}restart: .*$/gm, (line) => `${line}${MOUNTS.trimEnd()}`)
       .concat(`\nvolumes:\n  tiny-models: { name: "\${TINY_MODELS_VOLUME:-${project.name}-models}" }\n`),
   );

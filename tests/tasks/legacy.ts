@@ -38,6 +38,8 @@ export interface LegacyOptions {
   /** Owner and mode of everything in the data directory. */
   owner?: { uid: number; gid: number; mode: number };
   environment?: Record<string, string>;
+  /** That its port listens on; default: this machine alone. */
+  address?: string;
   config?: object;
 }
 
@@ -293,7 +295,7 @@ services:
   ${setup.service}:
     image: ${setup.image}
     container_name: ${setup.service}
-    ports: ["127.0.0.1:${setup.port}:8002"]
+    ports: ["${options.address ?? '127.0.0.1'}:${setup.port}:8002"]
     restart: "no"
     environment: ${JSON.stringify(environment)}
     volumes:

@@ -59,7 +59,10 @@ test('nothing to come from: said, and exit 0', async (t) => {
 
 /** One older setup for all of them, moved and linked: each leaves it as it was, the last one finishes with it. */
 test('an older setup on the port of dev, its data linked from a place of its own', async (t) => {
-  const old = await tinyLegacy(t, { on: 'dev', data: 'own', linked: true, owner: OF_ROOT });
+  const old = await tinyLegacy(t, {
+    ...{ on: 'dev', data: 'own', linked: true, owner: OF_ROOT },
+    address: '0.0.0.0',
+  });
   const { project } = old;
   const [before, facts] = [await old.snapshot(), await old.facts()];
   const composeText = await readFile(old.composeFile, 'utf8');
@@ -178,6 +181,8 @@ test('an older setup on the port of dev, its data linked from a place of its own
     const { state, downtimeSeconds } = winner!.json();
     assert.deepEqual([state, downtimeSeconds], ['migrated', 0]);
     assert.match(await project.read('.env'), /^TINY_TOKEN=old-secret-token-4711$/m);
+    const ports = await docker('port', `${project.name}-dev`, '8002/tcp');
+    assert.match(ports, /^0\.0\.0\.0:/, 'the network reaches it as it reached the old one');
     const back = await migrate(old, '--rollback');
     assert.equal(back.code, 0, back.stderr);
     const after = await old.snapshot();

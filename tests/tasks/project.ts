@@ -169,8 +169,8 @@ export class TestProject {
   }
 }
 
-async function prepare(t: TestContext, prefix: string): Promise<TestProject> {
-  const directory = await mkdtemp(join(tmpdir(), `release-flow-${prefix}-`));
+async function prepare(t: TestContext, prefix: string, mark = ''): Promise<TestProject> {
+  const directory = await mkdtemp(join(tmpdir(), `release-flow-${prefix}-${mark}`));
   const project = new TestProject(directory, `${prefix}-${randomBytes(4).toString('hex')}`);
   t.after(() => project.remove());
   await mkdir(project.root);
@@ -203,9 +203,9 @@ function subnet(): string {
   return `10.${randomInt(64, 255)}.${randomInt(0, 255)}.0/24`;
 }
 
-/** The smallest project: an image that builds in a second. For tests of what the tasks do. */
-export async function tinyProject(t: TestContext): Promise<TestProject> {
-  const project = await prepare(t, 'tiny');
+/** The smallest project: an image that builds in a second. `mark`: a part of the path that it lies in. */
+export async function tinyProject(t: TestContext, mark = ''): Promise<TestProject> {
+  const project = await prepare(t, 'tiny', mark);
   // Node reads all of it when it starts, and here nothing is fetched from anywhere.
   project.environment = { NODE_EXTRA_CA_CERTS: undefined };
   await cp(TINY_APP, project.root, { recursive: true });

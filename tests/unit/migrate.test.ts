@@ -12,10 +12,12 @@ import {
   settingsOfJson,
   settingsOfVariables,
   translateSettings,
+  verifyOpening,
 } from '../../tasks/lib/migrate/settings.ts';
 import { compareInventories } from '../../tasks/lib/migrate/verify.ts';
 import { loadProject } from '../../tasks/lib/project.ts';
 import { migrate } from '../../tasks/lib/project-schema.ts';
+import { findEntry } from '../../tasks/lib/release/notes.ts';
 import { legacyContainers } from '../../tasks/lib/setup/legacy.ts';
 
 const description = (await loadProject()).migrate!;
@@ -209,6 +211,22 @@ test('a name that only looks like a secret is none, and one that is stays hidden
     }
 });
 
+test('what was open to the network stays open only with a token, and only where its health can be asked', async () => {
+  const project = await loadProject();
+  const open = { SYNAPSE_BIND_ADDRESS: '0.0.0.0' };
+  const cases: [address: string, variables: Record<string, string>, refused: RegExp | undefined][] = [
+    ['0.0.0.0', { ...open, SYNAPSE_TOKEN: 'x' }, undefined],
+    ['0.0.0.0', open, /answers the network on 0\.0\.0\.0 without a token/],
+    ['0.0.0.0', {}, undefined],
+    ['192.168.1.5', { ...open, SYNAPSE_TOKEN: 'x' }, /listens on 192\.168\.1\.5 alone/],
+  ];
+  for (const [address, variables, refused] of cases) {
+    const verify = () => verifyOpening(project, { address }, { outcomes: [], files: {}, variables });
+    if (refused) assert.throws(verify, { code: 'exposed', message: refused });
+    else verify();
+  }
+});
+
 test('a secret is never carried into a file, whatever the table says', () => {
   const careless = migrate.parse({ ...description, settings: { api_key: { to: 'log.level' } } });
   const [one] = translateSettings(careless, KNOWN, settingsOfJson('f', { api_key: 'abc' }));
@@ -263,7 +281,7 @@ test('data that is not what it was is told apart from what clients have written 
 test('the notes entry lies under its release, once, and leaves every other byte', () => {
   const notes =
     '# Release notes\n\n## [v1.0.0] - 2026-01-01\n\n- first\n\n## [v0.9.0] - 2025-01-01\n\n- older\n';
-  const entry = '### Migrated from rag-mcp (2026-01-31)\n\n- it was';
+  const entry = '## Migrated from rag-mcp (2026-01-31)\n\n- it was';
   const edited = withEntry(notes, 'v1.0.0', entry);
   assert.equal(edited, notes.replace('- first\n', `- first\n\n${entry}\n`));
   assert.equal(withEntry(edited, 'v1.0.0', entry), edited);
@@ -273,5 +291,6 @@ test('the notes entry lies under its release, once, and leaves every other byte'
     '# Release notes\n\n## [v1.1.0] - 2026-02-01\n\n- later\n',
   );
   assert.match(withoutEntry(later, entry), /v1\.1\.0.*- later.*- first/s, 'and nothing else');
-  assert.match(withEntry('', undefined, entry), /^# Release notes\n\n### Migrated/);
+  assert.doesNotMatch(findEntry(edited, 'v1.0.0')!.text, /Migrated/, 'it is not a part of the release');
+  assert.match(withEntry('', undefined, entry), /^# Release notes\n\n## Migrated/);
 });

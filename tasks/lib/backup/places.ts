@@ -34,9 +34,8 @@ export function verifyDirectories(project: Project): void {
         hint: 'choose another [backup] directory: a restore replaces everything in the data directory',
       },
     );
-  const odd = [data, backups].find((path) => /[:,"]/.test(path));
-  if (odd)
-    throw usageError(`${odd} cannot be mounted: its name contains : , or "`, { code: 'config-invalid' });
+  const odd = [data, backups].find((path) => path.includes(':'));
+  if (odd) throw usageError(`${odd} cannot be mounted: its name has a colon`, { code: 'config-invalid' });
 }
 
 /** Name in the archive (`data`, `volumes/app-uploads`) → directory, or name of a volume. */

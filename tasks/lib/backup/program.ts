@@ -6,7 +6,7 @@ import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promi
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { type Command, describeCommand, serve } from '../command.ts';
-import { docker } from '../docker/engine.ts';
+import { csvOption, docker } from '../docker/engine.ts';
 import { type Image, inspectImage } from '../docker/objects.ts';
 import { TaskError, usageError } from '../errors.ts';
 import { readIfPresent } from '../files.ts';
@@ -101,7 +101,8 @@ function programCommand(project: Project, call: ProgramCall<Name>): Command {
   const mounts = Object.entries(call.mounts ?? {}).map(([target, source]) => {
     if (call.creates?.includes(target)) return `--volume=${source}:${target}`;
     const type = source.startsWith('/') ? 'bind' : 'volume';
-    return `--mount=type=${type},source=${source.replace(/:ro$/, ',readonly')},target=${target}`;
+    const readonly = source.endsWith(':ro') ? { readonly: true as const } : {};
+    return `--mount=${csvOption({ type, source: source.replace(/:ro$/, ''), target, ...readonly })}`;
   });
   return docker(
     ...['run', '--rm', '--interactive', '--init', '--pull=never', '--no-healthcheck'],

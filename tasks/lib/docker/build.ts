@@ -8,7 +8,7 @@ import { withWorkDirectory } from '../files.ts';
 import { commitTime, exportTree, sourceUrl } from '../git.ts';
 import { log } from '../log.ts';
 import { type Project, variable } from '../project.ts';
-import { docker, type EngineInfo } from './engine.ts';
+import { csvOption, docker, type EngineInfo } from './engine.ts';
 import { type Image, inspectImage } from './objects.ts';
 import { withEngineRetries } from './registry.ts';
 
@@ -52,7 +52,7 @@ function buildCommand(project: Project, request: BuildRequest, output: string): 
   };
   const secrets = Object.entries(image.secret_files).flatMap(([id, name]) => {
     const path = process.env[name];
-    return path && existsSync(path) ? ['--secret', `id=${id},src=${path}`] : [];
+    return path && existsSync(path) ? ['--secret', csvOption({ id, src: path })] : [];
   });
   return docker(
     'buildx',
@@ -123,7 +123,8 @@ function buildFailure(cause: CommandError): TaskError {
 async function buildThroughArchive(project: Project, request: BuildRequest) {
   return withWorkDirectory(project.root, async (directory) => {
     const archive = join(directory, 'image.tar');
-    await build(buildCommand(project, request, `type=oci,dest=${archive},rewrite-timestamp=true`));
+    const output = csvOption({ type: 'oci', dest: archive, 'rewrite-timestamp': 'true' });
+    await build(buildCommand(project, request, output));
     await run(docker('load', '--quiet', '--input', archive));
     const isIndex = request.platforms.length > 0 || request.attest;
     return isIndex ? archivePlatforms(archive) : undefined;

@@ -18,6 +18,12 @@ export function docker(...argv: string[]): Command {
   return ['docker', ...(context ? ['--context', context] : []), ...argv];
 }
 
+/** A value that docker reads as CSV (--mount, --output, --secret): any path may be in it. `true`: a name alone. */
+export function csvOption(fields: Record<string, string | true>): string {
+  const parts = Object.entries(fields).map(([name, value]) => (value === true ? name : `${name}=${value}`));
+  return parts.map((part) => (/[",\n]/.test(part) ? `"${part.replaceAll('"', '""')}"` : part)).join(',');
+}
+
 export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);

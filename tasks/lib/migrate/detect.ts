@@ -17,6 +17,7 @@ import { combinedError, TaskError, usageError } from '../errors.ts';
 import type { Project } from '../project.ts';
 import type { LegacyDescription } from '../project-schema.ts';
 import { isLegacyData, legacyContainers, legacyEvidence } from '../setup/legacy.ts';
+import { exists } from './kept.ts';
 
 /** The older setup as data: enough to stop it, to carry it over and to bring it back. */
 export const legacySchema = z.strictObject({
@@ -31,8 +32,9 @@ export const legacySchema = z.strictObject({
   state: z.enum(['running', 'stopped', 'absent']),
   image: z.string(),
   container: z.string().nullable(),
-  /** Host ports. */
+  /** Host ports, and the address that they listen on; `0.0.0.0`: every one. */
   ports: z.array(z.number()),
+  address: z.string(),
   /** As it is mounted, and with symbolic links resolved. */
   data: z.strictObject({ source: z.string(), path: z.string() }),
   /** Volume of its model files. */
@@ -101,7 +103,9 @@ async function handleOf(
 ): Promise<ComposeHandle> {
   const project = composeLabel(container, 'project');
   if (!project) throw unknown(`the container ${container.name} was not started by docker compose`);
-  const labelled = (composeLabel(container, 'project.config_files') ?? '').split(',').filter(Boolean);
+  const label = composeLabel(container, 'project.config_files') ?? '';
+  // Compose joins them by commas, which a path may have, too.
+  const labelled = (await exists(label)) ? [label] : label.split(',').filter(Boolean);
   const present = await Promise.all(labelled.map((path) => realpath(path).catch(() => undefined)));
   const directory = composeLabel(container, 'project.working_dir');
   if (labelled.length > 0 && present.every((path) => path !== undefined))
@@ -152,6 +156,7 @@ async function describeLegacy(
     directory: handle.directory,
     state: container ? (isRunning ? 'running' : 'stopped') : 'absent',
     image: shape!.image,
+    address: services[service]?.address || '0.0.0.0',
     container: container?.name ?? null,
     data: { source: data, path: await realDataPath(data) },
     models: models && (await inspectVolume(models)) ? models : null,
@@ -256,7 +261,7 @@ async function composeFileAt({ compose_files }: LegacyDescription, from: string)
 
 interface ResolvedCompose {
   name: string;
-  services: Record<string, Shape & { environment: Record<string, string> }>;
+  services: Record<string, Shape & { address: string | undefined; environment: Record<string, string> }>;
 }
 
 /** @throws TaskError (unknown shape) with compose's own words if it cannot be read */
@@ -279,6 +284,7 @@ export async function resolveCompose(handle: ComposeHandle): Promise<ResolvedCom
       source: type === 'volume' ? (volumes[source]?.name ?? source) : source,
     })),
     ports: service.ports.flatMap(({ published }) => (published ? [published] : [])),
+    address: service.ports[0]?.host_ip,
     networks: Object.keys(service.networks).map((one) => networks[one]?.name ?? one),
   });
   const described = Object.entries(services).map(([key, service]) => [key, describe(key, service)]);
@@ -306,7 +312,9 @@ const composeSchema = z.object({
           }),
         )
         .default([]),
-      ports: z.array(z.object({ published: z.coerce.number().optional() })).default([]),
+      ports: z
+        .array(z.object({ published: z.coerce.number().optional(), host_ip: z.string().optional() }))
+        .default([]),
       networks: z.record(z.string(), z.unknown()).default({}),
     }),
   ),

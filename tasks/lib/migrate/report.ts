@@ -1,4 +1,5 @@
 // The record of a migration, and the migration in words: plan, state, outcome, release notes.
+import { basename } from 'node:path';
 import { z } from 'zod';
 import { inspectImage, inspectVolume } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
@@ -218,8 +219,8 @@ export async function verifyRollback({ legacy, plan, backup }: Migration): Promi
   });
 }
 
-// The migration in the release notes of this machine: under the release that it brought, so that later releases still
-// come first. Pure.
+// The migration in the release notes: a section of its own below the release that it brought, so that later releases still
+// come first. Anybody may read the notes: no paths of this machine. Pure.
 
 export function migrationEntry({ id, legacy, plan, settings, backup }: Migration): string {
   const keys = (outcome: SettingOutcome['outcome']) =>
@@ -230,14 +231,14 @@ export function migrationEntry({ id, legacy, plan, settings, backup }: Migration
   const { by, to } = plan.models;
   const how = by === 'reuse' ? 'the old one, used as it is' : 'a copy, compared file by file';
   return [
-    `### Migrated from ${legacy.service} (${id.replace(/^(\d{4})(\d\d)(\d\d).*/, '$1-$2-$3')})`,
+    `## Migrated from ${legacy.service} (${id.replace(/^(\d{4})(\d\d)(\d\d).*/, '$1-$2-$3')})`,
     '',
     `- \`${legacy.service}\` on port ${legacy.ports.join(', ')} became dev on ${plan.ports.dev} and prod on ${plan.ports.prod}`,
-    `- Data: ${formatBytes(plan.data.bytes)} at \`${plan.data.to}\`, a compared copy; the old directory waits untouched: \`${plan.data.aside ?? plan.data.from}\``,
+    `- Data: ${formatBytes(plan.data.bytes)}, copied and compared; the old directory is kept untouched`,
     ...(by === 'none' ? [] : [`- Models: volume \`${to}\` (${how})`]),
     `- Settings: carried ${keys('carried')}; renamed ${keys('renamed')}; dropped ${keys('dropped')}`,
-    `- Old compose file: ${plan.compose.map(({ deprecated }) => `\`${deprecated}\``).join(', ')}`,
-    `- Backup: \`${backup?.archive ?? 'none'}\``,
+    `- Old compose file: now ${plan.compose.map(({ deprecated }) => `\`${basename(deprecated)}\``).join(', ')}`,
+    `- Backup: \`${basename(backup?.archive ?? 'none')}\``,
     '- Back: `npx tsx tasks/migrate.ts --rollback`',
   ].join('\n');
 }

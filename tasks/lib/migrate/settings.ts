@@ -11,7 +11,7 @@ import { parseDotenv } from '../dotenv.ts';
 import { TaskError, usageError } from '../errors.ts';
 import { readIfPresent } from '../files.ts';
 import { registerSecret } from '../log.ts';
-import { type Project, variableName } from '../project.ts';
+import { type Project, variable, variableName } from '../project.ts';
 import type { LegacyDescription, SettingRule } from '../project-schema.ts';
 import { type ComposeHandle, resolveCompose } from './detect.ts';
 
@@ -186,12 +186,13 @@ export interface NewSettings {
 export async function planNewSettings(
   project: Project,
   description: LegacyDescription,
-  legacy: ComposeHandle,
+  legacy: ComposeHandle & { service: string; address: string },
 ): Promise<NewSettings> {
   const paths = configFiles(project);
   const defaults = paths ? effectiveValues(mergeLayers([])) : [];
   const known = new Map(defaults.map(({ path, value }) => [path, value]));
   const translated = translateSettings(description, known, await oldSettings(description, legacy));
+  if (!LOOPBACK.test(legacy.address)) translated.push(openTo(legacy));
   for (const { isSecret, value } of translated) if (isSecret) registerSecret(String(value ?? ''));
   const nameOf = ({ target }: SettingOutcome) => target?.variable && variableName(project, target.variable);
   const undecided = translated.map((one) => {
@@ -210,6 +211,38 @@ export async function planNewSettings(
   const variables = outcomes.flatMap((one) => (nameOf(one) ? [[nameOf(one), String(one.value)]] : []));
   const files = paths ? await editedFiles(project, paths, outcomes) : {};
   return { outcomes, files, variables: Object.fromEntries(variables) };
+}
+
+const LOOPBACK = /^(127\.|::1$|localhost$)/;
+
+/** Clients elsewhere reach the new service as they reached the old one. */
+function openTo({ service, address }: { service: string; address: string }): SettingOutcome {
+  const origin = `ports of ${service}`;
+  const target = { variable: 'BIND_ADDRESS' };
+  return { origin, key: 'host_ip', outcome: 'renamed', target, value: address, isSecret: false };
+}
+
+/** The network must not reach a service without a token. @throws TaskError; nothing was changed then */
+export function verifyOpening(
+  project: Project,
+  { address }: { address: string },
+  { variables }: NewSettings,
+) {
+  const [bind, token] = [variableName(project, 'BIND_ADDRESS'), project.live?.token];
+  if (variables[bind] === undefined) return;
+  const keep = `or keep the new one to this machine: ${bind}=127.0.0.1 in .env`;
+  const refuse = (message: string, hint: string) =>
+    new TaskError(message, { code: 'exposed', hint: `${hint}\n${keep}; nothing was changed` });
+  if (!['0.0.0.0', '::'].includes(address))
+    throw refuse(
+      `The old service listens on ${address} alone, where its health cannot be asked`,
+      `listen on every address: ${bind}=0.0.0.0 in .env`,
+    );
+  if (!token || variables[variableName(project, token)] || variable(project, token)) return;
+  throw refuse(
+    `The old service answers the network on ${address} without a token`,
+    `give the new one a token: ${variableName(project, token)}=… in .env (openssl rand -hex 32)`,
+  );
 }
 
 // Reading the older setup's settings from where they are: its JSON files, its .env, its compose file.

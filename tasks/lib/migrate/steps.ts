@@ -58,7 +58,7 @@ import {
   withoutEntry,
   writeRecord,
 } from './report.ts';
-import { planNewSettings } from './settings.ts';
+import { planNewSettings, verifyOpening } from './settings.ts';
 import {
   containerUser,
   copyFor,
@@ -389,7 +389,8 @@ async function removeModels(_project: Project, { plan: { models } }: Migration):
 }
 
 async function writeSettings(project: Project, data: Migration): Promise<void> {
-  const { variables } = await planNewSettings(project, describedLegacy(project), await oldCompose(data));
+  const old = { ...data.legacy, ...(await oldCompose(data)) };
+  const { variables } = await planNewSettings(project, describedLegacy(project), old);
   for (const [file, { after }] of Object.entries(data.settings.files))
     await writeFileAtomic(join(project.root, file), after);
   await updateDotenv(project.root, variables);
@@ -515,7 +516,9 @@ export async function prepareMigration(
     .replace(/\D/g, '')
     .replace(/^(\d{8})(\d{6}).*/, '$1-$2');
   const plan = await planMigration(project, description, legacy, id);
-  const { outcomes, files } = await planNewSettings(project, description, legacy);
+  const settings = await planNewSettings(project, description, legacy);
+  verifyOpening(project, legacy, settings);
+  const { outcomes, files } = settings;
   return {
     ...{ id, legacy, plan, rollsBack: false, hasStarted: false, readable: {}, commit: null },
     settings: { outcomes: outcomes.map((one) => (one.isSecret ? { ...one, value: '***' } : one)), files },

@@ -12,7 +12,7 @@ import {
   FILES_LABEL,
   type PublishedPort,
 } from '../docker/compose.ts';
-import { docker, isLocalEndpoint } from '../docker/engine.ts';
+import { csvOption, docker, isLocalEndpoint } from '../docker/engine.ts';
 import type { Container } from '../docker/objects.ts';
 import { verifyServiceConfig } from '../docker/service-config.ts';
 import { combinedError, TaskError } from '../errors.ts';
@@ -259,7 +259,7 @@ async function observeRemoteDirectory(
   path: string,
   image: string,
 ): Promise<DirectoryState | undefined> {
-  const mount = `type=bind,source=${path},target=/looked-at,readonly`;
+  const mount = csvOption({ type: 'bind', source: path, target: '/looked-at', readonly: true });
   const made = await probe(docker('create', '--pull', 'never', '--mount', mount, image, 'never-started'));
   if (!made.ok) {
     if (/does not exist/.test(made.stderr)) return undefined;
