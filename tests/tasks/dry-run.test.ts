@@ -64,7 +64,7 @@ const BOTH_RUN: Row[] = [
 
 /** Each for a reason: it never ends, or needs a second engine or a swarm. */
 const NOT_TRIED = ['--watch', '--context', '--engine'];
-const EVERYWHERE = ['--dry-run', '--yes', '--json', '--verbose', '--help'];
+const EVERYWHERE = ['--dry-run', '--yes', '--json', '--quiet', '--verbose', '--help'];
 
 /** What docker and git are asked without changing anything. */
 const READING = [

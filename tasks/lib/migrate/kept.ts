@@ -17,6 +17,13 @@ export async function exists(path: string): Promise<boolean> {
   return (await lstat(path).catch(() => undefined)) !== undefined;
 }
 
+export const remove = (path: string) => run(['rm', '-rf', '--', path]);
+
+/** Renames, if only the source is there: a step may find its work done. */
+export async function move(from: string, to: string): Promise<void> {
+  if ((await exists(from)) && !(await exists(to))) await run(['mv', '--', from, to]);
+}
+
 export async function keepFile(path: string): Promise<KeptFile> {
   const found = await stat(path).catch(() => undefined);
   return found ? { content: await readFile(path, 'base64'), mode: found.mode & 0o777 } : null;

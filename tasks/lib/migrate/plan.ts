@@ -1,7 +1,7 @@
 // From what is found to what is to be done: every path and name, and everything that can be known to fail, with its
 // remedy, before anything is touched.
 
-import { access, constants, lstat, readdir, readFile, realpath, stat, statfs } from 'node:fs/promises';
+import { access, constants, readdir, realpath, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { backupDirectory } from '../backup/places.ts';
@@ -188,21 +188,21 @@ async function dataProblems(
 ): Promise<TaskError[]> {
   const { from, to, aside } = data;
   const choose = `choose another place for the new data: ${variableName(project, 'DATA_DIR')}=… in .env`;
+  const [own, above] = await Promise.all([stat(from), stat(dirname(from))]);
   const self = process.getuid?.();
-  const mayWrite = access(dirname(from), constants.W_OK).then(
+  const mayWrite = await access(dirname(from), constants.W_OK).then(
     () => true,
     () => false,
   );
-  const mayMove = self === 0 || (isReadable && (await stat(from)).uid === self && (await mayWrite));
+  const mayMove = self === 0 || (isReadable && own.uid === self && mayWrite);
+  const isMount = aside && own.dev !== above.dev;
   const entries = aside ? [] : await readdir(to).catch(() => []);
-  const leftovers = await Promise.all(
-    compose.map(async ({ deprecated: path }) =>
-      problemIf(await exists(path), `${path} is in the way`, 'in-the-way', `mv ${path} ${path}.old`),
-    ),
-  );
-  const isMount = aside && (await isMountPoint(from));
+  const leftovers: TaskError[] = [];
+  for (const { deprecated: path } of compose)
+    if (await exists(path))
+      leftovers.push(...problemIf(true, `${path} is in the way`, 'in-the-way', `mv ${path} ${path}.old`));
   return [
-    ...problemIf(isMount, `${from} is a mount point, it cannot be set aside`, 'data-mount', choose),
+    ...problemIf(isMount, `${from} is a mount point and cannot be renamed`, 'data-mount', choose),
     ...problemIf(
       !mayMove,
       `This user may not read and move all of ${from}`,
@@ -215,17 +215,8 @@ async function dataProblems(
       'data-exists',
       choose,
     ),
-    ...leftovers.flat(),
+    ...leftovers,
   ];
-}
-
-async function isMountPoint(path: string): Promise<boolean> {
-  const table = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
-  const plain = (text = '') =>
-    text.replace(/\\(\d{3})/g, (_all, code) => String.fromCharCode(Number.parseInt(code, 8)));
-  const points = table.split('\n').map((line) => plain(line.split(' ')[4]));
-  const [own, above] = await Promise.all([lstat(path), lstat(dirname(path))]);
-  return points.includes(path) || own.dev !== above.dev;
 }
 
 /** Two copies of the data: the one that the new service works on, and the archive. */

@@ -161,14 +161,6 @@ export function settingsOfVariables(
   );
 }
 
-/** One line a key, for people; secrets by name only. */
-export function describeOutcome(one: SettingOutcome): string {
-  const value = one.isSecret ? '***' : JSON.stringify(one.value);
-  const from = `${one.key} (${one.origin})`;
-  if (one.outcome === 'dropped') return `dropped  ${from}: ${one.reason}`;
-  return `${one.outcome.padEnd(7)}  ${from} → ${one.to ?? one.target?.path ?? one.target?.variable} = ${value}`;
-}
-
 // The translation of the older setup's settings for this project: what goes where, nothing is written yet.
 
 export interface NewSettings {
