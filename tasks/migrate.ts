@@ -1,7 +1,7 @@
 // From the older single-service setup to dev and prod on one host, and back.
 //
-// check → plan → show → confirm → apply → report. What fails is undone until the old service answers again; the old data
-// is never written to, and --rollback goes back to it, days later if need be.
+// check → plan → show → confirm → apply → report. A failure is rolled back until the old service answers again; the old
+// data is never written to, and --rollback returns to it, days later if need be.
 import {
   confirm,
   confirmByName,
@@ -32,18 +32,18 @@ import {
 
 await runTask({
   name: 'migrate',
-  summary: 'From the older single-service setup to dev and prod, and back.',
+  summary: 'Migrate from the older single-service setup to dev and prod, or roll back.',
   flags: {
     from: {
       type: 'string',
       value: 'PATH',
-      description: 'its compose file, or the folder of it; default: found',
+      description: 'compose file of the old service, or its folder; default: detected',
     },
     status: {
       type: 'boolean',
-      description: 'say where it stands, and how to remove what is left of the old setup',
+      description: 'show the state, and the commands that remove what is left of the old setup',
     },
-    rollback: { type: 'boolean', description: 'bring the old service back, with its data as it was' },
+    rollback: { type: 'boolean', description: 'start the old service again, with its data as it was' },
   },
   examples: [
     'npx tsx tasks/migrate.ts --dry-run',
@@ -51,7 +51,7 @@ await runTask({
   ],
   run: async ({ flags: { status, rollback, from } }) => {
     if ([status, rollback, from !== undefined].filter(Boolean).length > 1)
-      throw usageError('migrate: --status, --rollback and --from stand alone');
+      throw usageError('migrate: --status, --rollback and --from cannot be combined');
     const project = await loadProject();
     if (status) return migrationStatus(project);
     return withLock(project.root, 'migrate', () => (rollback ? rollBack(project) : migrate(project, from)));
@@ -63,12 +63,12 @@ async function migrationStatus(project: Project) {
   if (interrupted) {
     const { data, undoing, committed, current, done } = interrupted;
     const state = undoing ? 'rolling-back' : 'migrating';
-    const next = committed && !undoing ? 'finishes it' : `brings ${data.legacy.service} back first`;
-    const text = `${undoing ? 'A rollback' : 'A migration'} was interrupted at ${current ?? done.at(-1) ?? 'its start'}; the next run of npx tsx tasks/migrate.ts ${next}`;
+    const next = committed && !undoing ? 'completes it' : `first rolls back to ${data.legacy.service}`;
+    const text = `${undoing ? 'A rollback' : 'A migration'} was interrupted at "${current ?? done.at(-1) ?? 'its start'}". The next run ${next}: npx tsx tasks/migrate.ts`;
     return { data: { ...migrationData(state, data), interruptedAt: interrupted.at }, text };
   }
   const record = await readRecord(project.root);
-  if (!record) return { data: { state: 'none' }, text: 'Nothing was migrated here.' };
+  if (!record) return { data: { state: 'none' }, text: 'No migration was run here.' };
   return { data: migrationData(record.state, record.data), text: await describeRecord(record) };
 }
 
@@ -87,7 +87,7 @@ async function migrate(project: Project, from: string | undefined) {
   try {
     return report((await runSteps(journey, data)).data);
   } catch (error) {
-    throw await withWaysOn(project, data, error);
+    throw await withNextStep(project, data, error);
   }
 }
 
@@ -95,12 +95,12 @@ function report(data: Migration) {
   return { data: migrationData('migrated', data), text: describeMigrated(data) };
 }
 
-/** What is so after a failure, and how it goes on. */
-async function withWaysOn(project: Project, { legacy }: Migration, error: unknown) {
+/** The error with the state after it, and the next command. */
+async function withNextStep(project: Project, { legacy }: Migration, error: unknown) {
   if (!(error instanceof TaskError) || error.code === 'not-restored') return error;
   const now = (await interruptedRun(migrationJourney(project)))?.committed
-    ? 'what has started keeps running; resume: npx tsx tasks/migrate.ts\nor back to the old service: npx tsx tasks/migrate.ts --rollback'
-    : `everything was undone: ${legacy.service} is as it was before`;
+    ? 'what has started keeps running; resume: npx tsx tasks/migrate.ts\nor roll back: npx tsx tasks/migrate.ts --rollback'
+    : `rolled back: ${legacy.service} is ${legacy.state} as before`;
   const hint = [error.hint, now].filter(Boolean).join('\n');
   const { message, code, exitCode } = error;
   return new TaskError(`The migration failed: ${message}`, { code, exitCode, hint, cause: error });
@@ -121,7 +121,7 @@ async function rollBack(project: Project) {
   const data = interrupted?.data ?? record.data;
   await verifyRollback(data);
   log.plan(describeRollback(data));
-  await confirmByName(`Go back to ${data.legacy.service}?`, [data.legacy.service]);
+  await confirmByName(`Roll back to ${data.legacy.service}?`, [data.legacy.service]);
   await undoSteps(journey, { ...data, rollsBack: true });
   return migrationStatus(project);
 }

@@ -1,6 +1,5 @@
-// Makes this machine fit to build and run the project: a Docker engine (installed on Debian and Raspberry
-// Pi OS, where root), the base image, the data directory, .env. Safe to repeat: a second run finds nothing
-// to do and says so. Usage: npx tsx tasks/setup.ts [--yes] [--dry-run]
+// Sets up this machine: a Docker engine (installed on Debian and Raspberry Pi OS, as root), the base image, the data
+// directory, .env. Safe to repeat: a second run finds nothing to do.
 import {
   applySetup,
   confirm,
@@ -15,7 +14,7 @@ import {
 
 await runTask({
   name: 'setup',
-  summary: 'Make this machine fit: Docker engine, base image, data directory, .env.',
+  summary: 'Set up this machine: Docker engine, base image, data directory, .env.',
   flags: {},
   examples: ['npx tsx tasks/setup.ts', 'npx tsx tasks/setup.ts --dry-run', 'npx tsx tasks/setup.ts --yes'],
   run: async () => {
@@ -26,13 +25,13 @@ await runTask({
     const plan = describeSteps(steps);
     if (steps.length > 0) {
       log.plan(['This will:', ...plan.map((line) => `  - ${line}`)].join('\n'));
-      await confirm('Set this machine up?');
+      await confirm('Set up this machine?');
     }
     await applySetup(project, steps);
 
     const data = { changed: steps.length > 0, plan, dataDirectory: dataDirectory(project) };
-    if (steps.length === 0) return { data, text: 'This machine is set up: nothing to do.' };
-    const text = `Done in ${seconds(began)} s: engine, base image, data directory and .env are in place.`;
+    if (steps.length === 0) return { data, text: 'This machine is set up; nothing to do.' };
+    const text = `Set up in ${seconds(began)} s: engine, base image, data directory, .env.`;
     return { data: { ...data, seconds: seconds(began) }, text };
   },
 });

@@ -1,6 +1,5 @@
-// From nothing to both environments healthy: what a new machine needs, the first release if there is none,
-// missing images, both environments, status. Each step is a task of its own and finds nothing to do on a
-// machine that is already there.
+// Sets up this machine and starts both environments: setup, the first release if there is none, missing images, switch,
+// status. Each step is a task of its own and finds nothing to do where it is done.
 import {
   confirm,
   describeObservation,
@@ -28,14 +27,14 @@ import {
 
 await runTask({
   name: 'up',
-  summary: 'From nothing to both environments up and healthy. Safe to repeat.',
+  summary: 'Set up this machine and start dev and prod. Safe to repeat.',
   flags: {},
   examples: ['npm run up -- --yes'],
   run: async ({ flags }) => {
     const began = performance.now();
     const project = await loadProject();
-    log.plan('Up: set this machine up, make the first release if there is none, start both environments.');
-    await confirm('Go ahead?');
+    log.plan('Set up this machine, make the first release if there is none, start dev and prod.');
+    await confirm('Continue?');
     await runOtherTask(project, 'setup');
     if (flags['dry-run'] && (await needsSetup(project))) return unforeseeable('setup');
 
@@ -59,7 +58,6 @@ await runTask({
   },
 });
 
-/** Switched to, and down again a moment later. */
 function notUp(project: Project, observed: Observation, down: readonly EnvironmentName[]) {
   const logs = down.map((name) => `docker logs --tail 50 ${observed.environments[name].containerName}`);
   return new TaskError(`${down.join(' and ')} did not stay up:\n${describeObservation(project, observed)}`, {
@@ -72,9 +70,8 @@ async function needsSetup(project: Project): Promise<boolean> {
   return (await planSetup(project)).length > 0;
 }
 
-/** A dry run sees as far as what is there already. */
 function unforeseeable(step: string) {
-  log.info(`What follows depends on what ${step} makes: a dry run cannot look further ahead.`);
+  log.info(`The rest depends on the result of ${step}; a dry run stops here.`);
   return {};
 }
 

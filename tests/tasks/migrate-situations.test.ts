@@ -105,7 +105,7 @@ test('an older setup on the port of dev, its data linked from a place of its own
       assert.match(message, /docker-compose\.mcp\.yml\.deprecated is in the way/);
       assert.match(
         `${message} ${hint}`,
-        new RegExp(`which goes with the old service: ${neighbour}.*docker network disconnect`, 's'),
+        new RegExp(`which is removed with the old service: ${neighbour}.*docker network disconnect`, 's'),
       );
       await project.edit('.env', (text) => text.replace(`TINY_SUBNET=${other}`, `TINY_SUBNET=${subnet}`));
       await rm(join(project.root, 'note'));
@@ -167,7 +167,7 @@ test('an older setup on the port of dev, its data linked from a place of its own
     assert.equal(failed.code, 1, failed.stderr);
     const { message, hint } = errorOf(failed);
     assert.match(message, /^The migration failed: .*Cannot start dev/s);
-    assert.match(hint, /everything was undone: rag-mcp.* is as it was before/s);
+    assert.match(hint, /rolled back: rag-mcp.* is stopped as before/s);
     assert.equal((await migrate(old, '--status')).json().state, 'rolled-back');
     assert.deepEqual({ ...(await old.snapshot()), containers: '' }, { ...stopped, containers: '' });
   });

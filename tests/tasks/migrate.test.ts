@@ -43,7 +43,10 @@ test('migrate, work, go back: nothing of the old memory, settings and models is 
         await project.write('.env', env.replace(/^SYNAPSE_DATA_DIR=.*$/m, `SYNAPSE_DATA_DIR=${path}`));
         const done = await project.task('setup', ['--yes', '--json']);
         assert.equal(done.code, 0, done.stderr);
-        assert.match(done.stderr, new RegExp(`${path} is the data of the older service ${old.service}`));
+        assert.match(
+          done.stderr,
+          new RegExp(`${path} is the data of the older service ${old.service}; it is not changed`),
+        );
         assert.deepEqual((await old.snapshot()).data, before.data, path);
       }
       await project.write('.env', env);

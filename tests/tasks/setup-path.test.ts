@@ -14,6 +14,13 @@ test('a comma, a quote and a space in the path: set up, released, switched, back
       .replace(/^TINY_BASE_IMAGE=.*$/m, `TINY_BASE_IMAGE=${node}`)
       .concat(`TINY_DATA_DIR='${data}'\nTINY_BACKUP_DIR='${backups}'\n`),
   );
+  await project.edit('compose/docker-compose.yml', (text) =>
+    text.replace(
+      /^ {4}restart: always$/m,
+      `$&\n    volumes: [{ type: bind, source: "\${TINY_DATA_DIR}", target: /app/data }]`,
+    ),
+  );
+  await project.commit('build: mount the data');
   const run = async (task: string, ...argv: string[]) => {
     const done = await project.task(task, [...argv, '--yes', '--json']);
     assert.equal(done.code, 0, `${task}: ${done.stderr}${done.stdout}`);

@@ -134,7 +134,7 @@ test('every old key is accounted for: carried, renamed, or dropped because of so
     outcomes.map((one) => [one.key, one.outcome === 'dropped' ? one.reason : [one.outcome, one.value]]),
   );
   assert.deepEqual(told, {
-    chunk_size: 'RAG_CHUNK_SIZE of environment beats it',
+    chunk_size: 'RAG_CHUNK_SIZE of environment overrides it',
     'metrics.enabled': ['carried', false],
     'embedding.model': 'documents are found by full text here, without embeddings',
     'embedding.dimension': 'documents are found by full text here, without embeddings',
@@ -190,7 +190,7 @@ test("upstream's own settings: carried by their real names, prod stays moderate,
   );
   const reason = (wanted: string) => outcomes.find(({ key }) => key === wanted)?.reason ?? '';
   assert.match(reason('automatic_learning.mode'), /dev learns aggressively and prod moderately/);
-  assert.match(reason('remote_upload_max_file_size_mb'), /RAG_UPLOAD_MAX_SIZE of environment beats it/);
+  assert.match(reason('remote_upload_max_file_size_mb'), /RAG_UPLOAD_MAX_SIZE of environment overrides it/);
   assert.deepEqual(
     outcomes.filter(({ isSecret }) => isSecret).map(({ key }) => key),
     ['external_chat_api_key'],
@@ -240,7 +240,7 @@ test('the models volume is used as it is unless something speaks against it', ()
     [[old, false, 0], /cannot name another volume/],
     [[old, true, 1], /may not read 1 of its files/],
     [[{ ...old, driver: 'nfs' }, true, 0], /its driver is nfs/],
-    [[{ ...old, labels: { 'com.docker.compose.config-hash': 'x' } }, true, 0], /make it anew/],
+    [[{ ...old, labels: { 'com.docker.compose.config-hash': 'x' } }, true, 0], /recreate it/],
   ];
   for (const [what, why] of cases) {
     const found = whyCopied(...what);

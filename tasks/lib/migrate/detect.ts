@@ -112,14 +112,14 @@ async function handleOf(
     return composeHandle(present, project, directory);
   for (const file of files)
     if ((await resolveCompose(composeHandle([file]))).name === project) return composeHandle([file], project);
-  const gone = labelled.filter((_path, index) => !present[index]).join(', ') || 'it is not known which';
+  const gone = labelled.filter((_path, index) => !present[index]).join(', ') || 'unknown';
   throw new TaskError(
-    `The compose file of ${container.name} is gone: ${gone}. Without it a rollback could not start the old service`,
+    `The compose file of ${container.name} is gone: ${gone}. A rollback needs it to start the old service`,
     {
       code: 'no-compose-file',
       hint: [
-        `put it back there, or write one with what the container has: docker inspect ${container.name}`,
-        `it needs: name: ${project}, the service ${service} with image ${container.image}, its ports, volumes, environment, networks`,
+        `restore it, or write one that matches the container: docker inspect ${container.name}`,
+        `it needs name: ${project} and the service ${service} with image ${container.image}, its ports, volumes, environment, networks`,
         'then: npx tsx tasks/migrate.ts --from FILE; nothing was changed',
       ].join('\n'),
     },
@@ -211,7 +211,7 @@ export function understand(description: LegacyDescription, shape: Shape): Unders
 function unknown(what: string): TaskError {
   return new TaskError(`Not understood: ${what}`, {
     code: 'unknown-shape',
-    hint: 'nothing was changed; if the older setup really is so, describe it in [migrate] of configs/release.toml',
+    hint: 'nothing was changed; describe the older setup in [migrate] of configs/release.toml',
   });
 }
 
@@ -270,7 +270,7 @@ export async function resolveCompose(handle: ComposeHandle): Promise<ResolvedCom
   if (!answer.ok) {
     throw new TaskError(`Cannot read ${handle.composeFiles.join(', ')}: ${answer.stderr.trim()}`, {
       code: 'unknown-shape',
-      hint: 'repair it, or name another one: --from FILE; nothing was changed',
+      hint: 'fix it, or name another one: --from FILE; nothing was changed',
     });
   }
   const { name, services, volumes, networks } = composeSchema.parse(parseResolved(answer.stdout));

@@ -77,7 +77,7 @@ export type MigrationPlan = z.output<typeof planSchema>;
 /** @throws TaskError (exit 2) if release.toml describes no older setup */
 export function describedLegacy(project: Project): LegacyDescription {
   if (project.migrate) return project.migrate;
-  throw usageError('configs/release.toml has no [migrate]: there is no older setup to come from', {
+  throw usageError('configs/release.toml has no [migrate]: it describes no older setup', {
     code: 'config-invalid',
   });
 }
@@ -133,7 +133,7 @@ async function verifyLocalEngine(): Promise<void> {
   const endpoint = await engineEndpoint();
   if (isLocalEndpoint(endpoint)) return;
   throw new TaskError(
-    `Cannot migrate: docker talks to the engine at ${endpoint}, and the old data is moved on this machine`,
+    `Cannot migrate: docker uses the engine at ${endpoint}, but the data is on this machine`,
     { code: 'remote-engine', hint: 'run it on the machine of the old service: docker context use default' },
   );
 }
@@ -149,8 +149,7 @@ async function planModels(
   const old = legacy.models === null ? undefined : await inspectVolume(legacy.models);
   const base = { from: old?.name ?? '', to: wanted, bytes: null, users: [], existed: false };
   if (!old) return { ...base, by: 'none', reason: 'the old service has no models volume' };
-  if (old.name === wanted)
-    return { ...base, by: 'reuse', reason: 'it is the very volume that the new service uses' };
+  if (old.name === wanted) return { ...base, by: 'reuse', reason: 'the new service uses the same volume' };
   const users = (await allContainers())
     .filter(
       ({ mounts, name }) => name !== legacy.container && mounts.some(({ source }) => source === old.name),
@@ -159,7 +158,7 @@ async function planModels(
   const content = await measureVolume(project, old.name);
   const canReuse = description.models_variable !== undefined && volumes?.[key] !== undefined;
   const why = whyCopied(old, canReuse, content?.unreadable ?? 0);
-  const reason = why ?? 'the engine lets the new service use it';
+  const reason = why ?? 'the new service can use it';
   const found = { bytes: content?.bytes ?? null, users, reason };
   if (!why) return { ...base, ...found, by: 'reuse', to: old.name };
   return { ...base, ...found, by: 'copy', existed: (await inspectVolume(wanted)) !== undefined };
@@ -169,8 +168,7 @@ async function planModels(
 export function whyCopied(old: Volume, canReuse: boolean, unreadable: number): string | undefined {
   if (!canReuse) return 'the new compose file cannot name another volume';
   if (old.driver !== 'local') return `its driver is ${old.driver}`;
-  if (old.labels['com.docker.compose.config-hash'])
-    return 'compose would want to make it anew for another project';
+  if (old.labels['com.docker.compose.config-hash']) return 'compose would recreate it for another project';
   return unreadable > 0 ? `the new containers' user may not read ${unreadable} of its files` : undefined;
 }
 
@@ -239,7 +237,7 @@ async function spaceProblems(project: Project, { data, models }: MigrationPlan):
       free < needed,
       `Not enough space: ${formatBytes(free)} free, needed ${parts.join(', ')}`,
       'disk-full',
-      `make room; ${variableName(project, 'BACKUP_DIR')}=… in .env puts backups on another disk`,
+      `free some space; ${variableName(project, 'BACKUP_DIR')}=… in .env puts backups on another disk`,
     );
   });
 }
@@ -306,19 +304,19 @@ async function otherProblems(project: Project, legacy: Legacy): Promise<TaskErro
   return [
     ...problemIf(
       running.length > 0,
-      `The new service runs already: ${running.join(', ')}`,
+      `The new service is already running: ${running.join(', ')}`,
       'already-running',
       'stop it first: npm run switch -- none',
     ),
     ...problemIf(
       neighbours.length > 0,
-      `Other containers use the network ${network}, which goes with the old service: ${neighbours.join(', ')}`,
+      `Other containers use the network ${network}, which is removed with the old service: ${neighbours.join(', ')}`,
       'network-in-use',
       `docker network disconnect ${network} ${neighbours[0]}`,
     ),
     ...problemIf(
       !(await inspectImage(image)),
-      `The image ${image} of the old service is not here: it could not be brought back`,
+      `The image ${image} of the old service is missing: a rollback needs it`,
       'image-missing',
       `build or pull it first, in ${directory}`,
     ),

@@ -66,9 +66,9 @@ export async function readRecord(root: string): Promise<MigrationRecord | undefi
   try {
     return recordSchema.parse(JSON.parse(text));
   } catch (cause) {
-    throw new TaskError(`Cannot read the record of a migration: ${path} is not one of this version`, {
+    throw new TaskError(`Cannot read the record of the migration: ${path} has another format`, {
       code: 'record-unreadable',
-      hint: `its old data lies beside the new one: *.before-migration-*; clear it: rm ${path}`,
+      hint: `the old data is beside the new one, as *.before-migration-*; to forget the migration: rm ${path}`,
       cause,
     });
   }
@@ -90,13 +90,13 @@ export function describePlan({ legacy, settings }: Migration, steps: readonly St
   const { source, path } = legacy.data;
   const titles = describeSteps(steps).map((title, index) => `${String(index + 1).padStart(4)}. ${title}`);
   return [
-    `Migrate from ${legacy.service}, found by ${legacy.evidence.join(', ')}`,
+    `Migrate from ${legacy.service}, found by: ${legacy.evidence.join(', ')}`,
     `  ${legacy.state}, image ${legacy.image}, port ${legacy.ports.join(', ')}, data ${source}${source === path ? '' : ` → ${path}`}`,
     `  compose file: ${legacy.composeFiles.join(', ')}`,
-    ...legacy.readOnlyMounts.map((mount) => `  read-only mount, not carried: ${mount}`),
+    ...legacy.readOnlyMounts.map((mount) => `  read-only mount, not carried over: ${mount}`),
     'Steps:',
     ...titles,
-    'If one fails before the rollback record is kept, all are undone until the old service answers again.',
+    'A failure before the rollback record is kept is rolled back until the old service answers.',
     'Settings:',
     ...settings.outcomes.map((one) => `  ${describeOutcome(one)}`),
   ].join('\n');
@@ -117,7 +117,7 @@ export function describeMigrated({ legacy, plan, settings, ...data }: Migration)
   const count = (outcome: string) => settings.outcomes.filter((one) => one.outcome === outcome).length;
   const down =
     data.downtimeSeconds === undefined
-      ? 'Downtime: none, the old service did not run'
+      ? 'Downtime: none, the old service was not running'
       : `Downtime: ${duration(data.downtimeSeconds)} (backup ${duration(backup?.seconds ?? 0)})`;
   const facts = Object.entries(readable).map(([name, rows]) => `${rows} facts read through ${name}`);
   return [
@@ -128,12 +128,10 @@ export function describeMigrated({ legacy, plan, settings, ...data }: Migration)
     `Settings: ${count('carried')} carried, ${count('renamed')} renamed, ${count('dropped')} dropped`,
     ...settings.outcomes.map((one) => `  ${describeOutcome(one)}`),
     `Backup: ${backup?.archive}`,
-    `The old data waits untouched: ${plan.data.aside ?? plan.data.from}`,
-    data.commit
-      ? `Committed: ${data.commit.slice(0, 7)} (settings, notes); push it when you like`
-      : 'Nothing had to be committed',
-    'Back to the old service: npx tsx tasks/migrate.ts --rollback',
-    `Once you are sure: npx tsx tasks/migrate.ts --status   prints how to remove what is left of ${legacy.service}`,
+    `Old data, kept untouched: ${plan.data.aside ?? plan.data.from}`,
+    data.commit ? `Committed: ${data.commit.slice(0, 7)} (settings, notes); not pushed` : 'Nothing to commit',
+    'Roll back: npx tsx tasks/migrate.ts --rollback',
+    `Clean up later: npx tsx tasks/migrate.ts --status   prints the commands that remove ${legacy.service}`,
   ].join('\n');
 }
 
@@ -148,7 +146,7 @@ export function migrationData(state: string, { id, legacy, plan, settings, ...da
   };
 }
 
-/** Where it stands, and what can be done next. */
+/** The state, and what can be done next. */
 export async function describeRecord({ state, at, data }: MigrationRecord): Promise<string> {
   const { legacy, plan } = data;
   const isKept = await exists(plan.data.kept);
@@ -162,10 +160,10 @@ export async function describeRecord({ state, at, data }: MigrationRecord): Prom
   const leftovers = await legacyLeftovers(data);
   return [
     `Migrated from ${legacy.service} at ${at}`,
-    `The old data: ${plan.data.aside ?? plan.data.from}`,
-    'Back to the old service: npx tsx tasks/migrate.ts --rollback',
+    `Old data: ${plan.data.aside ?? plan.data.from}`,
+    'Roll back: npx tsx tasks/migrate.ts --rollback',
     ...(leftovers.length > 0
-      ? ['Remove what is left of it (then there is no way back):', ...leftovers.map((line) => `  ${line}`)]
+      ? ['Remove what is left of it (no rollback after that):', ...leftovers.map((line) => `  ${line}`)]
       : []),
   ].join('\n');
 }
@@ -187,17 +185,17 @@ async function legacyLeftovers({ legacy, plan }: Migration): Promise<string[]> {
 /** What a rollback does, before it is asked for. */
 export function describeRollback({ legacy, plan, downtimeSeconds }: Migration): string {
   const { service, state } = legacy;
-  const measured = downtimeSeconds === undefined ? '' : ` (the way here took ${duration(downtimeSeconds)})`;
+  const measured = downtimeSeconds === undefined ? '' : ` (the migration: ${duration(downtimeSeconds)})`;
   return [
-    `Go back to ${service}, with its data as it was at the migration:`,
+    `Roll back to ${service}, with its data as it was at the migration:`,
     state === 'running'
-      ? `  downtime: from the stop of dev and prod until ${service} answers, some seconds${measured}`
-      : `  dev and prod stop; ${service} is ${state} again, and nobody answers`,
+      ? `  downtime: a few seconds, until ${service} answers${measured}`
+      : `  downtime: dev and prod stop, and ${service} is ${state} as before`,
     `  what was written since then is not in the old data; it is kept as ${plan.data.kept}`,
   ].join('\n');
 }
 
-/** @throws TaskError naming every old piece that is gone and that a rollback needs; nothing was changed then */
+/** @throws TaskError naming everything that a rollback needs and that is gone; nothing was changed then */
 export async function verifyRollback({ legacy, plan, backup }: Migration): Promise<void> {
   const old = plan.data.aside ?? legacy.data.path;
   const isGone = async (path: string) => !(await exists(path));
@@ -213,10 +211,13 @@ export async function verifyRollback({ legacy, plan, backup }: Migration): Promi
     legacy.models !== null && !(await inspectVolume(legacy.models)) && `the models volume ${legacy.models}`,
   ].filter((what) => what !== false);
   if (missing.length === 0) return;
-  throw new TaskError(`Cannot go back to the old service, nothing was changed. Gone: ${missing.join('; ')}`, {
-    code: 'old-pieces-gone',
-    hint: `the data of that time is in the backup ${backup?.archive ?? '(none was made)'}`,
-  });
+  throw new TaskError(
+    `Cannot roll back to the old service; nothing was changed. Missing: ${missing.join('; ')}`,
+    {
+      code: 'old-pieces-gone',
+      hint: `the old data is in the backup ${backup?.archive ?? '(none was made)'}`,
+    },
+  );
 }
 
 // The migration in the release notes: a section of its own below the release that it brought, so that later releases still
@@ -233,13 +234,13 @@ export function migrationEntry({ id, legacy, plan, settings, backup }: Migration
   return [
     `## Migrated from ${legacy.service} (${id.replace(/^(\d{4})(\d\d)(\d\d).*/, '$1-$2-$3')})`,
     '',
-    `- \`${legacy.service}\` on port ${legacy.ports.join(', ')} became dev on ${plan.ports.dev} and prod on ${plan.ports.prod}`,
+    `- \`${legacy.service}\` on port ${legacy.ports.join(', ')} is replaced by dev on ${plan.ports.dev} and prod on ${plan.ports.prod}`,
     `- Data: ${formatBytes(plan.data.bytes)}, copied and compared; the old directory is kept untouched`,
     ...(by === 'none' ? [] : [`- Models: volume \`${to}\` (${how})`]),
     `- Settings: carried ${keys('carried')}; renamed ${keys('renamed')}; dropped ${keys('dropped')}`,
     `- Old compose file: now ${plan.compose.map(({ deprecated }) => `\`${basename(deprecated)}\``).join(', ')}`,
     `- Backup: \`${basename(backup?.archive ?? 'none')}\``,
-    '- Back: `npx tsx tasks/migrate.ts --rollback`',
+    '- Roll back: `npx tsx tasks/migrate.ts --rollback`',
   ].join('\n');
 }
 

@@ -69,7 +69,7 @@ export function translateSettings(
   return outcomes.map((outcome, index) => {
     const later = outcomes.slice(index + 1).find((other) => isSameTarget(other, outcome));
     if (!later) return outcome;
-    return dropped(outcome, `${later.key} of ${later.origin} beats it`);
+    return dropped(outcome, `${later.key} of ${later.origin} overrides it`);
   });
 }
 
@@ -92,8 +92,7 @@ function translate(description: LegacyDescription, known: KnownKeys, setting: Ol
   if (!rule)
     return dropped(plain, isSecret ? 'there is no such secret here' : 'there is no such setting here');
   if (rule.drop) return dropped(plain, rule.drop);
-  if (isSecret && !rule.variable)
-    return dropped(plain, 'a secret belongs into .env, which has no variable for it');
+  if (isSecret && !rule.variable) return dropped(plain, 'secrets go to .env, which has no variable for it');
   if (!rule.variable && !known.has(rule.to ?? '')) return dropped(plain, `there is no ${rule.to} here`);
   const value = convert(setting.value, rule, known.get(rule.to ?? ''));
   if (value === undefined || value === '') return dropped(plain, 'it is empty');
@@ -172,8 +171,8 @@ export interface NewSettings {
 }
 
 /**
- * The translation, as it would be written; values that the service's loader refuses are dropped, and those that .env
- * says already: somebody has decided that for the new service.
+ * The translation, as it would be written; values that the service's loader refuses are dropped, and
+ * those that .env already sets: somebody has decided that for the new service.
  */
 export async function planNewSettings(
   project: Project,
@@ -190,7 +189,7 @@ export async function planNewSettings(
   const undecided = translated.map((one) => {
     const name = nameOf(one);
     const decided = name && project.dotenv[name];
-    return decided && decided !== one.value ? dropped(one, `.env says ${name} already`) : one;
+    return decided && decided !== one.value ? dropped(one, `.env already sets ${name}`) : one;
   });
   const checked = paths ? await checkedByLoader(project, paths, undecided) : undecided;
   const outcomes = checked.map((one) => {
@@ -251,7 +250,7 @@ async function oldSettings(description: LegacyDescription, legacy: ComposeHandle
       } catch (error) {
         throw new TaskError(`Cannot read ${join(directory, file)}: ${(error as Error).message}`, {
           code: 'unknown-shape',
-          hint: 'repair it, or move it away to go without it; nothing was changed',
+          hint: 'fix it, or move it away to migrate without it; nothing was changed',
         });
       }
     }),
@@ -326,7 +325,7 @@ async function checkedByLoader(
   if (checked.every((one, index) => one === outcomes[index])) {
     throw usageError(`The service configuration is not valid: ${[...refused].join('; ')}`, {
       code: 'service-config-invalid',
-      hint: 'repair it first: npm run doctor',
+      hint: 'fix it first: npm run doctor',
     });
   }
   return checkedByLoader(project, paths, checked);

@@ -1,5 +1,5 @@
-// What this machine needs before anything can be built or run: engine, base image, data directory, .env. Observed
-// first and planned as a whole, so that one question covers everything and a second run finds nothing to do.
+// What this machine needs to build and run the project: engine, base image, data directory, .env. Planned as a whole, so
+// that one question covers everything and a second run finds nothing to do.
 
 import { stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
@@ -54,8 +54,8 @@ async function planOwnDirectory(
   const path = dataDirectory(project);
   const holder = engineRuns && state ? await legacyHolder(project, path) : undefined;
   if (!holder) return planDataDirectory(project, state, owner);
-  log.warn(`${path} is the data of the older service ${holder.name}: it stays as it is`);
-  log.hint('bring the older service over: npx tsx tasks/migrate.ts');
+  log.warn(`${path} is the data of the older service ${holder.name}; it is not changed`);
+  log.hint('migrate the older service: npx tsx tasks/migrate.ts');
   return [];
 }
 
@@ -73,7 +73,7 @@ function planSettings(project: Project, owner: Owner): Settings {
   return { ...Object.fromEntries(missing), ...(isTooMany ? { CPUS: String(availableParallelism()) } : {}) };
 }
 
-/** How to get the image that ours is built from, and what .env has to remember of the one that is there. */
+/** How to get the base image, and what .env has to remember of it. */
 async function planBaseImage(project: Project, engineRuns: boolean) {
   const official = project.image.base_image;
   if (!official) return { steps: [], settings: {} };
