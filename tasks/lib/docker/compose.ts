@@ -187,7 +187,10 @@ export function parseResolved(resolved: string): unknown {
   return JSON.parse(resolved.replaceAll('$$', '$'));
 }
 
-export function parseServices(project: Project, resolved: string): Record<string, ComposeService> {
+export function parseServices(
+  { project }: { project: { name: string } },
+  resolved: string,
+): Record<string, ComposeService> {
   const { services } = modelSchema.parse(parseResolved(resolved));
   return Object.fromEntries(
     Object.entries(services).map(([name, found]): [string, ComposeService] => {
@@ -199,7 +202,7 @@ export function parseServices(project: Project, resolved: string): Record<string
         name,
         {
           image: found.image,
-          container: found.container_name ?? `${project.project.name}-${name}-1`,
+          container: found.container_name ?? `${project.name}-${name}-1`,
           ports: publishes.map(({ published }) => published),
           publishes,
           hasBuild: found.build !== undefined,

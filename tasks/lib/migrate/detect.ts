@@ -4,7 +4,7 @@ import { realpath, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { type Command, probe } from '../command.ts';
-import { parseResolved } from '../docker/compose.ts';
+import { parseResolved, parseServices } from '../docker/compose.ts';
 import { docker } from '../docker/engine.ts';
 import {
   type Container,
@@ -34,7 +34,7 @@ export const legacySchema = z.strictObject({
   container: z.string().nullable(),
   /** Host ports, and the address that they listen on; `0.0.0.0`: every one. */
   ports: z.array(z.number()),
-  address: z.string(),
+  address: z.string().default('127.0.0.1'),
   /** As it is mounted, and with symbolic links resolved. */
   data: z.strictObject({ source: z.string(), path: z.string() }),
   /** Volume of its model files. */
@@ -134,20 +134,26 @@ async function describeLegacy(
   const { service } = description;
   const { name, services } = await resolveCompose(handle);
   const [file = ''] = handle.composeFiles;
-  const names = Object.keys(services);
-  const problems: TaskError[] = [];
-  if (!names.includes(service))
-    problems.push(unknown(`${file} has no service ${service}, but ${names.join(', ')}`));
-  else if (names.length > 1)
-    problems.push(unknown(`${file} has ${names.length} services: ${names.join(', ')}`));
-  const shape = container ? { ...container, ports: container.publishedPorts } : services[service];
-  const understood = shape ? understand(description, shape) : problems;
-  if (problems.length > 0 || Array.isArray(understood)) {
-    const all = new Set([...problems, ...(Array.isArray(understood) ? understood : [])]);
-    throw combinedError('Cannot understand the older setup:', [...all]);
-  }
+  const found = services[service];
+  const names = Object.keys(services).join(', ');
+  if (!found) throw unknown(`${file} has no service ${service}, but ${names}`);
+  const shape = container ? { ...container, ports: container.publishedPorts } : found;
+  const understood = understand(description, shape);
+  const several =
+    Object.keys(services).length > 1
+      ? [unknown(`${file} has ${names.split(', ').length} services: ${names}`)]
+      : [];
+  if (Array.isArray(understood) || several.length > 0)
+    throw combinedError('Cannot understand the older setup:', [
+      ...several,
+      ...(Array.isArray(understood) ? understood : []),
+    ]);
   const { data, models, ...rest } = understood;
   const isRunning = container && ['running', 'restarting', 'paused'].includes(container.state);
+  const path = await realpath(data).catch((cause: Error) => {
+    const message = `Cannot read the data directory ${data} of the older setup: ${cause.message}`;
+    throw new TaskError(message, { code: 'data-directory', hint: 'nothing was changed', cause });
+  });
   return {
     ...rest,
     service,
@@ -155,23 +161,13 @@ async function describeLegacy(
     composeFiles: [...handle.composeFiles],
     directory: handle.directory,
     state: container ? (isRunning ? 'running' : 'stopped') : 'absent',
-    image: shape!.image,
-    address: services[service]?.address || '0.0.0.0',
+    image: shape.image,
+    address: found.address || '0.0.0.0',
     container: container?.name ?? null,
-    data: { source: data, path: await realDataPath(data) },
+    data: { source: data, path },
     models: models && (await inspectVolume(models)) ? models : null,
     evidence: container ? legacyEvidence(description, container) : [`compose file ${file}`],
   };
-}
-
-async function realDataPath(source: string): Promise<string> {
-  return realpath(source).catch((cause: Error) => {
-    throw new TaskError(`Cannot read the data directory ${source} of the older setup: ${cause.message}`, {
-      code: 'data-directory',
-      hint: 'nothing was changed',
-      cause,
-    });
-  });
 }
 
 type Understood = Pick<Legacy, 'ports' | 'models' | 'readOnlyMounts' | 'network'> & { data: string };
@@ -274,25 +270,30 @@ export async function resolveCompose(handle: ComposeHandle): Promise<ResolvedCom
     });
   }
   const { name, services, volumes, networks } = composeSchema.parse(parseResolved(answer.stdout));
-  const describe = (key: string, service: (typeof services)[string]) => ({
-    image: service.image || `${name}-${key}`,
-    environment: Object.fromEntries(
-      Object.entries(service.environment ?? {}).map(([variable, value]) => [variable, value ?? '']),
-    ),
-    mounts: service.volumes.map(({ type, source, target, read_only }) => ({
+  const known = parseServices({ project: { name } }, answer.stdout);
+  const describe = (key: string): ResolvedCompose['services'][string] => ({
+    image: known[key]!.image || `${name}-${key}`,
+    environment: known[key]!.environment,
+    ports: known[key]!.ports,
+    address: known[key]!.publishes[0]?.address,
+    mounts: services[key]!.volumes.map(({ type, source, target, read_only }) => ({
       ...{ type, target, isReadOnly: read_only },
       source: type === 'volume' ? (volumes[source]?.name ?? source) : source,
     })),
-    ports: service.ports.flatMap(({ published }) => (published ? [published] : [])),
-    address: service.ports[0]?.host_ip,
-    networks: Object.keys(service.networks).map((one) => networks[one]?.name ?? one),
+    networks: Object.keys(services[key]!.networks).map((one) => networks[one]?.name ?? one),
   });
-  const described = Object.entries(services).map(([key, service]) => [key, describe(key, service)]);
-  return { name, services: Object.fromEntries(described) };
+  return { name, services: Object.fromEntries(Object.keys(services).map((key) => [key, describe(key)])) };
 }
 
 const named = z.record(z.string(), z.object({ name: z.string().optional() })).default({});
+const mount = z.object({
+  type: z.string(),
+  source: z.string().default(''),
+  target: z.string(),
+  read_only: z.boolean().default(false),
+});
 
+/** What the common reader leaves out. */
 const composeSchema = z.object({
   name: z.string(),
   volumes: named,
@@ -300,21 +301,7 @@ const composeSchema = z.object({
   services: z.record(
     z.string(),
     z.object({
-      image: z.string().default(''),
-      environment: z.record(z.string(), z.string().nullable()).nullish(),
-      volumes: z
-        .array(
-          z.object({
-            type: z.string(),
-            source: z.string().default(''),
-            target: z.string(),
-            read_only: z.boolean().default(false),
-          }),
-        )
-        .default([]),
-      ports: z
-        .array(z.object({ published: z.coerce.number().optional(), host_ip: z.string().optional() }))
-        .default([]),
+      volumes: z.array(mount).default([]),
       networks: z.record(z.string(), z.unknown()).default({}),
     }),
   ),
