@@ -1,8 +1,9 @@
 // The engine that the tests run on: a user's own if one answers, else one that is brought up by the same
-// code as `npm run setup` and stopped again at the end.
+// code as `npm run setup` and stopped again at the end (left running where systemd runs it).
 import { loadProject } from '../tasks/lib/project.ts';
 import { ensureBaseImage, standInFor } from '../tasks/lib/setup/base-image.ts';
-import { ensureEngine, stopEngine } from '../tasks/lib/setup/setup.ts';
+import { stopDaemon } from '../tasks/lib/setup/daemon.ts';
+import { ensureEngine } from '../tasks/lib/setup/setup.ts';
 
 export interface TestEngine {
   baseImage: string;
@@ -21,5 +22,5 @@ export async function bringUpEngine(
   const standIn = standInFor(project.project.name, official) ?? 'test-node:24';
   const [baseImage] = await Promise.all([ensureBaseImage(official, standIn), meanwhile()]);
   process.env.TEST_BASE_IMAGE = baseImage;
-  return { baseImage, stop: async () => (started ? stopEngine() : undefined) };
+  return { baseImage, stop: async () => (started ? stopDaemon() : undefined) };
 }

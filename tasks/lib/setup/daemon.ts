@@ -1,12 +1,12 @@
 // Starting and stopping dockerd: by systemd where it is the init, else as a detached process of our own, in the
 // standard places or in private ones (tests, a second engine on one machine).
 
-import { open, readFile, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { probe, run } from '../command.ts';
-import { TaskError } from '../errors.ts';
+import { lastLines, TaskError } from '../errors.ts';
 import { makeDirectory, readIfPresent } from '../files.ts';
 import { log } from '../log.ts';
-import { pause } from '../session.ts';
+import { waitUntil } from '../session.ts';
 
 /** Where one daemon lives. Two on one machine share none of these paths. */
 export interface DaemonPlace {
@@ -73,10 +73,6 @@ export async function startService(): Promise<void> {
   throw startFailed('docker.service', journal.stdout, 'journalctl -u docker');
 }
 
-export async function stopService(): Promise<void> {
-  await run(['systemctl', 'stop', 'docker.socket', 'docker.service'], { okExitCodes: [5] });
-}
-
 function startFailed(name: string, lastLines: string, wholeLog: string): TaskError {
   return new TaskError(`${name} did not become ready:\n${lastLines}`, {
     code: 'engine-start-failed',
@@ -86,15 +82,14 @@ function startFailed(name: string, lastLines: string, wholeLog: string): TaskErr
 
 /** Waits until an engine answers at `host`; false if it died or took too long. */
 async function isReady(host: string, isAlive: () => Promise<boolean>): Promise<boolean> {
-  const question = ['docker', '--host', host, 'version', '--format', '{{.Server.Version}}'] as const;
   if (log.withhold(`wait until the engine answers at ${host}`)) return true;
+  const question = ['docker', '--host', host, 'version', '--format', '{{.Server.Version}}'] as const;
   const began = Date.now();
-  while (Date.now() - began < READY_WITHIN_MS) {
+  const ask = async () => {
     if ((await probe(question, { timeoutMs: 5_000 })).ok) return true;
-    if (Date.now() - began > GRACE_MS && !(await isAlive())) return false;
-    await pause(POLL_MS);
-  }
-  return false;
+    return Date.now() - began > GRACE_MS && !(await isAlive()) ? false : undefined;
+  };
+  return (await waitUntil(ask, { withinMs: READY_WITHIN_MS, everyMs: POLL_MS })) === true;
 }
 
 /**
@@ -122,14 +117,6 @@ async function removeStalePidFile(path: string, program: string): Promise<void> 
 
 /** The last lines that were written after byte `from`, i.e. by this run and no earlier one. */
 async function logTail(path: string, from: number): Promise<string> {
-  const file = await open(path).catch(() => undefined);
-  if (!file) return `(no log in ${path})`;
-  try {
-    const { size } = await file.stat();
-    const start = Math.max(from, size - 8192);
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(size - start), 0, size - start, start);
-    return buffer.subarray(0, bytesRead).toString().trimEnd().split('\n').slice(-12).join('\n');
-  } finally {
-    await file.close();
-  }
+  const log = await readFile(path).catch(() => undefined);
+  return log ? lastLines(log.subarray(from).toString(), 12) : `(no log in ${path})`;
 }

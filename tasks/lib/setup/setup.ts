@@ -13,7 +13,6 @@ import { log } from '../log.ts';
 import { dataDirectory, type Project, variable, variableName } from '../project.ts';
 import { describeSteps, interruptedRun, type Journey, resumeSteps, runSteps, type Step } from '../steps.ts';
 import { ensureBaseImage, findBaseImage, standInFor } from './base-image.ts';
-import { stopDaemon, stopService } from './daemon.ts';
 import {
   chooseOwner,
   type DirectoryState,
@@ -162,10 +161,4 @@ export async function ensureEngine(confirm: (plan: string[]) => Promise<void>): 
     await apply({});
   }
   return steps.some(({ name }) => name === 'start-engine');
-}
-
-/** Stops the engine in its standard place, and with it every container: for who started it. */
-export async function stopEngine(): Promise<void> {
-  const { systemd } = await observeEngine();
-  await (systemd ? stopService() : stopDaemon());
 }
