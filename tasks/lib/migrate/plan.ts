@@ -227,27 +227,24 @@ async function spaceProblems(project: Project, { data, models }: MigrationPlan):
       ? [{ what: 'models', place: dataRoot, bytes: models.bytes ?? 0 }]
       : []),
   ];
-  const rooms = await Promise.all(needs.map(async (need) => ({ ...need, ...(await roomAt(need.place)) })));
-  return [...new Set(rooms.map(({ filesystem }) => filesystem))].flatMap((filesystem) => {
-    const here = rooms.filter((room) => room.filesystem === filesystem);
-    const needed = here.reduce((sum, { bytes }) => sum + bytes, 0);
-    const free = Math.min(...here.map((room) => room.free));
+  const spaces = await Promise.all(needs.map(async (need) => ({ ...need, ...(await spaceAt(need.place)) })));
+  return [...new Set(spaces.map(({ device }) => device))].flatMap((device) => {
+    const here = spaces.filter((space) => space.device === device);
+    const free = Math.min(...here.map((space) => space.free));
     const parts = here.map(({ what, place, bytes }) => `${formatBytes(bytes)} for the ${what} at ${place}`);
-    return problemIf(
-      free < needed,
-      `Not enough space: ${formatBytes(free)} free, needed ${parts.join(', ')}`,
-      'disk-full',
-      `free some space; ${variableName(project, 'BACKUP_DIR')}=… in .env puts backups on another disk`,
-    );
+    const needed = here.reduce((sum, { bytes }) => sum + bytes, 0);
+    const message = `Not enough space: ${formatBytes(free)} free, needed ${parts.join(', ')}`;
+    const hint = `free some space; ${variableName(project, 'BACKUP_DIR')}=… in .env puts backups on another disk`;
+    return problemIf(free < needed, message, 'disk-full', hint);
   });
 }
 
 /** Of the nearest folder that exists. */
-async function roomAt(place: string): Promise<{ filesystem: number; free: number }> {
+async function spaceAt(place: string): Promise<{ device: number; free: number }> {
   const found = await stat(place).catch(() => undefined);
-  if (!found) return roomAt(dirname(place));
+  if (!found) return spaceAt(dirname(place));
   const { bavail, bsize } = await statfs(place);
-  return { filesystem: found.dev, free: bavail * bsize };
+  return { device: found.dev, free: bavail * bsize };
 }
 
 async function portProblems(project: Project, legacy: Legacy, name: EnvironmentName): Promise<TaskError[]> {
@@ -255,68 +252,51 @@ async function portProblems(project: Project, legacy: Legacy, name: EnvironmentN
   const isOld = legacy.state === 'running' && legacy.ports.includes(port);
   if (isOld || (await isFree({ published: port, target: 0, address: '' }))) return [];
   const holder = (await publishingContainer(port)) ?? (await listeningProcess(port));
-  const setting = variableName(project, `${name.toUpperCase()}_PORT`);
-  return [
-    ...problemIf(
-      true,
-      `Port ${port}, which ${name} needs, is taken by ${holder}`,
-      'port-taken',
-      `stop it, or choose another: ${setting}=… in .env`,
-    ),
-  ];
+  const hint = `stop it, or choose another: ${variableName(project, `${name.toUpperCase()}_PORT`)}=… in .env`;
+  return problemIf(true, `Port ${port}, which ${name} needs, is taken by ${holder}`, 'port-taken', hint);
 }
 
 async function subnetProblems(project: Project, legacy: Legacy, resolved: Resolved): Promise<TaskError[]> {
   const networks = await listNetworks();
   const own = Object.values(resolved.networks ?? {});
-  const others = networks.filter(
-    ({ name, labels }) =>
-      name !== legacy.network &&
-      labels['com.docker.compose.project'] !== project.project.name &&
-      !own.some((one) => one.name === name),
-  );
-  const taken = networks.flatMap(({ subnets }) => subnets);
+  const isOurs = ({ name, labels }: (typeof networks)[number]) =>
+    name === legacy.network ||
+    labels['com.docker.compose.project'] === project.project.name ||
+    own.some((one) => one.name === name);
+  const isTaken = (subnet: string) =>
+    networks.some(({ subnets }) => subnets.some((one) => overlaps(subnet, one)));
   const candidates = Array.from({ length: 14 }, (_none, index) => `172.${31 - index}.0.0/16`);
-  const free = candidates.find((one) => !taken.some((subnet) => overlaps(one, subnet))) ?? '10.222.0.0/16';
+  const free = candidates.find((one) => !isTaken(one)) ?? '10.222.0.0/16';
   const wanted = own.flatMap(({ ipam }) => (ipam?.config ?? []).flatMap(({ subnet }) => subnet ?? []));
   return wanted.flatMap((subnet) =>
-    others.flatMap(({ name, labels, subnets }) => {
-      const owner = labels['com.docker.compose.project'];
-      const whose = `${name}${owner ? ` of the project ${owner}` : ''}`;
-      return problemIf(
-        subnets.some((one) => overlaps(subnet, one)),
-        `The new network needs ${subnet}, but the network ${whose} has ${subnets[0]}`,
-        'subnet-taken',
-        `give the new one another subnet: ${variableName(project, 'SUBNET')}=${free} in .env\nor remove the other one, if nothing needs it: docker network rm ${name}`,
-      );
-    }),
+    networks
+      .filter((one) => !isOurs(one) && one.subnets.some((other) => overlaps(subnet, other)))
+      .map(({ name, labels, subnets }) => {
+        const owner = labels['com.docker.compose.project'];
+        const whose = `${name}${owner ? ` of the project ${owner}` : ''}`;
+        const hint = `give the new one another subnet: ${variableName(project, 'SUBNET')}=${free} in .env\nor remove the other one, if nothing needs it: docker network rm ${name}`;
+        const message = `The new network needs ${subnet}, but the network ${whose} has ${subnets[0]}`;
+        return new TaskError(message, { code: 'subnet-taken', hint });
+      }),
   );
 }
 
 async function otherProblems(project: Project, legacy: Legacy): Promise<TaskError[]> {
   const { network, image, directory, container } = legacy;
-  const own = await projectContainers(project);
-  const running = own.filter(({ state }) => state === 'running').map(({ name }) => name);
+  const own = (await projectContainers(project)).filter(({ state }) => state === 'running');
   const inNetwork = (await listNetworks()).find(({ name }) => name === network)?.containers ?? [];
-  const neighbours = (await inspectContainers(inNetwork))
-    .map(({ name }) => name)
-    .filter((name) => name !== container);
+  const neighbours = (await inspectContainers(inNetwork)).filter(({ name }) => name !== container);
+  const names = (containers: readonly { name: string }[]) => containers.map(({ name }) => name).join(', ');
+  const running = `The new service is already running: ${names(own)}`;
+  const shared = `Other containers use the network ${network}, which is removed with the old service: ${names(neighbours)}`;
+  const disconnect = `docker network disconnect ${network} ${neighbours[0]?.name}`;
+  const imageGone = `The image ${image} of the old service is missing: a rollback needs it`;
   return [
-    ...problemIf(
-      running.length > 0,
-      `The new service is already running: ${running.join(', ')}`,
-      'already-running',
-      'stop it first: npm run switch -- none',
-    ),
-    ...problemIf(
-      neighbours.length > 0,
-      `Other containers use the network ${network}, which is removed with the old service: ${neighbours.join(', ')}`,
-      'network-in-use',
-      `docker network disconnect ${network} ${neighbours[0]}`,
-    ),
+    ...problemIf(own.length > 0, running, 'already-running', 'stop it first: npm run switch -- none'),
+    ...problemIf(neighbours.length > 0, shared, 'network-in-use', disconnect),
     ...problemIf(
       !(await inspectImage(image)),
-      `The image ${image} of the old service is missing: a rollback needs it`,
+      imageGone,
       'image-missing',
       `build or pull it first, in ${directory}`,
     ),

@@ -71,13 +71,14 @@ export async function startOld(_project: Project, data: Migration): Promise<void
 const healthUrl = (project: Project, { plan }: Migration, name: EnvironmentName) =>
   `http://127.0.0.1:${plan.ports[name]}${project.environments[name].health}`;
 
-export async function startNew(project: Project, data: Migration, name: EnvironmentName): Promise<void> {
+/** Starts this environment: the first alone, the other one beside it. */
+export const startNew = (name: EnvironmentName) => async (project: Project, data: Migration) => {
   const isFirst = name === data.plan.first;
   const version = data.tag && (name === 'prod' || !isFirst) ? ['--version', data.tag] : [];
   await runOtherTask(project, 'switch-env', isFirst ? name : 'both', ...version);
   if (isFirst && data.stoppedAt && data.legacy.state === 'running')
     data.downtimeSeconds = (Date.now() - Date.parse(data.stoppedAt)) / 1000;
-}
+};
 
 /** Removes everything of the new project but its volumes: the old service may need its ports and its subnet. */
 export async function removeNew(project: Project, data: Migration): Promise<void> {
@@ -102,11 +103,11 @@ export async function verifyFirst(project: Project, data: Migration): Promise<vo
   const before = inventorySchema.parse(JSON.parse((await readIfPresent(inventoryPath(project))) ?? ''));
   const description = describedLegacy(project);
   data.verified = await verifyData(project, description, before, places.to, data.stoppedAt!);
-  await verifyFacts(project, data, first);
+  await verifyFacts(first)(project, data);
 }
 
-export async function verifyFacts(project: Project, data: Migration, name: EnvironmentName): Promise<void> {
+export const verifyFacts = (name: EnvironmentName) => async (project: Project, data: Migration) => {
   const { ports, data: places } = data.plan;
   const description = describedLegacy(project);
   data.readable[name] = await verifyReadable(project, description, places.to, name, ports[name]);
-}
+};

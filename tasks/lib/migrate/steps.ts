@@ -85,31 +85,13 @@ function rows({ legacy, plan }: Migration): Row[] {
     ['backup', 'back up and verify; count every row, hash every file', backUp],
     ['compose', aside, setComposeAside, bringComposeBack],
     ['models', describeModels(plan), carryModels, removeModels],
-    [
-      'settings',
-      'translate the settings: configs/ and .env (secrets only there)',
-      writeSettings,
-      undoSettings,
-    ],
-    [
-      'start',
-      `start ${first} on ${ports[first]}`,
-      (project, found) => startNew(project, found, first),
-      removeNew,
-    ],
+    ['settings', 'translate the settings: configs/ and .env', writeSettings, undoSettings],
+    ['start', `start ${first} on ${ports[first]}`, startNew(first), removeNew],
     ['verify', `verify every table and file, and old facts through ${first}`, verifyFirst],
     ['notes', 'add it to the release notes and commit', writeNotes, removeNotes],
     ['record', 'keep what a rollback needs', ({ root }, found) => writeRecord(root, 'migrated', found)],
-    [
-      `start-${other}`,
-      `start ${other} on ${ports[other]}`,
-      (project, found) => startNew(project, found, other),
-    ],
-    [
-      `verify-${other}`,
-      `verify old facts through ${other}`,
-      (project, found) => verifyFacts(project, found, other),
-    ],
+    [`start-${other}`, `start ${other} on ${ports[other]}`, startNew(other)],
+    [`verify-${other}`, `verify old facts through ${other}`, verifyFacts(other)],
   ];
 }
 
