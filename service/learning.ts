@@ -31,41 +31,31 @@ export function createLearning(
   addEpisode: (episode: NewEpisode) => unknown,
 ) {
   const openFailures = new Map<string, string>();
-  const record = (kind: keyof typeof CONFIDENCE, call: Observation, outcome: string, lesson: string) =>
-    addEpisode({
-      project_id: call.project_id,
-      situation: `automatic: ${kind} of ${call.tool}`,
-      action: [call.tool, call.subject?.slice(0, 300)].filter(Boolean).join(' '),
-      outcome,
-      lesson,
-      lesson_type: `automatic_${kind}`,
-      confidence: CONFIDENCE[kind],
-    });
-  return (call: Observation): void => {
+  return ({ tool, project_id, subject, error, lesson }: Observation): void => {
     if (!enabled) return;
-    const { tool, project_id, subject, error, lesson } = call;
+    const shortSubject = subject?.slice(0, 300);
+    const about = subject === undefined ? tool : `${tool} of "${shortSubject}"`;
+    const record = (kind: keyof typeof CONFIDENCE, outcome: string, lesson: string) =>
+      addEpisode({
+        project_id,
+        situation: `automatic: ${kind} of ${tool}`,
+        action: [tool, shortSubject].filter(Boolean).join(' '),
+        outcome,
+        lesson,
+        lesson_type: `automatic_${kind}`,
+        confidence: CONFIDENCE[kind],
+      });
     const key = JSON.stringify([project_id, tool, subject]);
     const earlier = openFailures.get(key);
-    if (error !== undefined) {
-      if (error === earlier) return;
-      rememberFailure(openFailures, key, error);
-      record('failure', call, error, `${about(tool, subject)}: ${error}`);
-    } else if (earlier !== undefined) {
+    if (error === undefined && earlier !== undefined) {
       openFailures.delete(key);
-      record('recovery', call, 'succeeded', `${about(tool, subject)} works again; before: ${earlier}`);
-    } else if (mode === 'aggressive' && lesson !== undefined) {
-      record('change', call, 'succeeded', lesson);
+      record('recovery', 'succeeded', `${about} works again; before: ${earlier}`);
+    } else if (error === undefined) {
+      if (mode === 'aggressive' && lesson !== undefined) record('change', 'succeeded', lesson);
+    } else if (error !== earlier) {
+      openFailures.set(key, error);
+      if (openFailures.size > MAX_OPEN_FAILURES) openFailures.delete(openFailures.keys().next().value!);
+      record('failure', error, `${about}: ${error}`);
     }
   };
-}
-
-function about(tool: string, subject: string | undefined): string {
-  return subject === undefined ? tool : `${tool} of "${subject.slice(0, 300)}"`;
-}
-
-function rememberFailure(failures: Map<string, string>, key: string, error: string): void {
-  failures.delete(key);
-  failures.set(key, error);
-  const oldest = failures.keys().next().value;
-  if (failures.size > MAX_OPEN_FAILURES && oldest !== undefined) failures.delete(oldest);
 }

@@ -1,18 +1,7 @@
 // Uploads: files wait in a directory of their own between POST /v1/upload and ingestion, under names that nobody can
 // guess, for a limited time. The only place that turns a path given by a client into a file.
 import { randomUUID } from 'node:crypto';
-import {
-  chmodSync,
-  createWriteStream,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  statSync,
-} from 'node:fs';
+import fs from 'node:fs';
 import type { IncomingMessage } from 'node:http';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -26,10 +15,11 @@ const UUID_LENGTH = 36;
 
 export type Uploads = ReturnType<typeof openUploads>;
 
-export function openUploads(directory: string, maxBytes: number, expiryMinutes: number) {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  chmodSync(directory, 0o700);
-  const root = realpathSync(directory);
+export function openUploads(folder: string, maxBytes: number, expiryMinutes: number) {
+  fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+  fs.chmodSync(folder, 0o700);
+  // Without links on the way, so that paths can be compared as text.
+  const directory = fs.realpathSync(folder);
   const expiryMs = expiryMinutes * 60_000;
   return {
     directory,
@@ -42,12 +32,12 @@ export function openUploads(directory: string, maxBytes: number, expiryMinutes: 
     expiresAt: () => new Date(Date.now() + expiryMs).toISOString(),
     /** Text and original name of an upload. @throws for anything that is not one */
     read: (path: string) => {
-      const bytes = readFileSync(verifyUpload(root, path));
-      return { content: decodeText(bytes, uploadName(path)), filename: uploadName(path) };
+      const filename = uploadName(path);
+      return { content: decodeText(fs.readFileSync(verifyUpload(directory, path)), filename), filename };
     },
-    remove: (path: string) => rmSync(verifyUpload(root, path), { force: true }),
+    remove: (path: string) => fs.rmSync(verifyUpload(directory, path), { force: true }),
     /** Deletes what is older than the expiry; returns how many. */
-    sweep: () => sweep(root, Date.now() - expiryMs),
+    sweep: () => sweep(directory, Date.now() - expiryMs),
   };
 }
 
@@ -62,47 +52,38 @@ function safeName(filename: string): string {
   return name.replace(/^\.+/, '').slice(-100) || 'upload';
 }
 
-/** The real path of a finished upload: directly inside the directory, a regular file, not a link. */
-function verifyUpload(root: string, path: string): string {
+/** The path of a finished upload: directly inside the directory, a regular file, not a link. */
+function verifyUpload(directory: string, path: string): string {
   const file = resolve(path);
-  if (realDirectory(file) !== root || file.endsWith(PARTIAL))
+  if (dirname(file) !== directory || file.endsWith(PARTIAL))
     throw new InvalidCall(
-      `${path} is outside the upload directory; give the file_path that /v1/upload returned`,
+      `${path} is outside the upload directory; pass the file_path that /v1/upload returned`,
     );
-  const found = lstatSync(file, { throwIfNoEntry: false });
+  const found = fs.lstatSync(file, { throwIfNoEntry: false });
   if (!found)
-    throw new InvalidCall(`${path} is not there: it expired, or was ingested before; upload it again`);
+    throw new InvalidCall(`${path} does not exist: it expired or was already ingested; upload it again`);
   if (!found.isFile()) throw new InvalidCall(`${path} is not a regular file`);
-  return join(root, basename(file));
+  return file;
 }
 
-function realDirectory(file: string): string | undefined {
-  try {
-    return realpathSync(dirname(file));
-  } catch {
-    return undefined;
-  }
-}
-
-/** UTF-8 text, without its byte order mark. */
+/** UTF-8 text, without its byte order mark; a zero byte is valid UTF-8, but no text. */
 function decodeText(bytes: Uint8Array, name: string): string {
   try {
-    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-    if (!text.includes('\0')) return text;
+    if (!bytes.includes(0)) return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch {
-    // Said below, together with the zero bytes that are valid UTF-8 but no text.
+    // Reported below.
   }
   throw new Error(`${name} is not UTF-8 text; only text can be ingested`);
 }
 
-function sweep(root: string, oldest: number): number {
+function sweep(directory: string, oldest: number): number {
   let removed = 0;
-  for (const name of readdirSync(root)) {
-    const file = join(root, name);
+  for (const name of fs.readdirSync(directory)) {
+    const file = join(directory, name);
     // The other environment sweeps the same directory and may have been faster.
-    const found = statSync(file, { throwIfNoEntry: false });
+    const found = fs.statSync(file, { throwIfNoEntry: false });
     if (!found?.isFile() || found.mtimeMs >= oldest) continue;
-    rmSync(file, { force: true });
+    fs.rmSync(file, { force: true });
     removed += 1;
   }
   return removed;
@@ -148,14 +129,14 @@ function startParser(request: IncomingMessage, maxBytes: number): busboy.Busboy 
 
 async function store(stream: Readable & { truncated?: boolean }, filename: string, uploads: Uploads) {
   const { file, partial } = uploads.newPath(filename);
-  const out = createWriteStream(partial, { flags: 'wx', mode: 0o600 });
+  const out = fs.createWriteStream(partial, { flags: 'wx', mode: 0o600 });
   try {
     await pipeline(stream, out);
     if (stream.truncated) throw new HttpError(413, `The file is larger than ${uploads.maxBytes} bytes`);
     if (out.bytesWritten === 0) throw new HttpError(400, 'The file is empty');
-    renameSync(partial, file);
+    fs.renameSync(partial, file);
   } catch (error) {
-    rmSync(partial, { force: true });
+    fs.rmSync(partial, { force: true });
     const full = ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException).code ?? '');
     if (full) throw new HttpError(507, 'The disk is full', 'free space where the data directory lies');
     throw error;

@@ -10,14 +10,13 @@ export const DATA_FORMAT = 1;
 
 const FORMAT_FILE = 'format.json';
 
-/** What a directory with memory but without a number is. */
-const UNMARKED_FORMAT = 1;
-
 const FormatFile = z.object({ dataFormat: z.int().min(1) });
 
 /** Refuses a directory that a newer program wrote; marks an unmarked one. Safe for two at once. */
 export function verifyDataFormat(directory: string): void {
-  const found = readDataFormat(directory) ?? markDataFormat(directory);
+  const file = join(directory, FORMAT_FILE);
+  if (!existsSync(file)) markDataFormat(directory, file);
+  const found = readDataFormat(file);
   if (found <= DATA_FORMAT) return;
   throw new Error(
     `Cannot start on ${directory}: its data format is ${found}, this version reads up to ${DATA_FORMAT}\n` +
@@ -25,39 +24,27 @@ export function verifyDataFormat(directory: string): void {
   );
 }
 
-/** The number that the directory is marked with, or undefined. Throws on a file that is not ours. */
-export function readDataFormat(directory: string): number | undefined {
-  const file = join(directory, FORMAT_FILE);
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
+function readDataFormat(file: string): number {
+  const text = readFileSync(file, 'utf8');
   try {
     return FormatFile.parse(JSON.parse(text)).dataFormat;
   } catch (cause) {
-    throw new Error(
-      `Cannot start: ${file} should read {"dataFormat": NUMBER}, it reads ${text.slice(0, 80)}`,
-      {
-        cause,
-      },
-    );
+    const problem = `${file} should read {"dataFormat": NUMBER}, it reads ${text.slice(0, 80)}`;
+    throw new Error(`Cannot start: ${problem}`, { cause });
   }
 }
 
 /** Complete on disk before it has its name, and never over one that another process made first. */
-function markDataFormat(directory: string): number {
+function markDataFormat(directory: string, file: string): void {
   const draft = join(directory, `.${FORMAT_FILE}.${randomUUID()}`);
-  const dataFormat = existsSync(join(directory, 'memory.db')) ? UNMARKED_FORMAT : DATA_FORMAT;
+  // Memory without a number is from before there were numbers.
+  const dataFormat = existsSync(join(directory, 'memory.db')) ? 1 : DATA_FORMAT;
   writeFileSync(draft, `${JSON.stringify({ dataFormat })}\n`, { mode: 0o600 });
   try {
-    linkSync(draft, join(directory, FORMAT_FILE));
+    linkSync(draft, file);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   } finally {
     rmSync(draft);
   }
-  return readDataFormat(directory) ?? dataFormat;
 }

@@ -333,7 +333,7 @@ test('paths outside the upload directory are refused, links and unfinished uploa
     [uploads.directory, /outside the upload directory/],
     [partial, /outside the upload directory/],
     [link, /not a regular file/],
-    [join(uploads.directory, 'gone'), /not there/],
+    [join(uploads.directory, 'gone'), /does not exist/],
   ] as const) {
     assert.match(await refused('sy.mem.ingest', { project_id: 'p', file_path: path }), reason, path);
   }
