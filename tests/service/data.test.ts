@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import { openContext } from '../../service/context.ts';
-import type { Log } from '../../service/log.ts';
 import { DATA_FORMAT } from '../../service/stores/format.ts';
 import { linkedClient, recordingLog, temporaryDirectory, testConfig } from './support.ts';
 
@@ -58,10 +57,16 @@ function journalMode(file: string): unknown {
   return mode;
 }
 
-async function catchUpOnce(data: string, log: Log): Promise<void> {
+function open(data: string) {
+  return openContext(testConfig(data), recordingLog().log);
+}
+
+async function catchUpOnce(data: string) {
+  const { lines, log } = recordingLog();
   const opened = openContext(testConfig(data), log);
   await opened.catchUp();
   opened.close();
+  return lines;
 }
 
 test('facts, episodes and chunks of an old data directory are all found', async (t) => {
@@ -116,8 +121,7 @@ test('chunks.json is imported once, whatever happens later, and stays byte for b
   const file = join(data, 'semantic_index', 'chunks.json');
   const before = readFileSync(file);
   for (let start = 0; start < 3; start++) {
-    const { log } = recordingLog();
-    const opened = openContext(testConfig(data), log);
+    const opened = open(data);
     await opened.catchUp();
     const { sql } = opened.stores.semantic.database;
     if (start === 0) sql.exec(`DELETE FROM chunks WHERE id = 'c0'`);
@@ -130,11 +134,10 @@ test('chunks.json is imported once, whatever happens later, and stays byte for b
 test('a broken chunks.json is reported, does not stop the service, and is imported once it is repaired', async (t) => {
   const data = temporaryDirectory(t);
   oldDataDirectory(data, '[{"chunk_id": ');
-  const { lines, log } = recordingLog();
-  await catchUpOnce(data, log);
+  const lines = await catchUpOnce(data);
   assert(lines.some((line) => line.level === 'ERROR' && String(line.message).includes('not imported')));
   writeFileSync(join(data, 'semantic_index', 'chunks.json'), JSON.stringify(CHUNKS));
-  const opened = openContext(testConfig(data), log);
+  const opened = open(data);
   await opened.catchUp();
   assert.equal((await opened.stores.semantic.find('p', 'owls', 10)).length, 2);
   opened.close();
@@ -148,20 +151,18 @@ test('chunks that are not chunks are skipped and counted, the others imported', 
     7,
     { ...CHUNKS[0], chunk_id: 'c3', metadata: null },
   ]);
-  const { lines, log } = recordingLog();
-  await catchUpOnce(data, log);
+  const lines = await catchUpOnce(data);
   const report = lines.find((line) => line.message === 'older chunks imported');
   assert.deepEqual([report?.level, report?.chunks, report?.skipped], ['WARN', 3, 2]);
 });
 
 test('a new directory is marked with the format, an old one with 1', async (t) => {
   const fresh = temporaryDirectory(t);
-  const { log } = recordingLog();
-  openContext(testConfig(fresh), log).close();
+  open(fresh).close();
   assert.deepEqual(JSON.parse(readFileSync(join(fresh, 'format.json'), 'utf8')), { dataFormat: DATA_FORMAT });
   const old = temporaryDirectory(t);
   oldDataDirectory(old);
-  openContext(testConfig(old), log).close();
+  open(old).close();
   assert.deepEqual(JSON.parse(readFileSync(join(old, 'format.json'), 'utf8')), { dataFormat: 1 });
 });
 
@@ -173,8 +174,7 @@ test('a directory of a newer program is refused before any file in it changes', 
     name,
     name.includes('.') && readFileSync(join(data, name)).toString('hex'),
   ]);
-  const { log } = recordingLog();
-  assert.throws(() => openContext(testConfig(data), log), {
+  assert.throws(() => open(data), {
     message: /data format is 2, this version reads up to 1\nhint: run the newer version again/,
   });
   const after = readdirSync(data).map((name) => [
@@ -187,8 +187,7 @@ test('a directory of a newer program is refused before any file in it changes', 
 test('a damaged format.json is refused rather than guessed', (t) => {
   const data = temporaryDirectory(t);
   writeFileSync(join(data, 'format.json'), 'two');
-  const { log } = recordingLog();
-  assert.throws(() => openContext(testConfig(data), log), /format\.json should read/);
+  assert.throws(() => open(data), /format\.json should read/);
 });
 
 /** As the Python server creates them: nullable projects, an audit log that its own delete trigger cannot write to. */
@@ -276,8 +275,7 @@ test('no old fact is missed by a search that comes before all are indexed', asyn
   for (let i = 0; i < 3000; i++) insert.run(`old-${i}`, `key-${i}`);
   memory.exec('COMMIT');
   memory.close();
-  const { log } = recordingLog();
-  const opened = openContext(testConfig(data), log);
+  const opened = open(data);
   const [found] = await opened.stores.memory.find('p', 'key-0', 1);
   assert.equal((found as { id?: string } | undefined)?.id, 'old-0');
   opened.close();

@@ -89,31 +89,58 @@ test('the listed schemas keep to what every provider understands, or a model cou
   );
 });
 
-test('what the schemas do not list is refused when a tool is called', async (t) => {
+const large = 'x'.repeat(70_000);
+const fact = { fact_key: 'k', fact_value: 1 };
+
+const REFUSED: [tool: string, args: Record<string, unknown>, reason: RegExp][] = [
+  ['sy.mem.fact.add', { ...fact, project_id: 'a\nb' }, /project_id/],
+  ['sy.mem.fact.add', { ...fact, project_id: '\0' }, /project_id/],
+  ['sy.mem.fact.add', { ...fact, project_id: 'x'.repeat(201) }, /project_id/],
+  ['sy.mem.fact.add', { ...fact, project_id: '   ' }, /project_id/],
+  ['sy.mem.fact.add', { ...fact, fact_value: { large } }, /ingest larger texts as documents/],
+  ['sy.mem.fact.add', { ...fact, fact_key: large }, /fact_key/],
+  ['sy.mem.fact.add', { fact_key: 'k' }, /fact_value/],
+  ['sy.mem.fact.add', { ...fact, confidence: 2 }, /confidence/],
+  ['sy.mem.ep.add', { title: 't', content: large }, /content/],
+  ['sy.mem.search', {}, /query/],
+  ['sy.mem.search', { project_id: '', query: 'x' }, /project_id/],
+  ['sy.mem.search', { query: 'x', top_k: 0 }, /top_k/],
+  ['sy.ctx.get', { context_type: 'graph' }, /symbolic/],
+  ['sy.mem.ingest', { filename: 'f', content: 'c', metadata: { large } }, /metadata/],
+  ['sy.mem.ingest', {}, /Give file_path .* or content and filename/],
+  ['sy.mem.ingest', { content: 'x' }, /filename is missing/],
+  ['sy.mem.ingest', { content: 'x', filename: 'x', file_path: 'x' }, /not both/],
+  ['sy.mem.ingest', { content: ' \n', filename: 'x' }, /is empty/],
+  ['sy.mem.delete', {}, /Give either id or source/],
+  ['sy.mem.delete', { id: 'x', source: 'y' }, /Give either id or source/],
+];
+
+test('a wrong call is refused with the parameter and what was expected', async (t) => {
   const { refused } = await linkedClient(t);
-  const fact = { project_id: 'p', fact_key: 'k', fact_value: 1 };
-  for (const project_id of ['a\nb', '\u0000', 'x'.repeat(201), '   '])
-    assert.match(await refused('sy.mem.fact.add', { ...fact, project_id }), /project_id/);
-  const large = 'x'.repeat(70_000);
-  assert.match(
-    await refused('sy.mem.fact.add', { ...fact, fact_value: { large } }),
-    /ingest larger texts as documents/,
-  );
-  assert.match(await refused('sy.mem.fact.add', { ...fact, fact_key: large }), /fact_key/);
-  assert.match(await refused('sy.mem.ep.add', { project_id: 'p', title: 't', content: large }), /content/);
-  const document = { project_id: 'p', filename: 'f', content: 'c', metadata: { large } };
-  assert.match(await refused('sy.mem.ingest', document), /metadata/);
+  for (const [tool, args, reason] of REFUSED)
+    assert.match(
+      await refused(tool, { project_id: 'p', ...args }),
+      reason,
+      JSON.stringify(args).slice(0, 80),
+    );
 });
 
-for (const value of ['text', 42, 0.5, true, null, [1, 'two'], { nested: { deep: [] } }, 'ünïcode 🦉', '']) {
-  test(`a fact keeps ${JSON.stringify(value)} as it is`, async (t) => {
-    const { call } = await linkedClient(t);
+test('a tool that does not exist is answered with those that do', async (t) => {
+  const { client } = await linkedClient(t);
+  await assert.rejects(
+    client.callTool({ name: 'sy.mem.forget', arguments: {} }),
+    /Unknown tool sy\.mem\.forget/,
+  );
+});
+
+test('a fact keeps any JSON value as it is', async (t) => {
+  const { call } = await linkedClient(t);
+  for (const value of ['text', 42, 0.5, true, null, [1, 'two'], { nested: { deep: [] } }, 'ünïcode 🦉', '']) {
     await call('sy.mem.fact.add', { project_id: 'p', fact_key: 'k', fact_value: value });
     const { results } = await call('sy.ctx.get', { project_id: 'p', context_type: 'symbolic' });
-    assert.deepEqual(results[0].value, value);
-    assert.equal(results[0].confidence, 0.9);
-  });
-}
+    assert.deepEqual([results[0].value, results[0].confidence], [value, 0.9]);
+  }
+});
 
 test('a fact with a known key is updated, and the audit log keeps both values', async (t) => {
   const { call, stores } = await linkedClient(t);
@@ -180,27 +207,19 @@ test('results come in the order of authority, whatever was written first', async
   }
 });
 
-test('search ranks the better match first, in any script and without accents, and keeps to its limit', async (t) => {
+test('search ranks the better match first and keeps to its limit', async (t) => {
   const { call } = await linkedClient(t);
   const project_id = 'p';
-  for (const [key, value] of Object.entries({
-    one: 'Größe',
-    two: 'Größe der Datei',
-    three: 'память проекта',
-  })) {
-    await call('sy.mem.fact.add', { project_id, fact_key: key, fact_value: value });
-    await call('sy.mem.ingest', { project_id, filename: `${key}.md`, content: value });
+  for (const [key, text] of Object.entries({ one: 'Größe', two: 'Größe der Datei' })) {
+    await call('sy.mem.fact.add', { project_id, fact_key: key, fact_value: text });
+    await call('sy.mem.ingest', { project_id, filename: key, content: text });
   }
-  const german = await call('sy.mem.search', { project_id, query: 'grosse? größe datei' });
-  assert.equal(german.results[0].key, 'two');
-  assert.equal(
-    german.results.find((row: { memory_type: string }) => row.memory_type === 'semantic').filename,
-    'two.md',
-  );
-  const russian = await call('sy.mem.search', { project_id, query: 'ПАМЯТЬ' });
-  assert.equal(russian.total, 2);
-  const limited = await call('sy.mem.search', { project_id, query: 'größe', top_k: 1 });
-  assert.equal(limited.total, 2);
+  const find = async (top_k: number) => {
+    const { results } = await call('sy.mem.search', { project_id, query: 'größe datei', top_k });
+    return results.map((row: Record<string, string>) => row.key ?? row.filename);
+  };
+  assert.deepEqual(await find(10), ['two', 'one', 'two', 'one']);
+  assert.deepEqual(await find(1), ['two', 'two']);
 });
 
 test('a query of punctuation or index syntax is harmless', async (t) => {
@@ -213,22 +232,14 @@ test('a query of punctuation or index syntax is harmless', async (t) => {
   assert.equal((await call('sy.mem.search', { project_id: 'p', query: 'harmless' })).total, 1);
 });
 
-test('a long document is cut into overlapping chunks that lose no word', async (t) => {
+test('a document is cut into chunks of the configured size', async (t) => {
   const { call } = await linkedClient(t, {
     SYNAPSE_SEMANTIC__CHUNK_SIZE: '200',
     SYNAPSE_SEMANTIC__CHUNK_OVERLAP: '40',
   });
-  const content = Array.from({ length: 300 }, (_, i) => `word${i}`).join(' ');
+  const content = 'word '.repeat(200);
   const { chunks } = await call('sy.mem.ingest', { project_id: 'p', filename: 'long.txt', content });
-  assert(chunks > 10);
-  for (const i of [0, 150, 299]) {
-    const { total } = await call('sy.mem.search', {
-      project_id: 'p',
-      query: `word${i}`,
-      memory_type: 'semantic',
-    });
-    assert(total >= 1, `word${i}`);
-  }
+  assert(chunks >= 6 && chunks <= 9, `${chunks} chunks`);
 });
 
 test('ingesting the same document again does not store it twice', async (t) => {
@@ -294,11 +305,6 @@ test('facts, episodes and documents are deleted by id or source, in their projec
   assert.deepEqual(types, [['symbolic'], ['episodic'], ['semantic'], ['semantic']]);
   assert.deepEqual([await total('p'), await total('q')], [0, 4]);
   assert.match(await refused('sy.mem.delete', { project_id: 'p', id: ids.q1 }), /Nothing in p has the id/);
-  assert.match(await refused('sy.mem.delete', { project_id: 'p' }), /Give either id or source/);
-  assert.match(
-    await refused('sy.mem.delete', { project_id: 'p', id: 'x', source: 'y' }),
-    /either id or source/,
-  );
   const audited = (database: { sql: DatabaseSync }, table: string, column: string) =>
     database.sql.prepare(`SELECT ${column} AS id, old_value FROM ${table} WHERE operation = 'DELETE'`).all();
   assert.equal(audited(stores.memory.database, 'memory_audit_log', 'fact_id')[0]?.old_value, '"hoots"');
@@ -340,18 +346,12 @@ test('paths outside the upload directory are refused, links and unfinished uploa
   assert(existsSync(outside));
 });
 
-test('ingest says what is missing, contradictory, empty or not text', async (t) => {
+test('an upload that is not text is refused, and stays until it expires', async (t) => {
   const { refused, uploads } = await linkedClient(t);
-  const project_id = 'p';
   const { file } = uploads.newPath('image.png');
   writeFileSync(file, Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x00, 0xff]));
-  assert.match(await refused('sy.mem.ingest', { project_id }), /Give file_path .* or content and filename/);
-  assert.match(await refused('sy.mem.ingest', { project_id, content: 'x' }), /filename is missing/);
-  const both = { project_id, content: 'x', filename: 'x', file_path: file };
-  assert.match(await refused('sy.mem.ingest', both), /not both/);
-  assert.match(await refused('sy.mem.ingest', { project_id, content: ' \n', filename: 'x' }), /is empty/);
-  assert.match(await refused('sy.mem.ingest', { project_id, file_path: file }), /not UTF-8 text/);
-  assert(existsSync(file), 'a refused upload stays until it expires');
+  assert.match(await refused('sy.mem.ingest', { project_id: 'p', file_path: file }), /not UTF-8 text/);
+  assert(existsSync(file));
 });
 
 test('an episode keeps title, content, lesson type and quality', async (t) => {
@@ -420,19 +420,4 @@ test('a long list of sources comes in pages, none twice and none lost', async (t
     offset = page.next_offset;
   }
   assert.deepEqual(pages, [['6', '5', '4'], ['3', '2', '1'], ['0']]);
-});
-
-test('wrong input is refused with the parameter and what was expected', async (t) => {
-  const { refused, client } = await linkedClient(t);
-  assert.match(await refused('sy.mem.search', { project_id: 'p' }), /query/);
-  assert.match(await refused('sy.mem.search', { project_id: '', query: 'x' }), /project_id/);
-  assert.match(await refused('sy.mem.search', { project_id: 'p', query: 'x', top_k: 0 }), /top_k/);
-  assert.match(await refused('sy.ctx.get', { project_id: 'p', context_type: 'graph' }), /symbolic/);
-  assert.match(await refused('sy.mem.fact.add', { project_id: 'p', fact_key: 'k' }), /fact_value/);
-  const uncertain = { project_id: 'p', fact_key: 'k', fact_value: 1, confidence: 2 };
-  assert.match(await refused('sy.mem.fact.add', uncertain), /confidence/);
-  await assert.rejects(
-    client.callTool({ name: 'sy.mem.forget', arguments: {} }),
-    /Unknown tool sy\.mem\.forget/,
-  );
 });
