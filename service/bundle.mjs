@@ -23,8 +23,8 @@ const withoutAjv = {
 };
 
 /**
- * Node's own modules by `require`: imported, each would first be asked for all that it exports, and node:http then loads
- * a whole HTTP client that nobody needs, which takes as long as the rest of a short program.
+ * Node's own modules by `require`: an import reads all that a module exports, and node:http then loads an unused HTTP
+ * client, which takes as long as the rest of the health check.
  */
 const builtinsRequired = {
   name: 'builtins-required',
@@ -55,7 +55,7 @@ const options = {
   metafile: true,
 };
 
-// In several files, so that the health check does not load the service that it asks.
+// In several files, so that the health check does not load the service.
 const name = basename(outfile, '.mjs');
 const { metafile } = await build({ ...options, entryPoints: { [name]: 'service/main.ts' }, splitting: true });
 const bytes = Object.values(metafile.outputs).reduce((sum, output) => sum + output.bytes, 0);

@@ -1,5 +1,4 @@
-// The HTTP server: who may talk to it, which route responds, how errors are sent, and a stop that does not wait for
-// open connections.
+// The HTTP server: access check, routes, errors, and a stop that does not wait for open connections.
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';

@@ -1,9 +1,9 @@
-// Automatic learning: which tool calls become episodes without anyone asking. Its own file because the
-// rule is a promise that /health shows and tests hold: aggressive, moderate, or nothing.
+// Automatic learning: which tool calls become episodes. The mode (aggressive, moderate, or switched off) is shown
+// in /health.
 import type { Config } from './config/schema.ts';
 import type { NewEpisode } from './stores/episodic.ts';
 
-/** A mistake of the caller, and no lesson for anyone. */
+/** A mistake in the call itself: nothing is learnt from it. */
 export class InvalidCall extends Error {}
 
 export interface Observation {
@@ -13,7 +13,7 @@ export interface Observation {
   subject: string | undefined;
   /** Message of the failure, if it failed. */
   error?: string | undefined;
-  /** What a success taught, if the tool thinks that somebody would want to know it later. */
+  /** What a success changed, if it is worth knowing later. */
   lesson?: string | undefined;
 }
 
@@ -24,7 +24,7 @@ const CONFIDENCE = { failure: 0.6, recovery: 0.7, change: 0.4 };
 
 /**
  * Returns the observer of every tool call. moderate: the first of equal failures about one subject, and the success
- * that follows it. aggressive: these, and changes of what was known before. Wrong arguments never come here.
+ * that follows it. aggressive: these, and changes of what was known before. Invalid calls are not observed.
  */
 export function createLearning(
   { enabled, mode }: Config['automatic_learning'],

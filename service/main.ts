@@ -1,5 +1,5 @@
 // The program in the image: `main` serves, `main --health` asks the server that already runs, for HEALTHCHECK. The
-// check runs for as long as the container does, so it loads next to nothing: not even the configuration's schema.
+// check runs for as long as the container does, so it loads almost nothing, not even the configuration's schema.
 import { get } from 'node:http';
 import { readAddress } from './config/sources.ts';
 
@@ -22,7 +22,7 @@ function checkHealth(): void {
     request.on('timeout', () => request.destroy(new Error(`no response within ${HEALTH_TIMEOUT_MS} ms`)));
     request.on('error', (error) => console.log(`/health on port ${port}: ${error.message}`));
   } catch (error) {
-    // A configuration with which no service starts.
+    // No service can start with this configuration.
     console.log(`/health cannot be queried: ${(error as Error).message.split('\n')[0]}`);
   }
 }

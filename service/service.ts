@@ -1,5 +1,5 @@
-// The running service: its HTTP routes over the data directory, its regular work, and one way to stop it.
-// It knows nothing of the process (signals, exit codes), so tests start as many as they like.
+// The running service: its HTTP routes, its housekeeping, and one way to stop it. Signals and exit codes are in
+// serve.ts.
 import type { Config } from './config/schema.ts';
 import { type Context, openContext } from './context.ts';
 import { type Routes, sendJson, startHttp } from './http.ts';

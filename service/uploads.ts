@@ -1,5 +1,5 @@
-// Uploads: files wait in a directory of their own between POST /v1/upload and ingestion, under names that nobody can
-// guess, for a limited time. The only place that turns a path given by a client into a file.
+// Uploads: files wait in a directory of their own between POST /v1/upload and ingestion, under random names,
+// for a limited time. Only here does a path from a client become a file.
 import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import type { IncomingMessage } from 'node:http';
@@ -80,7 +80,7 @@ function sweep(directory: string, oldest: number): number {
   let removed = 0;
   for (const name of fs.readdirSync(directory)) {
     const file = join(directory, name);
-    // The other environment sweeps the same directory and may have been faster.
+    // The other environment may have deleted it.
     const found = fs.statSync(file, { throwIfNoEntry: false });
     if (!found?.isFile() || found.mtimeMs >= oldest) continue;
     fs.rmSync(file, { force: true });
@@ -102,7 +102,7 @@ export async function receiveUpload(request: IncomingMessage, uploads: Uploads):
   parser.on('file', (field, stream, { filename }) => {
     if (field !== 'file' || stored) return void stream.resume();
     stored = store(stream, filename || 'upload', uploads);
-    // What could not be stored is not worth receiving; the reason is awaited below.
+    // Nothing more needs to be received; the error is awaited below.
     stored.catch((error: Error) => parser.destroy(error));
   });
   try {
@@ -111,8 +111,7 @@ export async function receiveUpload(request: IncomingMessage, uploads: Uploads):
     await stored;
     throw new HttpError(400, `The upload is not complete: ${(cause as Error).message}`);
   }
-  if (!stored)
-    throw new HttpError(400, 'There is no file in the upload', 'send it as the multipart field "file"');
+  if (!stored) throw new HttpError(400, 'The upload has no file', 'send it as the multipart field "file"');
   return stored;
 }
 
@@ -138,7 +137,7 @@ async function store(stream: Readable & { truncated?: boolean }, filename: strin
   } catch (error) {
     fs.rmSync(partial, { force: true });
     const full = ['ENOSPC', 'EDQUOT'].includes((error as NodeJS.ErrnoException).code ?? '');
-    if (full) throw new HttpError(507, 'The disk is full', 'free space where the data directory lies');
+    if (full) throw new HttpError(507, 'The disk is full', 'free space on the disk of the data directory');
     throw error;
   }
   return { file_path: file, filename, size_bytes: out.bytesWritten, expires_at: uploads.expiresAt() };

@@ -1,5 +1,5 @@
 // The layered configuration loader: environment variables → environment file → base file → defaults. It runs in the
-// container and in the tasks, so both agree on every value. The problems of all layers are thrown together, each with
+// container and in the tasks, so both agree on every value. All problems are reported together, each with
 // its place and the nearest valid name.
 import { readFileSync } from 'node:fs';
 import { distance } from 'fastest-levenshtein';
@@ -29,7 +29,7 @@ export interface LoadedConfig {
 export interface Problem {
   /** A file (with `:line:column` where known) or `environment variable NAME`. */
   where: string;
-  /** Dotted key path; empty when the whole source is at fault. */
+  /** Dotted key path; empty when the problem is the whole source. */
   path: string;
   message: string;
   hint?: string | undefined;
@@ -83,7 +83,7 @@ export interface EffectiveValue {
   description: string;
 }
 
-/** Every key with its value, the layer it came from and how to change it: for people to read. */
+/** Every key with its value, the layer it came from and how to change it. */
 export function effectiveValues({ config, origins }: LoadedConfig): EffectiveValue[] {
   return [...leaves].map(([path, leaf]) => ({
     path,
@@ -116,7 +116,7 @@ export function mergeLayers(layers: Layer[]): LoadedConfig {
   );
 }
 
-/** Says what was expected of a value and what it is; for a choice, also the nearest valid one. */
+/** What was expected of a value and what it is; for a choice, also the nearest valid one. */
 function valueProblem(
   issue: { message: string; path: PropertyKey[] },
   path: string,
@@ -218,7 +218,7 @@ function readVariables(env: Record<string, string | undefined>, problems: Proble
   return layer;
 }
 
-/** Text that does not parse is returned as it is, for the schema to refuse with its own words. */
+/** Text that does not parse is returned as it is, for the schema to refuse. */
 function parseVariable(raw: string, leaf: z.ZodType): unknown {
   const type = withoutDefault(leaf);
   const text = raw.trim();
@@ -231,7 +231,7 @@ function parseVariable(raw: string, leaf: z.ZodType): unknown {
   return items.filter(Boolean);
 }
 
-/** `did you mean "x"?` for the candidate most like `word`; undefined when none is close enough to be meant. */
+/** `did you mean "x"?` for the candidate most like `word`; undefined when none is close enough. */
 function didYouMean(word: string, candidates: readonly string[]): string | undefined {
   const last = (path: string) => path.split(/\.|__/).at(-1) ?? path;
   const costs = candidates.map((name): [string, number] => [

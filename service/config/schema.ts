@@ -1,5 +1,5 @@
-// Every key of the service's configuration: its type, its bounds, its default and what it is for.
-// Apart from the loader because editors (JSON Schema), the README's table and the loader all read it.
+// Every key of the service's configuration with its type, bounds, default and purpose. The loader reads it, and
+// editors do (as JSON Schema).
 import * as z from 'zod';
 import { DEFAULT_ADDRESS } from './sources.ts';
 

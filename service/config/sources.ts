@@ -1,5 +1,5 @@
-// Where the configuration is found (files, variables) and where the service listens, without the schema: the
-// health check reads the address as long as the container runs, and the schema would cost it more than all else.
+// Which files and variables hold the configuration, and where the service listens. Without the schema, which would be
+// most of the cost of the health check.
 import { readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 
@@ -28,7 +28,7 @@ export function variableName(path: string): string {
 }
 
 /**
- * Checks next to nothing: a service with a wrong configuration does not start, so there is nobody to ask.
+ * Checks almost nothing: with an invalid configuration no service runs that could be queried.
  * @throws if a file cannot be read or is not JSON, and for a port that is not a number
  */
 export function readAddress(env: Environment): { host: string; port: number } {

@@ -1,5 +1,5 @@
-// The MCP server over the stores. The listed schemas keep to what every model's provider understands: no patterns, no
-// large bounds, a type for every value; the rest is checked when a tool is called.
+// The MCP server over the stores. The listed schemas use only what every model's provider supports: no patterns, no
+// large bounds, a type for every value. The rest is checked when a tool is called.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Server } from '@modelcontextprotocol/sdk/server/index.js';
 import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js';
@@ -38,7 +38,7 @@ function listedSchema(input: Tool['input']): McpTool['inputSchema'] {
   const { $schema: _, ...schema } = z.toJSONSchema(input, {
     io: 'input',
     override: ({ jsonSchema }) => {
-      // Of an object with any keys, zod says more than some providers take.
+      // What zod adds to an object with any keys is refused by some providers.
       for (const key of ['additionalProperties', 'propertyNames'] as const) delete jsonSchema[key];
     },
   });

@@ -22,7 +22,7 @@ export interface Tool extends Rule<never, never> {
   input: z.ZodObject;
 }
 
-/** Ties the types of input, run and lesson together, then forgets them, so that tools fit in one list. */
+/** Checks the types of input, run and lesson against each other; tools of all types fit in one list. */
 export function defineTool<Input extends z.ZodObject, Result extends object>(
   tool: Rule<z.output<Input>, Result> & { input: Input },
 ): Tool {

@@ -113,7 +113,7 @@ const srcList = defineTool({
       .min(0)
       .max(1_000_000)
       .default(0)
-      .describe('Sources to pass over: next_offset of the page before.'),
+      .describe('Sources to skip: next_offset of the previous page.'),
   }),
   run: ({ project_id, source_type, limit, offset }, { stores }) => {
     const { total, sources } = stores.semantic.listSources(project_id, source_type, limit, offset);
@@ -125,7 +125,7 @@ const srcList = defineTool({
 const ctxGet = defineTool({
   name: 'sy.ctx.get',
   description:
-    'What is known about a project, to begin work with: facts, lessons and document passages, with a query the ' +
+    'What is known about a project, to start work with: facts, lessons and document passages, with a query the ' +
     'best matching ones, without one the most certain and newest. Where they disagree, the earlier type is right.',
   effect: 'reads',
   input: z.object({
@@ -157,7 +157,7 @@ const memSearch = defineTool({
   },
 });
 
-/** Results in order of authority, each saying its type. */
+/** Results in order of authority, each with its type. */
 async function recall(
   stores: Stores,
   project: string,
@@ -199,7 +199,7 @@ const memIngest = defineTool({
     if (content.trim() === '') throw new InvalidCall(`${filename} is empty`);
     const document = { project_id, source_type, filename, content, metadata };
     const result = { project_id, filename, ...(await context.stores.semantic.addDocument(document)) };
-    // Only now that its text is on disk; a file left behind by a crash here expires.
+    // Only now, with its text on disk. A file that a crash leaves behind expires.
     if (file_path !== undefined) context.uploads.remove(file_path);
     if (result.replaced > 0) context.tidy();
     return result;

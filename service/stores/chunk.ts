@@ -1,7 +1,7 @@
-// Cutting a document into overlapping chunks, at the end of a paragraph, line or sentence where one is
-// near. Pure, so that the rules can be tested alone.
+// Cutting a document into overlapping chunks, at the end of a paragraph, line or sentence if one is
+// near. Pure.
 
-/** Where a cut is welcome, best first; each is looked for in the last third of a chunk. */
+/** Where to cut, best first, within the last third of a chunk. */
 const CUTS = ['\n\n', '\n', '. ', ' '];
 
 export interface ChunkSize {

@@ -1,6 +1,5 @@
-// Importing the chunks.json that programs before index.db kept: once, in pieces that leave room for requests and for
-// the other environment, with the file left untouched. A bad file is reported and tried again at the next
-// start; it never stops the service.
+// Imports the chunks.json of programs from before index.db: once, in slices between which requests are served. The file
+// stays as it is. A broken file is logged and retried at the next start.
 import { createReadStream, existsSync, statSync } from 'node:fs';
 import { JSONParser } from '@streamparser/json';
 import * as z from 'zod';
@@ -52,7 +51,7 @@ export async function importChunksJson(
       read_bytes += piece.length;
       parser.write(piece);
       if (items.length === 0) continue;
-      // Chunks that are there already are left alone, so that it may be cut off and run again.
+      // Chunks that exist are skipped, so an interrupted import can be repeated.
       await writeInSlices(database, () => {
         const { data } = OldChunk.safeParse(items.shift());
         const row = data && insertOldChunk(insert, data);
@@ -67,11 +66,11 @@ export async function importChunksJson(
     write(database, () => mark.run(NAME, chunks, skipped, new Date().toISOString()));
     log[skipped > 0 ? 'warn' : 'info']('older chunks imported', { file, chunks, skipped });
   } catch (error) {
-    log.error('older chunks not imported, trying again at the next start', { file, error: String(error) });
+    log.error('older chunks not imported, will be retried at the next start', { file, error: String(error) });
   }
 }
 
-/** Piece by piece: some of these files do not fit into memory. */
+/** A streaming parser: some of these files do not fit into memory. */
 function listParser(add: (item: unknown) => void): JSONParser {
   const parser = new JSONParser({ paths: ['$.*'], keepStack: false });
   parser.onValue = ({ value, key }) => {

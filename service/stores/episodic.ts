@@ -1,5 +1,5 @@
 // Episodic memory: what was tried and learnt, written by agents and by automatic learning. The episode
-// table is data format 1; the lesson type, which it has no column for, lies in a table beside it.
+// table is data format 1; the lesson type, for which it has no column, is in a second table.
 import { randomUUID } from 'node:crypto';
 import type { DatabaseSync } from 'node:sqlite';
 import { createSearchIndex, openSearchIndex } from './search-index.ts';
@@ -99,7 +99,7 @@ export type EpisodicStore = ReturnType<typeof openEpisodic>;
 function createSchema(sql: DatabaseSync): void {
   sql.exec(TABLES);
   sql.exec(AUDIT_LOG);
-  // The first versions of the Python server knew no projects.
+  // The first versions of the Python server had no projects.
   addMissingColumns(sql, 'episodic_memory', { project_id: 'TEXT' });
   sql.exec(`CREATE INDEX IF NOT EXISTS episodic_memory_project ON episodic_memory (project_id, created_at)`);
   createSearchIndex(sql, 'episodic_memory');

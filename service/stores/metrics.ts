@@ -1,5 +1,4 @@
-// Call statistics: which tool was called, how long it took, how it ended. Losing the last moments in a
-// power cut is allowed here, and a failure to record never fails the call that is measured.
+// Call statistics: tool, duration, outcome. A power cut may lose the last records.
 import { openDatabase, write } from './sqlite.ts';
 
 const TABLES = `

@@ -1,6 +1,6 @@
-// Full-text search over a table that other programs write as well. Triggers of plain SQL, which any of them can run,
-// note the rows that changed; this program indexes them: at once what it wrote itself, before the next search what
-// others wrote, and in the background what was there before the index.
+// Full-text search over a table that other programs write as well. Triggers of plain SQL, which any program can run,
+// record the changed rows. This program indexes its own rows at once, those of others before the next search, and those
+// from before the index in the background.
 import type { DatabaseSync, SQLOutputValue } from 'node:sqlite';
 import { type Database, writeInSlices } from './sqlite.ts';
 import { exactly, loosely, projectWord, searchableText, wordsOf } from './words.ts';
@@ -61,7 +61,7 @@ export function openSearchIndex(
     if (found) update(found.row!);
     return found !== undefined;
   };
-  /** Indexes all that others wrote; reports how many rows are left. */
+  /** Indexes what other programs wrote; reports how many rows are left. */
   const catchUp = async (report: (left: number) => void = () => {}): Promise<void> => {
     let left = Number(count.get()?.rows);
     if (left === 0) return;
@@ -70,7 +70,7 @@ export function openSearchIndex(
       return updateNext();
     });
   };
-  /** A search for columns of the table (`id` among them) and of what is joined to it; `order` decides between equal matches. */
+  /** Prepares a search for columns of the table and of what is joined to it; `order` decides between equal matches. */
   const search = (columns: string, { join = '', order }: { join?: string; order: string }) => {
     const statement = sql.prepare(`
       SELECT * FROM (
@@ -82,7 +82,7 @@ export function openSearchIndex(
       await catchUp();
       const inProject = (words: string) =>
         `project : ("${projectWord(project)}" OR "${projectWord('')}") AND text : (${words})`;
-      // A word that is nowhere in the project stands for those that are like it.
+      // A word that does not occur in the project is replaced by similar ones.
       const terms = wordsOf(query).map((word) =>
         contains.get(inProject(exactly(word))) ? exactly(word) : loosely(word),
       );

@@ -1,7 +1,7 @@
 // Semantic memory: documents cut into chunks and ranked by SQLite's full-text index. The least
 // authoritative of the stores, and the only one whose layout (index.db) is this program's own.
-// A chunk counts only while its document is listed: a document of many chunks is written, replaced and deleted in
-// slices, and appears or disappears in one moment all the same.
+// A chunk counts only while its document is listed. So a large document is written and deleted in slices, but
+// appears, disappears or changes at once.
 import { createHash, randomUUID } from 'node:crypto';
 import type { DatabaseSync } from 'node:sqlite';
 import { type ChunkSize, chunksOf } from './chunk.ts';
@@ -180,7 +180,7 @@ function unlist({ sql }: Database, id: string, since = ''): void {
   sql.prepare('INSERT OR REPLACE INTO unlisted_documents (document_id, since) VALUES (?, ?)').run(id, since);
 }
 
-/** Takes documents off the list, inside a transaction, and logs what they were; their chunks go in slices. */
+/** Takes documents off the list, inside a transaction, and logs what they were; their chunks are deleted later. */
 function removeDocuments(
   database: Database,
   project: string,

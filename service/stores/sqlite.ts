@@ -1,6 +1,6 @@
 /// <reference path="../../node_modules/types-node-24/sqlite.d.ts" />
-// Opening a database that another container may be opening, creating and writing at the same moment, and
-// the ways to write to it. Everything about SQLite's locks is here; the stores contain only SQL.
+// Opens and writes databases that another container may open, create and write at the same time. Everything about
+// SQLite's locks is here; the stores contain only SQL.
 import { randomUUID } from 'node:crypto';
 import { rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -10,10 +10,10 @@ import { setTimeout } from 'node:timers/promises';
 export interface Database {
   readonly sql: DatabaseSync;
   readonly file: string;
-  /** Identity of the file when it was opened: a restore that swaps it must not go unnoticed. */
+  /** Inode of the file when it was opened, to notice a restore that replaces it. */
   readonly inode: number;
   readonly busyTimeoutMs: number;
-  /** Since when the health probe has found the write lock taken, in milliseconds since 1970. */
+  /** When the health probe first found the write lock taken, in milliseconds since 1970. */
   busySince?: number | undefined;
 }
 
@@ -22,7 +22,7 @@ export type Durability = 'FULL' | 'NORMAL';
 /** How long a part of a large write keeps other requests waiting. */
 const SLICE_MS = 20;
 
-/** SQLITE_PERM, READONLY, CANTOPEN, AUTH: what a wrong owner of the data directory looks like. */
+/** SQLITE_PERM, READONLY, CANTOPEN, AUTH: probably a wrong owner of the data directory. */
 const ACCESS_CODES = [3, 8, 14, 23];
 
 /**
@@ -62,7 +62,7 @@ function isBusy(error: unknown): boolean {
   return [5, 6].includes(resultCode(error));
 }
 
-/** Changing the journal mode needs the file alone and does not wait by itself, hence the loop. */
+/** Changing the journal mode needs exclusive access and ignores the busy timeout, hence the loop. */
 function useWal(sql: DatabaseSync, timeoutMs: number): void {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
@@ -99,15 +99,15 @@ export function write<T>({ sql }: Database, work: () => T): T {
 }
 
 /**
- * Runs `step` until it returns false, in many short transactions between which other requests and the other
- * environment get their turn. A power cut may lose them: the write that makes their result count comes last.
+ * Runs `step` until it returns false, in many short transactions between which other requests are served and
+ * the other environment can write. A power cut may lose them: the write that makes them count comes last.
  */
 export async function writeInSlices(database: Database, step: () => boolean): Promise<void> {
   const { sql, busyTimeoutMs } = database;
   let deadline = Date.now() + busyTimeoutMs;
   for (let more = true; more; ) {
     if (!sql.isOpen) throw new Error('the service is stopping');
-    // It waits for a lock between its slices, not in them: nobody would be served meanwhile.
+    // It waits for the lock between slices: waiting within one would block all requests.
     sql.exec('PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 0');
     let begun = false;
     try {
@@ -127,7 +127,7 @@ export async function writeInSlices(database: Database, step: () => boolean): Pr
   }
 }
 
-/** For stores whose changes no trigger notes; see auditLog. */
+/** For stores whose changes are logged by auditLog instead of triggers. */
 export const AUDIT_LOG = `
   CREATE TABLE IF NOT EXISTS audit_log (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -138,7 +138,7 @@ export const AUDIT_LOG = `
     changed_at TEXT NOT NULL
   )`;
 
-/** Notes, in the transaction that makes a change, what was there before: as the triggers of the facts do. */
+/** Logs a change inside its transaction, as the triggers of the facts do. */
 export function auditLog({ sql }: Database) {
   const insert = sql.prepare(
     'INSERT INTO audit_log (record_id, operation, old_value, new_value, changed_at) VALUES (?, ?, ?, ?, ?)',
@@ -172,7 +172,7 @@ export function countByProject({ sql }: Database, table: string, project: string
 /**
  * Why the database cannot be written now, or undefined when it can. Waits for nothing: takes the write lock,
  * changes a page in memory only, and writes one small file beside the database (full disk, read-only mount).
- * A lock that is taken counts only once a writer would have given up waiting for it.
+ * A taken lock counts only after a writer's busy timeout.
  */
 export function whyNotWritable(database: Database, now = Date.now()): string | undefined {
   const { sql, file, inode, busyTimeoutMs } = database;

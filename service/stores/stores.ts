@@ -1,5 +1,4 @@
-// The data directory as a whole: its format is checked first, then the stores are opened, and they are
-// closed together. Everything that knows file names inside the directory is here.
+// The data directory: checks its format, opens and closes the stores. All file names inside it are here.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';

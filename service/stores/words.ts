@@ -46,15 +46,15 @@ function letterPairs(run: string): string {
   return letters.map((letter, index) => letter + (letters[index + 1] ?? '')).join(' ');
 }
 
-/** The words of a query that tell something: without stop words, unless it has no others. */
+/** The words of a query, without stop words unless it has no others. */
 export function wordsOf(query: string): string[] {
   const found =
     searchableText(query)
       .toLowerCase()
       .match(/[\p{L}\p{N}\p{M}]+/gu) ?? [];
   const words = [...new Set(found)];
-  const telling = words.filter((word) => !STOP_WORDS.has(word));
-  return (telling.length > 0 ? telling : words).slice(0, MAX_WORDS);
+  const others = words.filter((word) => !STOP_WORDS.has(word));
+  return (others.length > 0 ? others : words).slice(0, MAX_WORDS);
 }
 
 /** An FTS5 expression for a word. */
@@ -63,7 +63,7 @@ export function exactly(word: string): string {
   return [...word].length === 1 && UNSPACED_LETTER.test(word) ? `"${word}"*` : `"${word}"`;
 }
 
-/** The same for what is like a word: `deployment` finds `deploy`, `linter` finds `linted`, `email` finds `mail`. */
+/** The same for similar words: `deployment` finds `deploy`, `linter` finds `linted`, `email` finds `mail`. */
 export function loosely(word: string): string {
   if (!/^\p{L}{5,}$/u.test(word)) return exactly(word);
   const beginning = word.slice(0, Math.max(4, word.length / 2));
