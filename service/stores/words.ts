@@ -65,7 +65,7 @@ export function exactly(word: string): string {
 
 /** The same for similar words: `deployment` finds `deploy`, `linter` finds `linted`, `email` finds `mail`. */
 export function loosely(word: string): string {
-  if (!/^\p{L}{5,}$/u.test(word)) return exactly(word);
+  if (!/^\p{L}{5,40}$/u.test(word)) return exactly(word);
   const beginning = word.slice(0, Math.max(4, word.length / 2));
   const ends = [...word.slice(4)].map((_, cut) => exactly(word.slice(cut + 1)));
   return [`"${beginning}"*`, ...ends].join(' OR ');

@@ -222,10 +222,13 @@ test('search ranks the better match first and keeps to its limit', async (t) => 
   assert.deepEqual(await find(1), ['two', 'two']);
 });
 
-test('a query of punctuation or index syntax is harmless', async (t) => {
+test('a query of long words, punctuation or index syntax is harmless', async (t) => {
   const { call } = await linkedClient(t);
   await call('sy.mem.ingest', { project_id: 'p', filename: 'a.md', content: 'harmless text' });
-  for (const query of ['"', '*', 'a" OR "b', 'NEAR(', "'; DROP TABLE chunks; --", '^', '()', '%']) {
+  const long = Array.from({ length: 32 }, (_, i) => String.fromCharCode(97 + (i % 26)).repeat(40 + i)).join(
+    ' ',
+  );
+  for (const query of [long, '"', '*', 'a" OR "b', 'NEAR(', "'; DROP TABLE chunks; --", '^', '()', '%']) {
     const { results } = await call('sy.mem.search', { project_id: 'p', query });
     assert(Array.isArray(results), query);
   }
