@@ -142,7 +142,7 @@ async function switchTo(project: Project, active: ActiveEnvironment, options: Op
   const prodTag = await prodTagFor(project, active, options.version);
   const plan = options.swarm
     ? await swarmSwitch(project, active, prodTag)
-    : await composeSwitch(project, active, prodTag);
+    : await composeSwitch(project, active, prodTag, options.version !== undefined);
   if (plan.steps.length === 0) {
     const { data, text } = await plan.observe();
     return { data: { changed: false, ...data }, text: `Nothing to do:\n${text}` };

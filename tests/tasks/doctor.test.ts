@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import type { Verdict } from '../../tasks/lib/doctor/check.ts';
 import { docker } from './processes.ts';
 import { REPOSITORY, tinyProject } from './project.ts';
-import { fakeDocker } from './status-containers.ts';
+import { fakeDocker, isUnhealthy, replaceContainer, waitForContainer } from './status-containers.ts';
 
 interface Told {
   id: string;
@@ -143,6 +143,14 @@ test('doctor, on the real engine', async (t) => {
       assert.equal(told(id).verdict, 'unchecked', id);
     }
     assert.equal(told('dotenv').verdict, 'ok', 'what needs no engine is still checked');
+  });
+
+  await t.test('prod is unhealthy', async () => {
+    await waitForContainer(await replaceContainer(project, 'prod', { illness: 'unhealthy' }), isUnhealthy);
+    await expectFailures({ health: [/^prod is active, and not healthy$/, /npm run status/] });
+    await docker('rm', '--force', `${project.name}-prod`);
+    await expectFailures({ health: [/^prod is active, and not healthy$/, /npm run status/] });
+    await done('switch-env', 'both');
   });
 
   /** The annotated tag of the first release: the tests below move it, replace it, remove it. */

@@ -62,6 +62,7 @@ export function statusFacts({ dev = {}, prod = {}, ...change }: Situations = {})
     at: NOW,
     observation: { active: 'both', prodTag: 'v1.3.0', environments },
     engineError: undefined,
+    latest: DIGEST,
     containers: Object.values(environments).flatMap(({ container }) => container ?? []),
     usages: {
       ...(dev.container === null ? {} : { dev: usage(dev.memory) }),

@@ -251,22 +251,32 @@ test('status, on the real engine', async (t) => {
     assert.equal(report.environments.prod.releasedAs, null);
   });
 
-  await t.test(
-    '--watch shows it again and ends with the last answer; --watch --json is refused',
-    async () => {
-      const watching = spawn(process.execPath, [START, 'status', '--watch'], {
-        cwd: project.root,
-        stdio: ['ignore', 'pipe', 'ignore'],
-      });
-      let shown = '';
-      watching.stdout.on('data', (chunk: Buffer) => {
-        shown += chunk;
-        if ((shown.match(/: active both/g) ?? []).length >= 2) watching.kill('SIGINT');
-      });
-      const code = await new Promise((resolve) => watching.on('close', resolve));
-      assert.equal(code, 1, 'as the last answer was');
-      assert.equal((await project.task('status', ['--watch', '--json'])).code, 2);
-      assert.equal((await project.task('status', ['--heal'])).code, 2);
-    },
-  );
+  await t.test('--watch shows it again and ends with the last answer', async () => {
+    const watching = spawn(process.execPath, [START, 'status', '--watch'], {
+      cwd: project.root,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    let shown = '';
+    watching.stdout.on('data', (chunk: Buffer) => {
+      shown += chunk;
+      if ((shown.match(/: active both/g) ?? []).length >= 2) watching.kill('SIGINT');
+    });
+    const code = await new Promise((resolve) => watching.on('close', resolve));
+    assert.equal(code, 1, 'as the last answer was');
+  });
+
+  const refused: [argv: string[], message: RegExp][] = [
+    [['--watch', '--json'], /--watch is for people/],
+    [['--heal'], /--heal needs --record/],
+    [['--html', '/nope/x.html'], /cannot write the page \/nope\/x\.html: \/nope is not a directory/],
+    [['--html', '.'], /cannot write the page \.: expected the name of a file/],
+    [['--context', 'nope'], /nope/],
+  ];
+  for (const [argv, message] of refused) {
+    await t.test(`${argv.join(' ')} is refused`, async () => {
+      const { code, stderr } = await project.task('status', argv);
+      assert.equal(code, 2, stderr);
+      assert.match(stderr, message);
+    });
+  }
 });

@@ -227,9 +227,9 @@ test('an environment starts with what it depends on, and leaves alone what is up
 test('a running dev follows a release that moves latest, if release.toml says so', async (t) => {
   const project = await tinyProject(t);
   const dev = () => inspect(`${project.name}-dev`, '{{.Image}}');
-  const release = async (version: string) => {
+  const release = async (version: string, ...flags: string[]) => {
     await project.commit(`feat: ${version}`, { note: version });
-    const outcome = await project.task('release', [version, '--yes', '--json']);
+    const outcome = await project.task('release', [version, ...flags, '--yes', '--json']);
     assert.equal(outcome.code, 0, outcome.stderr);
     return (outcome.json() as { digest: string }).digest;
   };
@@ -249,5 +249,15 @@ test('a running dev follows a release that moves latest, if release.toml says so
     const before = await dev();
     await release('1.2.0');
     assert.equal(await dev(), before);
+    const { notes } = (await project.task('status', ['--json'])).json() as { notes: string[] };
+    assert.match(
+      notes.join(),
+      /dev does not run the current latest image; update it: npm run switch -- both/,
+    );
+    await release('1.3.0', '--deploy');
+    assert.equal(await dev(), before);
+    assert.equal((await answerOf(project, 'prod')).version, '1.3.0');
+    assert.equal((await mustSwitch(project, 'both', '--json')).json().changed, true, 'dev by its own name');
+    assert.notEqual(await dev(), before);
   });
 });

@@ -42,7 +42,8 @@ async function sharedMemory(facts: Facts): Promise<Finding> {
   const { live } = project;
   if (!live) return unchecked(`${PROJECT_FILE} does not say how (tables live.write and live.read)`);
   const missing = (await running(facts)).filter(({ container }) => !container).map(({ name }) => name);
-  if (missing.length > 0) return unchecked(`${missing.join(' and ')} not running: npm run switch -- both`);
+  if (missing.length > 0)
+    return unchecked(`${missing.join(' and ')} not running: ${switchCommand(project, missing[0]!)}`);
   const nonce = `doctor-${randomBytes(8).toString('hex')}`;
   const token = live.token ? variable(project, live.token) : undefined;
   return withReach(async (reach) => {
@@ -129,7 +130,7 @@ async function send(where: HttpAddress, spec: Live['write'], nonce: string, toke
   throw new TaskError(`${spec.method} ${spec.path}: ${error?.message ?? `answered ${status}`}`, {
     code: 'live',
     hint: token
-      ? 'is the token in .env the one that the container got? npm run switch makes it anew'
+      ? 'is the token in .env the one that the container got? npm run status'
       : 'does it want a token? [live] token in release.toml names its variable in .env',
   });
 }

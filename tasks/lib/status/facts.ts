@@ -9,7 +9,7 @@ import { type Container, cpuPercent, projectContainers, type Usages, usagesOf } 
 import { TaskError } from '../errors.ts';
 import { type HistoryEntry, readHistory } from '../history.ts';
 import { runningTask } from '../lock.ts';
-import { dataDirectory, type EnvironmentName, type Project } from '../project.ts';
+import { dataDirectory, type EnvironmentName, imageReference, type Project } from '../project.ts';
 import { releaseTags } from '../release/record.ts';
 import { session } from '../session.ts';
 import { interruptedRuns } from '../steps.ts';
@@ -22,7 +22,14 @@ export async function loadFacts(project: Project, at = new Date()) {
   const { root, release } = project;
   const engine = observeEngine(project).catch((error: unknown): Running => {
     if (!(error instanceof TaskError) || error.code !== 'engine-down') throw error;
-    return { observation: undefined, engineError: error, containers: [], usages: {}, cpu: {} };
+    return {
+      observation: undefined,
+      engineError: error,
+      containers: [],
+      usages: {},
+      cpu: {},
+      latest: undefined,
+    };
   });
   const [running, task, interrupted, releases, history, samples, dataBytes, backup] = await Promise.all([
     engine,
@@ -53,6 +60,8 @@ interface Running {
   usages: Usages;
   /** Per cent of one CPU. */
   cpu: Partial<Record<EnvironmentName, number | undefined>>;
+  /** Id of the image that dev would run now. */
+  latest: string | undefined;
 }
 
 function observeEngine(project: Project): Promise<Running> {
@@ -67,7 +76,9 @@ function observeEngine(project: Project): Promise<Running> {
     // CPU is a difference; what compose and /health took in between is long enough.
     const usages = await usagesOf(ask, project, containers);
     const cpu = { dev: cpuPercent(before.dev, usages.dev), prod: cpuPercent(before.prod, usages.prod) };
-    return { observation, engineError: undefined, containers, usages, cpu };
+    const image = await ask(`/images/${encodeURI(imageReference(project, 'latest'))}/json`);
+    const latest = (image as { Id?: string } | undefined)?.Id;
+    return { observation, engineError: undefined, containers, usages, cpu, latest };
   });
 }
 

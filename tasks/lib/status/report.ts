@@ -57,8 +57,8 @@ export function reportStatus(project: Project, facts: StatusFacts) {
     ],
     /** Worth knowing, nothing wrong. */
     notes: [
-      ...notesOn(dev),
-      ...notesOn(prod),
+      ...notesOn(project, dev, facts.latest),
+      ...notesOn(project, prod),
       ...(noBackup ? ['there is no backup yet: npm run backup'] : []),
     ],
   };
@@ -233,13 +233,16 @@ function unhealthyBecause(state: EnvironmentState | undefined): string {
   return `it answers, but its container is ${state.container?.health}`;
 }
 
-function notesOn({ name, health, dirty, outdated, memory }: EnvironmentReport): string[] {
+function notesOn(project: Project, report: EnvironmentReport, latest?: string): string[] {
+  const { name, health, dirty, outdated, memory, digest } = report;
   const runs = health === 'healthy' || health === 'starting';
+  const apply = switchCommand(project, name);
   return [
     ...(health === 'starting' ? [`${name} is still starting`] : []),
     ...(dirty && name === 'dev' ? ['dev runs a build with uncommitted changes'] : []),
-    ...(outdated
-      ? [`the compose configuration changed since ${name} was made: npm run switch applies it`]
+    ...(outdated ? [`the compose configuration changed since ${name} was made; apply it: ${apply}`] : []),
+    ...(runs && latest && digest !== latest
+      ? [`dev does not run the current latest image; update it: ${apply}`]
       : []),
     ...(runs && !memory ? [`the engine does not count ${name}'s memory: see npm run doctor`] : []),
   ];

@@ -18,6 +18,8 @@ export interface SwitchTarget {
   /** `Image.id` of the image that each environment shall run. */
   imageIds: Partial<Record<EnvironmentName, string>>;
   images: TargetImages;
+  /** A running dev keeps its image: only prod's release was chosen, and dev does not follow `latest`. */
+  keepsDev?: boolean;
   /** How prod's image, which is not here, is had. */
   fetch?: 'pull' | 'build' | undefined;
 }
@@ -127,7 +129,8 @@ export function planSwitch(
   const wanted = environmentsOf(target.active);
   const starts = wanted.flatMap((name): StartData[] => {
     const state = observed.environments[name];
-    const how = planStart(state, target.imageIds[name]);
+    const keepsImage = name === 'dev' && target.keepsDev && isUp(state);
+    const how = planStart(state, keepsImage ? undefined : target.imageIds[name]);
     if (!how) return [];
     const old = state.container ? before(state, state.container) : null;
     const { containerName } = state;

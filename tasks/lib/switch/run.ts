@@ -153,12 +153,13 @@ export async function composeSwitch(
   project: Project,
   active: ActiveEnvironment,
   prodTag: string | undefined,
+  isVersionChosen = false,
 ): Promise<PlannedSwitch> {
   const [snapshot, check] = await Promise.all([
     survey(project, prodTag),
     checkTarget(project, active, prodTag),
   ]);
-  const { target } = check;
+  const target = { ...check.target, keepsDev: isVersionChosen && !project.environments.dev.follow };
   const data = planSwitch(snapshot, target, missingDependencies(project, snapshot, environmentsOf(active)));
   await verifySwitch(project, snapshot, check, data.starts);
   let { observed } = snapshot;
