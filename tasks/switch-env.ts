@@ -80,8 +80,8 @@ await runTask({
       throw usageError(`switch-env: --version is for prod, not for ${target}`);
     }
     const work = async () => {
-      if (options.swarm) await resumeSwarm(project);
-      else if (await resumeSwitch(project)) project = await loadProject();
+      const resume = options.swarm ? resumeSwarm : resumeSwitch;
+      if (await resume(project)) project = await loadProject();
       return switchTo(project, target, options);
     };
     return withLock(project.root, 'switch-env', () => withReach(work), await engineLockFolder(project));

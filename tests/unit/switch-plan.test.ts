@@ -326,7 +326,7 @@ describe('the stack file', () => {
       assert.ok(!(key in prod), key);
     assert.deepEqual(prod.volumes, [
       { type: 'bind', source: '/data', target: '/data' },
-      { type: 'tmpfs', target: '/tmp', tmpfs: { size: 256 * 2 ** 20 } },
+      { type: 'tmpfs', target: '/tmp' },
     ]);
     assert.deepEqual(prod.deploy.resources.limits, { cpus: '3', memory: '100' });
     assert.equal(prod.deploy.restart_policy.condition, 'any');

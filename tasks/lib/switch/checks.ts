@@ -28,12 +28,14 @@ import { containersOfEnvironment, type EngineSnapshot } from './observe.ts';
 import type { StartData } from './plan.ts';
 import { environmentImage, type TargetCheck } from './target.ts';
 
+type Start = Pick<StartData, 'environment' | 'how'>;
+
 /** @throws TaskError with every problem of the plan */
 export async function verifySwitch(
   project: Project,
   snapshot: EngineSnapshot,
   check: TargetCheck,
-  starts: readonly StartData[],
+  starts: readonly Start[],
 ): Promise<void> {
   const found = await Promise.all([
     checkoutProblems(project, snapshot.containers),
@@ -57,12 +59,7 @@ function asProblem(error: unknown): TaskError {
   throw error;
 }
 
-function environmentProblems(
-  project: Project,
-  snapshot: EngineSnapshot,
-  check: TargetCheck,
-  step: StartData,
-) {
+function environmentProblems(project: Project, snapshot: EngineSnapshot, check: TargetCheck, step: Start) {
   const service = snapshot.services[step.environment];
   return Promise.all([
     configProblems(project, snapshot, step.environment),
@@ -180,7 +177,7 @@ async function directoryProblems(
 }
 
 /** What lies in a volume without a name would stay with the replaced container, and go with it. */
-function volumeProblems(snapshot: EngineSnapshot, step: StartData): TaskError[] {
+function volumeProblems(snapshot: EngineSnapshot, step: Start): TaskError[] {
   const container = snapshot.observed.environments[step.environment].container;
   if (step.how !== 'replace' || !container) return [];
   const ours = container.labels[FILES_LABEL]?.split(',') ?? [];
@@ -199,7 +196,7 @@ function volumeProblems(snapshot: EngineSnapshot, step: StartData): TaskError[] 
 }
 
 /** Memory and disk of this machine; another one's cannot be asked through its engine. */
-async function roomProblems(project: Project, snapshot: EngineSnapshot, starts: readonly StartData[]) {
+async function roomProblems(project: Project, snapshot: EngineSnapshot, starts: readonly Start[]) {
   if (starts.length === 0 || !isLocalEndpoint(snapshot.endpoint) || process.platform !== 'linux') return [];
   const beside = starts.filter(({ how }) => how !== 'replace').map(({ environment }) => environment);
   const reservation = (name: EnvironmentName) => snapshot.services[name].memory.reservation;

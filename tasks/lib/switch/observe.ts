@@ -15,6 +15,7 @@ import { askEngine, isLocalEndpoint } from '../docker/engine.ts';
 import { askHealth, type HealthAnswer } from '../docker/health.ts';
 import { type Container, projectContainers } from '../docker/objects.ts';
 import { type Reach, withReach } from '../docker/remote.ts';
+import { loadDotenv } from '../dotenv.ts';
 import type { HttpAddress } from '../http.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project, portOf, variable } from '../project.ts';
 
@@ -161,15 +162,16 @@ export function survey(
   });
 }
 
-/** What runs after a switch, without asking compose again. */
-export async function observeAgain(
-  project: Project,
-  snapshot: EngineSnapshot,
-  now: Pick<Observation, 'active' | 'prodTag'>,
-): Promise<Observation> {
+/** What runs now, without asking compose again. */
+export async function observeAgain(project: Project, snapshot: EngineSnapshot): Promise<Observation> {
   const seen = { ...snapshot, containers: await projectContainers(project) };
   const [dev, prod] = await Promise.all([look(project, 'dev', seen), look(project, 'prod', seen)]);
-  return { active: now.active, prodTag: now.prodTag, environments: { dev, prod } };
+  const now = { ...project, dotenv: await loadDotenv(project.root) };
+  return {
+    active: activeEnvironment(now),
+    prodTag: variable(now, 'PROD_TAG'),
+    environments: { dev, prod },
+  };
 }
 
 /** What runs now. @throws TaskError when engine, compose files or .env cannot be read */

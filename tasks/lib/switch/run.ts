@@ -14,7 +14,7 @@ import type { Phases } from '../history.ts';
 import type { HttpAddress } from '../http.ts';
 import { isAlive, readOwner } from '../lock.ts';
 import { log } from '../log.ts';
-import { ENVIRONMENTS, type EnvironmentName, type Project, variableName } from '../project.ts';
+import { ENVIRONMENTS, type Project, variableName } from '../project.ts';
 import { session } from '../session.ts';
 import { describeSteps, interruptedRun, type Journey, resumeSteps, runSteps, type Step } from '../steps.ts';
 import { verifySwitch } from './checks.ts';
@@ -28,7 +28,7 @@ import {
   survey,
 } from './observe.ts';
 import { isNeeded, planSwitch, type SwitchData, switchSchema } from './plan.ts';
-import { type Probing, startProbing } from './probe.ts';
+import { startProbing } from './probe.ts';
 import { removeStep, startSteps, stopStep } from './replace.ts';
 import { checkTarget, fetchRelease } from './target.ts';
 
@@ -45,6 +45,17 @@ export interface PlannedSwitch {
   run: (waitSeconds?: number) => Promise<SwitchReport>;
   /** What runs, in words and as data; after `run`: what runs then. */
   observe: () => Promise<{ text: string; data: Record<string, unknown> }>;
+}
+
+/** What is chosen by a switch, on whatever runs the services. */
+export type Choice = Pick<SwitchData, 'from' | 'to' | 'fetch' | 'images' | 'waitSeconds'>;
+
+/** What differs between compose on one engine and a swarm. */
+export interface Runner<Data> extends Pick<Journey<Data>, 'schema' | 'steps' | 'canUndo'> {
+  /** Names the journal. */
+  journal: string;
+  /** Of the command that resumes it, each with a blank before it. */
+  flags: string;
 }
 
 type Model = () => Promise<ComposeModel>;
@@ -70,7 +81,7 @@ export function switchSteps(project: Project, data: SwitchData, model: Model): S
   ];
 }
 
-export function fetchStep<Data extends SwitchData>(project: Project, { fetch, to }: Data): Step<Data> {
+export function fetchStep<Data extends Choice>(project: Project, { fetch, to }: Choice): Step<Data> {
   return {
     name: 'fetch',
     title: `${fetch === 'pull' ? 'pull' : 'build from its git tag'} the image of ${to.prodTag}, which is not here`,
@@ -82,7 +93,7 @@ export function fetchStep<Data extends SwitchData>(project: Project, { fetch, to
 }
 
 /** The commit point: from here on the switch has happened. */
-export function rememberStep<Data>(project: Project, { to }: Pick<SwitchData, 'to'>): Step<Data> {
+export function rememberStep<Data>(project: Project, { to }: Choice): Step<Data> {
   const values = {
     [variableName(project, 'ACTIVE_ENV')]: to.active,
     ...(to.prodTag ? { [variableName(project, 'PROD_TAG')]: to.prodTag } : {}),
@@ -109,43 +120,57 @@ async function canUndo({ starts, stops }: SwitchData): Promise<boolean> {
   return containers.length === ids.length && needs.every((missing) => missing === undefined);
 }
 
-/** Names the journal: each engine has its own. */
-function journalName(): string {
-  return session.context ? `switch@${session.context}` : 'switch';
-}
-
 /** The command that resumes an interrupted switch and then does what it was asked for. */
-export function commandOf({ to }: Pick<SwitchData, 'to'>): string {
+function commandOf({ to }: Choice, flags: string): string {
   const version = to.prodTag && environmentsOf(to.active).includes('prod') ? ` --version ${to.prodTag}` : '';
-  return `npm run switch -- ${to.active}${version}${session.context ? ` --context ${session.context}` : ''}`;
+  const context = session.context ? ` --context ${session.context}` : '';
+  return `npm run switch -- ${to.active}${version}${flags}${context}`;
 }
 
-export function historyOf({ from, to }: Pick<SwitchData, 'from' | 'to'>, gaps: Record<string, number>) {
+/** Each engine has its own journal. */
+function journeyOf<Data extends Choice>(
+  { root }: Project,
+  { journal, flags, schema, steps, canUndo }: Runner<Data>,
+  planned: Choice | undefined,
+  gaps: () => Record<string, number> = () => ({}),
+): Journey<Data> {
   const { context } = session;
   return {
-    from: from.active,
-    to: to.active,
-    gaps,
-    ...(to.prodTag ? { prod: to.prodTag } : {}),
-    ...(context ? { context } : {}),
+    ...{ root, schema, steps, ...(canUndo ? { canUndo } : {}) },
+    task: context ? `${journal}@${context}` : journal,
+    command: planned ? commandOf(planned, flags) : 'npm run switch',
+    history: ({ from, to }) => ({
+      ...{ from: from.active, to: to.active, gaps: gaps() },
+      ...(to.prodTag ? { prod: to.prodTag } : {}),
+      ...(context ? { context } : {}),
+    }),
   };
 }
 
-function switchJourney(
+/** Asks the environments at `addresses` for their health while the steps are carried out. */
+export function plannedSwitch<Data extends Choice>(
   project: Project,
-  planned: SwitchData,
-  model: Model,
-  probing?: Probing,
-): Journey<SwitchData> {
+  runner: Runner<Data>,
+  data: Data,
+  { addresses, observe }: { addresses: Record<string, HttpAddress>; observe: PlannedSwitch['observe'] },
+): PlannedSwitch {
   return {
-    root: project.root,
-    task: journalName(),
-    command: commandOf(planned),
-    schema: switchSchema,
-    steps: (data) => switchSteps(project, data, model),
-    history: (data) => historyOf(data, probing?.gaps() ?? {}),
-    canUndo,
+    steps: describeSteps(runner.steps(data)),
+    run: async (waitSeconds) => {
+      const probing = startProbing(addresses);
+      const journey = journeyOf(project, runner, data, probing.gaps);
+      const chosen = { ...data, waitSeconds: waitSeconds ?? null };
+      const { phases } = await runSteps(journey, chosen).finally(probing.stop);
+      return { phases, gaps: probing.gaps() };
+    },
+    observe,
   };
+}
+
+function composeRunner(project: Project, model?: Model): Runner<SwitchData> {
+  const steps = (data: SwitchData) =>
+    switchSteps(project, data, model ?? (() => composeModel(project, data.to.prodTag ?? undefined)));
+  return { journal: 'switch', flags: '', schema: switchSchema, steps, canUndo };
 }
 
 /** @throws TaskError with every problem */
@@ -162,34 +187,26 @@ export async function composeSwitch(
   const target = { ...check.target, keepsDev: isVersionChosen && !project.environments.dev.follow };
   const data = planSwitch(snapshot, target, missingDependencies(project, snapshot, environmentsOf(active)));
   await verifySwitch(project, snapshot, check, data.starts);
-  let { observed } = snapshot;
-  const model = async () => snapshot.model;
-  return {
-    steps: describeSteps(switchSteps(project, data, model)),
-    run: async (waitSeconds) => {
-      data.waitSeconds = waitSeconds ?? null;
-      const probing = startProbing(probedEnvironments(snapshot, data));
-      const journey = switchJourney(project, data, model, probing);
-      const { phases } = await runSteps(journey, data).finally(probing.stop);
-      observed = await observeAgain(project, snapshot, target);
-      return { phases, gaps: probing.gaps() };
-    },
-    observe: async () => ({
-      text: describeObservation(project, observed),
-      data: observationData(project, observed),
-    }),
+  const observe = async () => {
+    const observed = await observeAgain(project, snapshot);
+    return { text: describeObservation(project, observed), data: observationData(project, observed) };
   };
+  const addresses = probedAddresses(snapshot, data);
+  return plannedSwitch(
+    project,
+    composeRunner(project, async () => snapshot.model),
+    data,
+    { addresses, observe },
+  );
 }
 
 /** Those that a client may find: what answers, and what the plan touches. Each question costs the start some time. */
-function probedEnvironments({ observed, addresses }: EngineSnapshot, { starts, stops }: SwitchData) {
+function probedAddresses({ observed, addresses }: EngineSnapshot, { starts, stops }: SwitchData) {
   const touched = [...starts, ...stops].map(({ environment }) => environment);
   const names = ENVIRONMENTS.filter(
     (name) => touched.includes(name) || observed.environments[name].health?.status,
   );
-  return Object.fromEntries(names.map((name) => [name, addresses[name]])) as Partial<
-    Record<EnvironmentName, HttpAddress>
-  >;
+  return Object.fromEntries(names.map((name) => [name, addresses[name]]));
 }
 
 /** Downtime in words; nothing after a dry run. */
@@ -216,17 +233,15 @@ export function describeInterrupted({ at, from, to, step, command }: Interrupted
 
 /** The interrupted switch of this engine; undefined if there is none, or if it is under way. */
 export async function interruptedSwitch(project: Project): Promise<InterruptedSwitch | undefined> {
-  const journal = await interruptedRun({ root: project.root, task: journalName(), schema: switchSchema });
+  const journal = await interruptedRun(journeyOf(project, composeRunner(project), undefined));
   if (!journal) return undefined;
   const owner = await readOwner(project.root);
   if (owner && (await isAlive(owner))) return undefined;
   const { from, to } = journal.data;
+  const step = journal.current ?? journal.done.at(-1) ?? null;
   return {
-    at: journal.at,
-    from: from.active,
-    to: to.active,
-    step: journal.current ?? journal.done.at(-1) ?? null,
-    command: commandOf(journal.data),
+    ...{ at: journal.at, from: from.active, to: to.active, step },
+    command: commandOf(journal.data, ''),
   };
 }
 
@@ -234,12 +249,13 @@ export async function interruptedSwitch(project: Project): Promise<InterruptedSw
  * Finishes, or undoes, an interrupted switch. Call it holding the lock. False if there was none; reload the project after
  * a true: .env may have changed. @throws TaskError if neither is possible now
  */
-export async function resumeSwitch(project: Project): Promise<boolean> {
-  const journal = await interruptedRun({ root: project.root, task: journalName(), schema: switchSchema });
+export async function resumeWith<Data extends Choice>(
+  project: Project,
+  runner: Runner<Data>,
+): Promise<boolean> {
+  const journal = await interruptedRun(journeyOf(project, runner, undefined));
   if (!journal) return false;
-  const journey = switchJourney(project, journal.data, () =>
-    composeModel(project, journal.data.to.prodTag ?? undefined),
-  );
+  const journey = journeyOf(project, runner, journal.data);
   try {
     await resumeSteps(journey);
   } catch (error) {
@@ -249,6 +265,10 @@ export async function resumeSwitch(project: Project): Promise<boolean> {
     log.warn(error.message);
   }
   return true;
+}
+
+export function resumeSwitch(project: Project): Promise<boolean> {
+  return resumeWith(project, composeRunner(project));
 }
 
 /** Where all checkouts of a compose project on this machine find the lock of an engine. */

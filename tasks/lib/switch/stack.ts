@@ -9,14 +9,10 @@ import { dependenciesOf } from './dependencies.ts';
 /** Services carry this: what they were deployed from. */
 export const STACK_LABEL = 'release-flow.stack';
 
-/** A container that fails so soon after it became healthy still makes the swarm take the update back. */
-const MONITOR_SECONDS = 2;
-
-/** A config or secret that must be there before the stack is deployed. Its name tells its content. */
-interface StackObject {
+/** A config or secret of the swarm. It cannot be changed: another content is another name. */
+interface StackObject extends Pick<InjectedFile, 'content' | 'target' | 'mode'> {
   kind: 'config' | 'secret';
   name: string;
-  content: Buffer;
 }
 
 export interface Stack {
@@ -25,7 +21,7 @@ export interface Stack {
   digest: string;
 }
 
-export interface Nodes {
+interface Nodes {
   nodes: number;
   /** Id of the node that is asked: it has the local images, volumes and directories. */
   node: string;
@@ -43,82 +39,70 @@ const UNKNOWN = new Set([
   ...['container_name', 'depends_on', 'restart', 'build', 'pull_policy', 'security_opt', 'tmpfs', 'scale'],
 ]);
 
+const sha256 = (content: string | Buffer) => createHash('sha256').update(content).digest('hex');
+
 /** An environment with what it depends on. @throws TaskError where another node could not run it */
 export function stackFile(project: Project, model: ComposeModel, name: EnvironmentName, nodes: Nodes): Stack {
-  const raw = JSON.parse(model.input) as {
-    services: Record<string, Service>;
-    networks?: object;
-    volumes?: object;
-  };
+  const raw = JSON.parse(model.input) as Record<string, Record<string, Service>>;
   const { service } = project.environments[name];
-  const others = ENVIRONMENTS.map((environment) => project.environments[environment].service);
-  const needed = dependenciesOf(model.services ?? {}, [service], others).map((one) => one.service);
+  const environments = ENVIRONMENTS.map((one) => project.environments[one].service);
+  const needed = dependenciesOf(model.services ?? {}, [service], environments).map((one) => one.service);
   const objects: StackObject[] = [];
   const services = [service, ...needed].map((own) => {
-    const files = (model.files[own] ?? []).map((file) => ({
-      ...file,
-      ...stackObject(project.project.name, file),
+    const files = (model.files[own] ?? []).map(({ source, secret, content, target, mode }) => ({
+      ...{ kind: secret ? ('secret' as const) : ('config' as const), content, target, mode },
+      name: `${project.project.name}_${source}_${sha256(content).slice(0, 12)}`,
     }));
-    objects.push(...files.map(({ kind, name, content }) => ({ kind, name, content })));
-    return [own, translate(own, raw.services[own]!, files, nodes)] as const;
+    objects.push(...files);
+    return [own, translate(own, raw.services![own]!, files, nodes)] as const;
   });
-  const digest = createHash('sha256').update(JSON.stringify(services)).digest('hex');
+  const digest = sha256(JSON.stringify(services));
   services[0]![1].deploy.labels = { [STACK_LABEL]: digest };
-  const external = (kind: StackObject['kind']) =>
-    Object.fromEntries(
-      objects.filter((one) => one.kind === kind).map((one) => [one.name, { name: one.name, external: true }]),
-    );
+  const external = (kind: string) =>
+    objects
+      .filter((one) => one.kind === kind)
+      .map(({ name: object }) => [object, { name: object, external: true }]);
   const overlay = { driver: 'overlay', attachable: true };
   const file = {
     version: '3.13',
     services: Object.fromEntries(services),
     networks: Object.fromEntries(Object.keys(raw.networks ?? {}).map((network) => [network, overlay])),
     volumes: raw.volumes ?? {},
-    configs: external('config'),
-    secrets: external('secret'),
+    configs: Object.fromEntries(external('config')),
+    secrets: Object.fromEntries(external('secret')),
   };
   return { text: JSON.stringify(file, null, 2), objects, digest };
 }
 
-/** Objects of a swarm cannot be changed: another content is another object. */
-function stackObject(project: string, { source, content, secret }: InjectedFile): StackObject {
-  const digest = createHash('sha256').update(content).digest('hex').slice(0, 12);
-  return { kind: secret ? 'secret' : 'config', name: `${project}_${source}_${digest}`, content };
-}
-
-function translate(
-  name: string,
-  service: Service,
-  files: readonly (InjectedFile & StackObject)[],
-  nodes: Nodes,
-) {
-  const publish = nodes.nodes > 1 ? 'ingress' : 'host';
-  const order = publish === 'host' && service.ports?.length ? 'stop-first' : 'start-first';
-  const update = { parallelism: 1, order, monitor: `${MONITOR_SECONDS}s`, max_failure_ratio: 0 };
-  const kept = Object.entries(service).filter(([key, value]) => value !== null && !UNKNOWN.has(key));
+function translate(name: string, service: Service, files: readonly StackObject[], nodes: Nodes): Service {
+  const mode = nodes.nodes > 1 ? 'ingress' : 'host';
+  const order = mode === 'host' && service.ports?.length ? 'stop-first' : 'start-first';
+  // A container that fails within two seconds of becoming healthy still makes the swarm roll back.
+  const update = { parallelism: 1, order, monitor: '2s', max_failure_ratio: 0 };
+  const resources: Service = structuredClone(service.deploy?.resources ?? {});
+  for (const part of Object.values(resources)) if (part.cpus !== undefined) part.cpus = String(part.cpus);
   const volumes = volumesOf(service);
-  const { image, constraints } = placement(name, volumes, nodes);
-  const references = (kind: StackObject['kind']) =>
+  const { image = service.image, constraints } = placement(name, volumes, nodes);
+  const references = (kind: string) =>
     files
       .filter((file) => file.kind === kind)
       .map((file) => ({ source: file.name, target: file.target, mode: file.mode }));
   return {
-    ...(Object.fromEntries(kept) as Service),
-    image: image ?? service.image,
+    ...Object.fromEntries(
+      Object.entries(service).filter(([key, value]) => value !== null && !UNKNOWN.has(key)),
+    ),
+    image,
     ports: (service.ports ?? []).map(({ target, published, protocol = 'tcp' }: Service) => ({
-      ...{ target, published: Number(published), protocol, mode: publish },
+      ...{ target, published: Number(published), protocol, mode },
     })),
     volumes,
     configs: references('config'),
     secrets: references('secret'),
     deploy: {
-      placement: { constraints },
-      resources: resourcesOf(service),
-      replicas: 1,
+      ...{ placement: { constraints }, resources, replicas: 1, rollback_config: update },
       update_config: { ...update, failure_action: 'rollback' },
-      rollback_config: update,
       restart_policy: { condition: RESTART[String(service.restart ?? 'no')] ?? 'on-failure', delay: '2s' },
-    } as Service,
+    },
   };
 }
 
@@ -127,36 +111,18 @@ function placement(name: string, volumes: readonly Service[], { nodes, node, ima
   if (nodes === 1) return { constraints: [] };
   if (volumes.some(({ type }) => type !== 'tmpfs')) return { constraints: [`node.id==${node}`] };
   if (images[name]) return { image: images[name], constraints: [] };
-  throw new TaskError(
-    `Cannot run ${name} on a swarm of ${nodes} nodes: the other nodes cannot pull its image`,
-    {
-      code: 'swarm-image',
-      hint: 'set [image] registry in configs/release.toml and push the image: npm run build-push -- --push',
-    },
-  );
+  const message = `Cannot run ${name} on a swarm of ${nodes} nodes: the other nodes cannot pull its image`;
+  const hint =
+    'set [image] registry in configs/release.toml and push the image: npm run build-push -- --push';
+  throw new TaskError(message, { code: 'swarm-image', hint });
 }
 
 function volumesOf(service: Service): Service[] {
   const folders = service.labels?.[FILES_LABEL]?.split(',') ?? [];
-  const volumes = ((service.volumes ?? []) as Service[])
-    .filter(({ target }) => !folders.includes(target))
-    .map(({ type, source, target, read_only }) => ({
-      type,
-      source,
-      target,
-      ...(read_only ? { read_only } : {}),
-    }));
-  const temporary = ((service.tmpfs ?? []) as string[]).map((entry) => {
-    const [target, flags = ''] = entry.split(':');
-    const size = /size=(\d+)([kmg]?)/i.exec(flags);
-    const bytes = size ? Number(size[1]) * 1024 ** ' kmg'.indexOf((size[2] || ' ').toLowerCase()) : undefined;
-    return { type: 'tmpfs', target, ...(bytes ? { tmpfs: { size: bytes } } : {}) };
-  });
-  return [...volumes, ...temporary];
-}
-
-function resourcesOf(service: Service): Service {
-  const resources: Service = structuredClone(service.deploy?.resources ?? {});
-  for (const part of Object.values(resources)) if (part.cpus !== undefined) part.cpus = String(part.cpus);
-  return resources;
+  const volumes = ((service.volumes ?? []) as Service[]).filter(({ target }) => !folders.includes(target));
+  return [
+    ...volumes.map(({ type, source, target, read_only }) => ({ type, source, target, read_only })),
+    // Their size is limited by the container's memory.
+    ...((service.tmpfs ?? []) as string[]).map((entry) => ({ type: 'tmpfs', target: entry.split(':')[0] })),
+  ];
 }
