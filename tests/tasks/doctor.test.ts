@@ -94,7 +94,7 @@ test('doctor, on the real engine', async (t) => {
       await mkdir(inProject('.synapse/work-dead'), { recursive: true });
       await project.write('configs/.release.toml.0a1b.partial', '');
       const { stdout, stderr, told } = await expectFailures({
-        ports: [new RegExp(`${ports.prod} \\(prod\\) is taken by another program`), /ss -ltnp/],
+        ports: [new RegExp(`^Port ${ports.prod}, which prod needs, is taken by node`), /TINY_PROD_PORT=/],
         secrets: [/configs\/mail\.json:2 gives smtp_password a value/, /move it to \.env/],
         dotenv: [/mode 0644, expected 0600/, /chmod 0600 \.env/],
         'data-directory': [/belongs to 4242:4242, the containers run as 1000:1000/, /npm run setup/],
@@ -147,9 +147,9 @@ test('doctor, on the real engine', async (t) => {
 
   await t.test('prod is unhealthy', async () => {
     await waitForContainer(await replaceContainer(project, 'prod', { illness: 'unhealthy' }), isUnhealthy);
-    await expectFailures({ health: [/^prod is active, and not healthy$/, /npm run status/] });
+    await expectFailures({ health: [/^prod is active, but not healthy$/, /npm run status/] });
     await docker('rm', '--force', `${project.name}-prod`);
-    await expectFailures({ health: [/^prod is active, and not healthy$/, /npm run status/] });
+    await expectFailures({ health: [/^prod is active, but not healthy$/, /npm run status/] });
     await done('switch-env', 'both');
   });
 
@@ -174,8 +174,8 @@ test('doctor, on the real engine', async (t) => {
       await project.write('release-notes.md', '# Release notes\n');
       const { told } = await expectFailures(
         {
-          compose: [/version 2\.20\.3, needed is 2\.24\.0 or newer/, /npm run setup/],
-          buildx: [/missing/, /npm run setup/],
+          compose: [/version 2\.20\.3, expected 2\.24\.0 or newer/, /npm run setup/],
+          buildx: [/not installed/, /npm run setup/],
           'compose-config': [/compose file is not valid/, /docker-compose\.yml/],
           releases: [/git tag v1\.0\.0 was moved/, /git fetch --tags/],
         },
@@ -217,7 +217,10 @@ test('doctor, on the real engine', async (t) => {
       const ignore = await project.read('.gitignore');
       await project.write('.gitignore', 'data/\n.synapse/\n');
       await expectFailures({
-        ports: [new RegExp(`${port} \\(dev\\) is taken by container ${other}`), /TINY_DEV_PORT/],
+        ports: [
+          new RegExp(`^Port ${port}, which dev needs, is taken by the container ${other}`),
+          /TINY_DEV_PORT/,
+        ],
         dotenv: [/git does not ignore \.env/, /\.gitignore/],
         'data-directory': [/mode 0755, expected 0700/, /npm run setup/],
         releases: [/v1\.0\.0 is not the released one/, /docker image rm .*npm run build-push -- v1\.0\.0/],

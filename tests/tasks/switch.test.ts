@@ -1,4 +1,4 @@
-// Switching on the real engine: what is wanted runs, and whatever goes wrong, what ran before runs again,
+// Switching on the real engine: what is wanted runs, and whatever goes wrong, the previous state is restored,
 // .env is as it was, and the message names the cause.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -108,7 +108,13 @@ test('switching between environments and versions', async (t) => {
   await t.test('a version that does not work never takes prod away', async (t) => {
     const cases: [Behaviour, { code: string; text: RegExp }][] = [
       ['unhealthy', { code: 'unhealthy', text: /Cannot start prod: .*answered 404, expected 200/ }],
-      ['crash', { code: 'unhealthy', text: /exit code 3[\s\S]*cannot start, as asked/ }],
+      [
+        'crash',
+        {
+          code: 'unhealthy',
+          text: /^Cannot start prod: container exited with code 3: .*cannot start, as asked\nLast log lines:(\n {4}.*){1,5}$/,
+        },
+      ],
       ['wrong-version', { code: 'unhealthy', text: /reports version "9\.9\.9", expected "2\.0\.\d"/ }],
     ];
     for (const [index, [behaviour, expected]] of cases.entries()) {
@@ -129,7 +135,10 @@ test('switching between environments and versions', async (t) => {
 
     await t.test('dev that crashes leaves prod alone', async () => {
       await buildTiny(project, 'latest', 'crash');
-      await refuses(project, ['dev'], { code: 'unhealthy', text: /Cannot start dev: .*exit code 3/ });
+      await refuses(project, ['dev'], {
+        code: 'unhealthy',
+        text: /^Cannot start dev: container exited with code 3: /,
+      });
       await buildTiny(project, 'latest', 'ok');
     });
 

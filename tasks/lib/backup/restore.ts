@@ -24,7 +24,7 @@ import { verifyReleasedImage } from '../release/record.ts';
 import { uninterrupted } from '../session.ts';
 import { describeSteps, interruptedRun, type Journey, resumeSteps, runSteps, type Step } from '../steps.ts';
 import { isHealthy, survey } from '../switch/observe.ts';
-import { proveHealthy, startFailure } from '../switch/prove.ts';
+import { proveHealthy, withStartFailure } from '../switch/prove.ts';
 import { setRestartPolicy, startContainer } from '../switch/replace.ts';
 import { composeSwitch, resumeSwitch } from '../switch/run.ts';
 import type { ArchivePlace } from './archives.ts';
@@ -139,9 +139,7 @@ async function startRestored(project: Project, { running, prodTag }: Restore): P
     if (!image) throw new TaskError(`The image of ${environment} is gone`, { code: 'unhealthy' });
     const seconds = project.environments[environment].start_timeout;
     const proof = { environment, container: id, address: addresses[environment], image, seconds };
-    await proveHealthy(project, proof).catch(async (error: unknown) => {
-      throw await startFailure(environment, id, error);
-    });
+    await withStartFailure(environment, id, () => proveHealthy(project, proof));
   }
 }
 

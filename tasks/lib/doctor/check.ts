@@ -17,26 +17,34 @@ export interface Finding {
   remedy?: string;
 }
 
+/** How a check tells what is not well: each problem with what to do about it. */
+export interface Report {
+  fail: (detail: string, remedy: string) => void;
+  warn: (detail: string, remedy: string) => void;
+}
+
 export interface Check {
   /** Stable, machine-readable. */
   id: string;
   title: string;
   /** It asks nothing that .env decides, so it can be made without one. */
   withoutDotenv?: true;
-  run: (facts: Facts) => Promise<Finding> | Finding;
+  /** What is well, shown where nothing was reported; or why nothing could be checked. */
+  check: (facts: Facts, report: Report) => Promise<string | Finding>;
 }
 
-export const ok = (detail: string): Finding => ({ verdict: 'ok', detail });
 export const unchecked = (why: string): Finding => ({ verdict: 'unchecked', detail: why });
-export const warning = (detail: string, remedy: string): Finding => ({ verdict: 'warning', detail, remedy });
-export const failed = (detail: string, remedy: string): Finding => ({ verdict: 'failed', detail, remedy });
 
-/** Several things that one check may find: ok if none, with every detail and every remedy once. */
-export function gather(problems: readonly Finding[], well: string): Finding {
-  if (problems.length === 0) return ok(well);
-  const verdict = problems.some((one) => one.verdict === 'failed') ? 'failed' : 'warning';
-  const remedies = [...new Set(problems.flatMap(({ remedy }) => remedy ?? []))];
-  return { verdict, detail: problems.map(({ detail }) => detail).join('\n'), remedy: remedies.join('\n') };
+/** Every problem that a check finds as one finding: the worst decides, each remedy once. */
+export async function findingOf({ check }: Pick<Check, 'check'>, facts: Facts): Promise<Finding> {
+  const found: Required<Finding>[] = [];
+  const add = (verdict: Verdict) => (detail: string, remedy: string) =>
+    void found.push({ verdict, detail, remedy });
+  const well = await check(facts, { fail: add('failed'), warn: add('warning') });
+  if (found.length === 0) return typeof well === 'string' ? { verdict: 'ok', detail: well } : well;
+  const verdict = found.some((one) => one.verdict === 'failed') ? 'failed' : 'warning';
+  const remedies = new Set(found.map(({ remedy }) => remedy));
+  return { verdict, detail: found.map(({ detail }) => detail).join('\n'), remedy: [...remedies].join('\n') };
 }
 
 /** Asks at the first call, and remembers, a failure too. */
@@ -73,6 +81,7 @@ export function collectFacts(project: Project, ask: AskEngine) {
     releases: once(() => releaseTags(project.root, project.release.tag_prefix)),
     /** The engine sees this machine's files and ports. */
     isLocal: once(async () => isLocalEndpoint(await engineEndpoint())),
+    endpoint: once(engineEndpoint),
   };
 }
 
@@ -98,12 +107,10 @@ const listedSchema = z
     Id: z.string(),
     Names: z.array(z.string()).default([]),
     Labels: labels,
-    Ports: z.array(z.object({ PublicPort: z.number().optional() })).default([]),
   })
-  .transform(({ Id, Names, Labels, Ports }) => ({
+  .transform(({ Id, Names, Labels }) => ({
     name: (Names[0] ?? Id).replace(/^\//, ''),
     labels: Labels ?? {},
-    ports: Ports.flatMap(({ PublicPort }) => PublicPort ?? []),
   }));
 
 export type LocalImage = z.output<typeof imageSchema>;

@@ -17,14 +17,15 @@ import {
   portOf,
   variable,
 } from '../project.ts';
-import { type Check, type Facts, type Finding, failed, gather, ok, unchecked } from './check.ts';
+import { healthAddress } from '../switch/observe.ts';
+import { type Check, type Facts, type Report, unchecked } from './check.ts';
 
 type Live = NonNullable<Project['live']>;
 
 export const LIVE_CHECKS: readonly Check[] = [
-  { id: 'live-memory', title: 'live: dev writes, prod reads', run: sharedMemory },
-  { id: 'live-variables', title: 'live: variables', run: variables },
-  { id: 'live-config', title: 'live: configuration', run: configuration },
+  { id: 'live-memory', title: 'live: dev writes, prod reads', check: sharedMemory },
+  { id: 'live-variables', title: 'live: variables', check: variables },
+  { id: 'live-config', title: 'live: configuration', check: configuration },
 ];
 
 async function running({ containers, project }: Facts) {
@@ -37,42 +38,39 @@ async function running({ containers, project }: Facts) {
   }));
 }
 
-async function sharedMemory(facts: Facts): Promise<Finding> {
+async function sharedMemory(facts: Facts, { fail }: Report) {
   const { project } = facts;
   const { live } = project;
   if (!live) return unchecked(`${PROJECT_FILE} does not say how (tables live.write and live.read)`);
   const missing = (await running(facts)).filter(({ container }) => !container).map(({ name }) => name);
-  if (missing.length > 0)
-    return unchecked(`${missing.join(' and ')} not running: ${switchCommand(project, missing[0]!)}`);
+  if (missing[0])
+    return unchecked(`${missing.join(' and ')} not running: ${switchCommand(project, missing[0])}`);
   const nonce = `doctor-${randomBytes(8).toString('hex')}`;
   const token = live.token ? variable(project, live.token) : undefined;
-  return withReach(async (reach) => {
+  await withReach(async (reach) => {
     const [dev, prod] = await Promise.all([reach(portOf(project, 'dev')), reach(portOf(project, 'prod'))]);
     const written = await send(dev, live.write, nonce, token);
     const answer = await send(prod, live.read, nonce, token);
-    if (answer.includes(nonce)) return ok('written through dev, read through prod');
-    const remedy = 'do both containers mount the same data directory? docker inspect; see also: docker logs';
-    return failed(
-      `what was written through dev (${written.slice(0, 120)}) is not what prod reads (${answer.slice(0, 120)})`,
-      remedy,
-    );
+    if (answer.includes(nonce)) return;
+    const detail = `what was written through dev (${written.slice(0, 120)}) is not what prod reads (${answer.slice(0, 120)})`;
+    fail(detail, 'do both containers mount the same data directory? docker inspect; see also: docker logs');
   });
+  return 'written through dev, read through prod';
 }
 
-async function variables(facts: Facts): Promise<Finding> {
+async function variables(facts: Facts, { fail }: Report) {
   const services = await facts.services();
   const found = (await running(facts)).filter(({ container }) => container);
   if (found.length === 0) return unchecked('nothing runs');
-  const problems: Finding[] = [];
   for (const { name, container } of found) {
     const wanted = services[facts.project.environments[name].service]?.environment ?? {};
     const different = Object.keys(wanted).filter((key) => container!.environment[key] !== wanted[key]);
     if (different.length === 0) continue;
     // Names only: a value may be a secret.
     const detail = `${name} runs with other values of ${different.join(', ')} than the compose file gives`;
-    problems.push(failed(detail, `${switchCommand(facts.project, name)} makes it anew`));
+    fail(detail, `replace it: ${switchCommand(facts.project, name)}`);
   }
-  return gather(problems, `as in the compose files: ${found.map(({ name }) => name).join(', ')}`);
+  return `as in the compose files: ${found.map(({ name }) => name).join(', ')}`;
 }
 
 /** Key path → value, as the files and compose give it to an environment. */
@@ -86,37 +84,33 @@ async function wantedConfig(
   return new Map(effectiveValues(loaded).map(({ path, value }) => [path, value]));
 }
 
-async function configProblems(facts: Facts, name: EnvironmentName): Promise<Finding[]> {
+async function checkConfig(facts: Facts, name: EnvironmentName, { fail }: Report): Promise<void> {
   const { project } = facts;
   const wanted = await wantedConfig(facts, name);
-  const { status, body, error } = await withReach(async (reach) => {
-    const address = await reach(portOf(project, name));
-    return askHealth({ ...address, url: address.url + project.environments[name].health });
-  });
-  if (status !== 200) return [failed(`${name} answers ${status || error}`, 'see why: npm run status')];
-  const remedy = `${switchCommand(project, name)} makes it anew; where a value comes from: npm run doctor -- --config ${name}`;
-  const differences = Object.entries(project.health.config).flatMap(([key, path]) => {
+  const { status, body, error } = await withReach(async (reach) =>
+    askHealth(await healthAddress(project, name, reach)),
+  );
+  if (status !== 200) fail(`${name} answers ${status || error}`, 'see why: npm run status');
+  const remedy = `replace it: ${switchCommand(project, name)}; where a value comes from: npm run doctor -- --config ${name}`;
+  for (const [key, path] of Object.entries(project.health.config)) {
     const [has, should] = [JSON.stringify(body[key]), JSON.stringify(wanted.get(path))];
-    return has === should ? [] : [`${name} runs with ${path} ${has}, the files say ${should}`];
-  });
-  return differences.map((detail) => failed(detail, remedy));
+    if (status === 200 && has !== should)
+      fail(`${name} runs with ${path} ${has}, the files say ${should}`, remedy);
+  }
 }
 
-async function configuration(facts: Facts): Promise<Finding> {
-  const { project } = facts;
-  const found = (await running(facts)).filter(
-    ({ name, container }) => container && project.environments[name].config,
-  );
-  if (found.length === 0 || Object.keys(project.health.config).length === 0) {
-    return unchecked(
-      `nothing runs whose configuration ${PROJECT_FILE} names (environments.*.config, health.config)`,
-    );
+async function configuration(facts: Facts, report: Report) {
+  const { environments, health } = facts.project;
+  const found = (await running(facts))
+    .filter(({ name, container }) => container && environments[name].config)
+    .map(({ name }) => name);
+  const paths = Object.values(health.config);
+  if (found.length === 0 || paths.length === 0) {
+    const keys = 'environments.*.config, health.config';
+    return unchecked(`nothing runs whose configuration ${PROJECT_FILE} names (${keys})`);
   }
-  const problems = await Promise.all(found.map(({ name }) => configProblems(facts, name)));
-  return gather(
-    problems.flat(),
-    `${Object.values(project.health.config).join(', ')} as the files say: ${found.map(({ name }) => name).join(', ')}`,
-  );
+  for (const name of found) await checkConfig(facts, name, report);
+  return `${paths.join(', ')} as the files say: ${found.join(', ')}`;
 }
 
 /** The body of the response. @throws TaskError without one, or with anything but 200 */

@@ -1,21 +1,21 @@
 // Is the repository fit to release from, is what the project says about itself valid, and does it keep its secrets?
 import { constants, existsSync } from 'node:fs';
 import { access, readdir, stat } from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import { probe, read } from '../command.ts';
 import { verifyServices } from '../docker/compose.ts';
 import { verifyServiceConfig } from '../docker/service-config.ts';
 import { readIfPresent } from '../files.ts';
 import { git as gitIn, isShallow, shortHash, workTree } from '../git.ts';
 import { ENVIRONMENTS, PROJECT_FILE, type Project } from '../project.ts';
-import { type Check, type Facts, type Finding, failed, gather, ok, unchecked, warning } from './check.ts';
+import { type Check, type Facts, type Report, unchecked } from './check.ts';
 
 export const PROJECT_CHECKS: readonly Check[] = [
-  { id: 'compose-config', title: 'compose files', run: composeConfig },
-  { id: 'service-config', title: 'service configuration', run: serviceConfig },
-  { id: 'secrets', withoutDotenv: true, title: 'secrets in configs', run: secrets },
-  { id: 'dotenv', withoutDotenv: true, title: '.env', run: dotenv },
-  { id: 'git', withoutDotenv: true, title: 'git', run: git },
+  { id: 'compose-config', title: 'compose files', check: composeConfig },
+  { id: 'service-config', title: 'service configuration', check: serviceConfig },
+  { id: 'secrets', withoutDotenv: true, title: 'secrets in configs', check: secrets },
+  { id: 'dotenv', withoutDotenv: true, title: '.env', check: dotenv },
+  { id: 'git', withoutDotenv: true, title: 'git', check: git },
 ];
 
 /** What git leaves in its directory while something waits for a person. */
@@ -28,76 +28,63 @@ const UNFINISHED: [file: string, what: string, abort: string][] = [
   ['BISECT_LOG', 'a bisect', 'git bisect reset'],
 ];
 
-async function git({ project: { root, release } }: Facts): Promise<Finding> {
+async function git({ project: { root, release } }: Facts, { fail, warn }: Report) {
   const { changes, head, branch } = await workTree(root);
   const directory = await read(gitIn(root, 'rev-parse', '--absolute-git-dir'));
-  const problems = UNFINISHED.filter(([file]) => existsSync(join(directory, file))).map(([, what, abort]) =>
-    failed(`${what} is not finished`, `finish it, or: ${abort}`),
-  );
-  if (await isShallow(root)) {
-    const detail = 'a shallow clone: versions and notes need the whole history';
-    problems.push(failed(detail, 'git fetch --unshallow --tags'));
-  }
-  if (!head) problems.push(failed('there is no commit yet', 'git add --all && git commit'));
-  if (changes.length > 0) {
-    const detail = `${changes.length} uncommitted: a release refuses that`;
-    problems.push(warning(detail, 'git status; commit, or git stash'));
-  }
+  for (const [file, what, abort] of UNFINISHED)
+    if (existsSync(join(directory, file))) fail(`${what} is not finished`, `finish it, or: ${abort}`);
+  if (await isShallow(root))
+    fail('a shallow clone: versions and notes need the whole history', 'git fetch --unshallow --tags');
+  if (!head) fail('there is no commit yet', 'git add --all && git commit');
+  if (changes.length > 0)
+    warn(`${changes.length} uncommitted: a release refuses that`, 'git status; commit, or git stash');
   if (branch !== release.branch) {
     const detail = `${branch ?? 'no branch'} is checked out, releases come from ${release.branch}`;
-    problems.push(warning(detail, `git switch ${release.branch}`));
+    warn(detail, `git switch ${release.branch}`);
   }
-  return gather(problems, `${branch} at ${shortHash(head ?? '')}, nothing uncommitted`);
+  return `${branch} at ${shortHash(head ?? '')}, nothing uncommitted`;
 }
 
-async function composeConfig({ project, services }: Facts): Promise<Finding> {
+async function composeConfig({ project, services }: Facts) {
   const found = await services();
   verifyServices(project, found);
-  return ok(`${project.project.compose.join(', ')}: ${Object.keys(found).join(', ')}`);
+  return `${project.project.compose.join(', ')}: ${Object.keys(found).join(', ')}`;
 }
 
-async function serviceConfig({ project, services }: Facts): Promise<Finding> {
+async function serviceConfig({ project, services }: Facts) {
   const named = ENVIRONMENTS.filter((name) => project.environments[name].config);
   if (named.length === 0) {
     return unchecked(`${PROJECT_FILE} names no configuration of the service (environments.*.config)`);
   }
   await verifyServiceConfig(project, await services(), named);
-  return ok(named.map((name) => project.environments[name].config).join(', '));
+  return named.map((name) => project.environments[name].config).join(', ');
 }
 
 const PRIVATE = 0o600;
 
-async function dotenv({ project: { root } }: Facts): Promise<Finding> {
+async function dotenv({ project: { root } }: Facts, report: Report) {
   const names = (await readdir(root)).filter((name) => /^\.env(\.|$)/.test(name) && name !== '.env.example');
-  if (!names.includes('.env')) return warning('there is none yet', 'npm run setup');
-  const problems = await Promise.all(names.map((name) => dotenvProblems(root, join(root, name))));
-  return gather(problems.flat(), `${names.join(', ')}: 0600, ignored by git`);
+  if (!names.includes('.env')) report.warn('there is none yet', 'npm run setup');
+  for (const name of names) await checkDotenv(root, name, report);
+  return `${names.join(', ')}: 0600, ignored by git`;
 }
 
-async function dotenvProblems(root: string, path: string): Promise<Finding[]> {
-  const file = relative(root, path);
+async function checkDotenv(root: string, file: string, { fail }: Report): Promise<void> {
+  const path = join(root, file);
   const found = await stat(path);
   const mode = found.mode & 0o777;
-  const problems: Finding[] = [];
   const unreadable = await access(path, constants.R_OK).catch((error: Error) => error);
   if (unreadable) {
     const remedy = `sudo chown "$(id -u):$(id -g)" ${file} && chmod 0600 ${file}`;
-    problems.push(failed(`this user cannot read ${file}: ${unreadable.message}`, remedy));
+    fail(`this user cannot read ${file}: ${unreadable.message}`, remedy);
   }
-  if (!found.isFile()) problems.push(failed(`${file} is not a file`, 'remove it, then: npm run setup'));
-  else if (mode !== PRIVATE) {
-    const detail = `${file} has mode ${mode.toString(8).padStart(4, '0')}, expected 0600`;
-    problems.push(failed(detail, `chmod 0600 ${file}`));
-  }
+  if (!found.isFile()) fail(`${file} is not a file`, 'remove it, then: npm run setup');
+  else if (mode !== PRIVATE)
+    fail(`${file} has mode ${mode.toString(8).padStart(4, '0')}, expected 0600`, `chmod 0600 ${file}`);
   const tracked = await probe(gitIn(root, 'ls-files', '--error-unmatch', path));
   const ignored = await probe(gitIn(root, 'check-ignore', '--quiet', path));
-  if (tracked.ok) {
-    const remedy = `git rm --cached ${file}, and replace every secret in it`;
-    problems.push(failed(`${file} is committed`, remedy));
-  } else if (ignored.exitCode === 1) {
-    problems.push(failed(`git does not ignore ${file}`, `add a line "${file}" to .gitignore`));
-  }
-  return problems;
+  if (tracked.ok) fail(`${file} is committed`, `git rm --cached ${file}, and replace every secret in it`);
+  else if (ignored.exitCode === 1) fail(`git does not ignore ${file}`, `add a line "${file}" to .gitignore`);
 }
 
 /** The files that are committed and configure something. */
@@ -113,16 +100,15 @@ async function configFiles({ root, project, image }: Project): Promise<string[]>
   return [...all].filter((file) => !/(^|\/)\.env(\.|$)(?!example)/.test(file));
 }
 
-async function secrets({ project }: Facts): Promise<Finding> {
+async function secrets({ project }: Facts, { fail }: Report) {
   const files = await configFiles(project);
   const remedy =
     'move it to .env (never committed, 0600) and refer to it as a variable; a secret that was ever committed must be replaced';
-  const problems: Finding[] = [];
   for (const file of files) {
     const text = (await readIfPresent(join(project.root, file)).catch(() => undefined)) ?? '';
-    for (const { line, why } of findSecrets(text)) problems.push(failed(`${file}:${line} ${why}`, remedy));
+    for (const { line, why } of findSecrets(text)) fail(`${file}:${line} ${why}`, remedy);
   }
-  return gather(problems, `${files.length} files, nothing that looks like one`);
+  return `${files.length} files, nothing that looks like one`;
 }
 
 // Values in configuration files that look like secrets: by the name of their key, or by their own well-known form.

@@ -6,7 +6,15 @@ import type { EffectiveConfig } from '../docker/service-config.ts';
 import { TaskError } from '../errors.ts';
 import { paint } from '../log.ts';
 import { loadProject, type Project } from '../project.ts';
-import { type Check, collectFacts, type Facts, type Finding, unchecked, type Verdict } from './check.ts';
+import {
+  type Check,
+  collectFacts,
+  type Facts,
+  type Finding,
+  findingOf,
+  unchecked,
+  type Verdict,
+} from './check.ts';
 import { LIVE_CHECKS } from './live.ts';
 import { MACHINE_CHECKS } from './machine.ts';
 import { PROJECT_CHECKS } from './project.ts';
@@ -25,28 +33,20 @@ interface Examined extends Finding {
 const AT_ONCE = 4;
 
 /** A check that cannot be made is told from one that fails: only the engine's own check fails without an engine. */
-function findingOf(error: unknown, { id }: Check): Finding {
-  const known = error instanceof TaskError;
-  if (known && error.code === 'interrupted') throw error;
-  const message = error instanceof Error ? error.message : String(error);
-  const remedy = (known && error.hint) || 'run again with --verbose';
-  if (known && error.code === 'engine-down' && id !== 'engine') {
-    return { verdict: 'unchecked', detail: 'no Docker engine answers' };
-  }
+function findingOfError(error: unknown, { id }: Check): Finding {
+  const { code, hint } = error instanceof TaskError ? error : {};
+  if (code === 'interrupted') throw error;
+  if (code === 'engine-down' && id !== 'engine') return unchecked('no Docker engine answers');
   // A compose file that cannot be read is the finding of its own check.
-  if (known && error.code === 'compose-invalid' && id !== 'compose-config') {
-    return { verdict: 'unchecked', detail: 'the compose files cannot be read' };
-  }
-  return { verdict: 'failed', detail: message, remedy };
+  if (code === 'compose-invalid' && id !== 'compose-config')
+    return unchecked('the compose files cannot be read');
+  const detail = error instanceof Error ? error.message : String(error);
+  return { verdict: 'failed', detail, remedy: hint ?? 'run again with --verbose' };
 }
-
-const WITHOUT_DOTENV = unchecked('.env cannot be read');
 
 async function examineOne(facts: Facts, check: Check): Promise<Examined> {
   const began = performance.now();
-  const finding = await Promise.resolve()
-    .then(() => check.run(facts))
-    .catch((error: unknown) => findingOf(error, check));
+  const finding = await findingOf(check, facts).catch((error: unknown) => findingOfError(error, check));
   const seconds = Math.round(performance.now() - began) / 1000;
   return { id: check.id, title: check.title, ...finding, seconds };
 }
@@ -65,7 +65,9 @@ async function loadPatient(): Promise<{ project: Project; hasDotenv: boolean }> 
 export async function examine({ live }: { live: boolean }): Promise<Examined[]> {
   const { project, hasDotenv } = await loadPatient();
   const checks = (live ? [...CHECKS, ...LIVE_CHECKS] : CHECKS).map((check) =>
-    hasDotenv || check.withoutDotenv ? check : { ...check, run: () => WITHOUT_DOTENV },
+    hasDotenv || check.withoutDotenv
+      ? check
+      : { ...check, check: async () => unchecked('.env cannot be read') },
   );
   return withEngine(async (ask) => {
     const facts = collectFacts(project, ask);
@@ -104,23 +106,15 @@ function describeOne({ verdict, title, detail, remedy }: Examined): string {
 }
 
 export function countVerdicts(findings: readonly Examined[]): Record<Verdict, number> {
-  const count = (verdict: Verdict) => findings.filter((one) => one.verdict === verdict).length;
-  return {
-    ok: count('ok'),
-    warning: count('warning'),
-    failed: count('failed'),
-    unchecked: count('unchecked'),
-  };
+  const counts = { ok: 0, warning: 0, failed: 0, unchecked: 0 };
+  for (const { verdict } of findings) counts[verdict] += 1;
+  return counts;
 }
 
 export function describeFindings(findings: readonly Examined[]): string {
   const { ok, warning, failed, unchecked } = countVerdicts(findings);
-  const summary = [
-    `${ok} ok`,
-    `${failed} failed`,
-    ...(warning ? [`${warning} to look at`] : []),
-    ...(unchecked ? [`${unchecked} not checked`] : []),
-  ];
+  const optional = [warning && `${warning} to look at`, unchecked && `${unchecked} not checked`];
+  const summary = [`${ok} ok`, `${failed} failed`, ...optional.filter(Boolean)];
   return [...findings.map(describeOne), '', summary.join(', ')].join('\n');
 }
 

@@ -11,34 +11,25 @@ import { readIfPresent, statePath } from '../files.ts';
 import { ago } from '../format.ts';
 import { shortHash } from '../git.ts';
 import { runningTask } from '../lock.ts';
-import { ENVIRONMENTS, imageReference, type Project, variable, variableName } from '../project.ts';
+import { ENVIRONMENTS, imageReference, type Project, variable } from '../project.ts';
 import { findEntry, outline, withdrawnVersions } from '../release/notes.ts';
 import { previousRelease, type ReleaseTag, releasedDigests } from '../release/record.ts';
 import { parseTag } from '../release/version.ts';
 import { interruptedRuns } from '../steps.ts';
+import { exposureProblems } from '../switch/checks.ts';
 import { isHealthy, observe } from '../switch/observe.ts';
 import { readSamples } from '../uptime.ts';
-import {
-  type Check,
-  type Facts,
-  type Finding,
-  failed,
-  gather,
-  type LocalImage,
-  ok,
-  unchecked,
-  warning,
-} from './check.ts';
+import { type Check, type Facts, type LocalImage, type Report, unchecked } from './check.ts';
 
 export const STATE_CHECKS: readonly Check[] = [
-  { id: 'releases', title: 'tags, images and notes', run: releases },
-  { id: 'images', title: 'images to run and go back to', run: neededImages },
-  { id: 'health', title: 'running environments', run: health },
-  { id: 'exposure', title: 'open ports', run: exposure },
-  { id: 'interrupted', title: 'interrupted tasks', run: interrupted },
-  { id: 'leftovers', title: 'leftovers', run: leftovers },
-  { id: 'backup', title: 'backup', run: backup },
-  { id: 'sampling', title: 'uptime samples', run: sampling },
+  { id: 'releases', title: 'tags, images and notes', check: releases },
+  { id: 'images', title: 'images to run and go back to', check: neededImages },
+  { id: 'health', title: 'running environments', check: health },
+  { id: 'exposure', title: 'open ports', check: exposure },
+  { id: 'interrupted', title: 'interrupted tasks', check: interrupted },
+  { id: 'leftovers', title: 'leftovers', check: leftovers },
+  { id: 'backup', title: 'backup', check: backup },
+  { id: 'sampling', title: 'uptime samples', check: sampling },
 ];
 
 // Each way in which somebody's hand can make tags, images and notes differ is a line of its own.
@@ -46,76 +37,57 @@ export const STATE_CHECKS: readonly Check[] = [
 const REVISION = 'org.opencontainers.image.revision';
 const FETCH = 'git fetch --tags';
 
-async function releases({ project, releases: tagsOf, images: imagesOf }: Facts): Promise<Finding> {
+async function releases({ project, releases: tagsOf, images: imagesOf }: Facts, report: Report) {
   const { tag_prefix: prefix, notes: file } = project.release;
   const [tags, images] = await Promise.all([tagsOf(), imagesOf()]);
-  const notes = (await readIfPresent(join(project.root, file))) ?? '';
   const prodTag = variable(project, 'PROD_TAG');
-  const problems = [
-    ...tags.flatMap((tag) => tagProblems(project, tag, images)),
-    ...notesProblems(file, notes, prefix, tags),
-    ...untaggedImages(images, prefix, tags).map((reference) => {
-      const remedy = `fetch the tags: ${FETCH}; or take the name away: docker image rm ${reference}`;
-      return failed(`image ${reference} has no git tag`, remedy);
-    }),
-  ];
+  for (const tag of tags) checkTag(project, tag, images, report);
+  await checkNotes(project, tags, report);
+  for (const reference of images.flatMap(({ names }) => names)) {
+    const tag = reference.slice(reference.lastIndexOf(':') + 1);
+    if (parseTag(prefix, tag) === undefined || tags.some(({ name }) => name === tag)) continue;
+    const remedy = `fetch the tags: ${FETCH}; or remove the name: docker image rm ${reference}`;
+    report.fail(`image ${reference} has no git tag`, remedy);
+  }
   if (prodTag && !tags.some(({ name }) => name === prodTag)) {
     const remedy = `${FETCH}, or: ${switchCommand(project, 'prod', { version: 'latest-release' })}`;
-    problems.push(failed(`.env names ${prodTag} for prod, git has no such tag`, remedy));
+    report.fail(`.env names ${prodTag} for prod, git has no such tag`, remedy);
   }
   const count = tags.filter(({ record }) => record).length;
-  const older = count < tags.length ? `; ${tags.length - count} tags of before these tasks` : '';
-  return gather(
-    problems,
-    (count === 0 ? 'no release yet' : `${count}: tags, images and ${file} agree`) + older,
-  );
+  const older = count < tags.length ? `; ${tags.length - count} tags from before these tasks` : '';
+  return (count === 0 ? 'no release yet' : `${count}: tags, images and ${file} agree`) + older;
 }
 
 /** What is wrong with one tag, seen from its image. */
-function tagProblems(project: Project, tag: ReleaseTag, images: readonly LocalImage[]): Finding[] {
+function checkTag(project: Project, tag: ReleaseTag, images: readonly LocalImage[], { fail }: Report): void {
   const { name, record, commit } = tag;
   const reference = imageReference(project, name);
-  const build = `npm run build-push -- ${name}`;
   const image = images.find(({ names }) => names.includes(reference));
+  const built = image?.labels[REVISION];
+  // A tag of before these tasks is history. One whose image is here was a release, and has lost its record.
+  if (!record && !built && name !== variable(project, 'PROD_TAG')) return;
   if (!record) {
-    // A tag of before these tasks is history. One whose image is here was a release, and has lost its record.
-    if (!image?.labels[REVISION] && name !== variable(project, 'PROD_TAG')) return [];
     const remedy = `fetch the real one from the remote: ${FETCH} --force; or find it: git fsck --lost-found`;
-    return [failed(`git tag ${name} is not the release's: it records no image`, remedy)];
-  }
-  if (!image) return [];
-  if (!releasedDigests(record).includes(image.id)) {
+    fail(`git tag ${name} is not the release's: it records no image`, remedy);
+  } else if (image && !releasedDigests(record).includes(image.id)) {
     const what = `it is ${image.id}, git tag ${name} records ${record.digest}`;
-    const remedy = `docker image rm ${reference} && ${build}`;
-    return [failed(`image ${reference} is not the released one: ${what}`, remedy)];
+    const remedy = `docker image rm ${reference} && npm run build-push -- ${name}`;
+    fail(`image ${reference} is not the released one: ${what}`, remedy);
+  } else if (built && built !== commit) {
+    const what = `it names commit ${shortHash(commit)}, its image was built from ${shortHash(built)}`;
+    fail(`git tag ${name} was moved: ${what}`, `${FETCH} --force`);
   }
-  const built = image.labels[REVISION];
-  if (!built || built === commit) return [];
-  const what = `it names commit ${shortHash(commit)}, its image was built from ${shortHash(built)}`;
-  return [failed(`git tag ${name} was moved: ${what}`, `${FETCH} --force`)];
-}
-
-/** Image names that are versions without a tag. */
-function untaggedImages(images: readonly LocalImage[], prefix: string, tags: readonly ReleaseTag[]) {
-  const names = images.flatMap((image) => image.names);
-  return names.filter((reference) => {
-    const tag = reference.slice(reference.lastIndexOf(':') + 1);
-    return parseTag(prefix, tag) !== undefined && !tags.some(({ name }) => name === tag);
-  });
 }
 
 /** Where notes and tags miss each other. */
-function notesProblems(file: string, notes: string, prefix: string, tags: readonly ReleaseTag[]): Finding[] {
-  const missing = tags.filter((tag) => tag.record && !findEntry(notes, tag.name));
-  const finish = `fetch the tags: ${FETCH}; or resume an interrupted release: npm run release`;
-  return [
-    ...missing.map(({ name }) =>
-      failed(`${file} has no entry for ${name}`, `see what it was: git show ${name}:${file}`),
-    ),
-    ...orphanEntries(notes, prefix, tags).map((version) =>
-      failed(`${file} has an entry for ${prefix}${version}, git has no such tag`, finish),
-    ),
-  ];
+async function checkNotes({ root, release }: Project, tags: readonly ReleaseTag[], { fail }: Report) {
+  const { notes: file, tag_prefix: prefix } = release;
+  const notes = (await readIfPresent(join(root, file))) ?? '';
+  for (const { name } of tags.filter((tag) => tag.record && !findEntry(notes, tag.name)))
+    fail(`${file} has no entry for ${name}`, `see what it was: git show ${name}:${file}`);
+  const remedy = `fetch the tags: ${FETCH}; or resume an interrupted release: npm run release`;
+  for (const version of orphanEntries(notes, prefix, tags))
+    fail(`${file} has an entry for ${prefix}${version}, git has no such tag`, remedy);
 }
 
 /** Entries of versions that have no tag. */
@@ -130,34 +102,27 @@ function orphanEntries(notes: string, prefix: string, tags: readonly ReleaseTag[
 
 // Is there what a switch, a rollback and a build need, and does what is active work?
 
-async function neededImages({ project, images, releases: tagsOf, ask }: Facts): Promise<Finding> {
+async function neededImages({ project, images, releases: tagsOf, ask }: Facts, { fail }: Report) {
   const present = new Set((await images()).flatMap(({ names }) => names));
   const released = (await tagsOf()).filter(({ record }) => record).map(({ name }) => name);
   const prodTag = variable(project, 'PROD_TAG');
   const previous = prodTag ? await tagBefore(project, prodTag) : undefined;
-  const needed: [tag: string | undefined, why: string][] = [
-    [prodTag, 'which .env names for prod'],
-    [previous, 'which a rollback goes back to'],
-  ];
-  const problems = needed
-    .filter(([tag]) => tag && released.includes(tag) && !present.has(imageReference(project, tag)))
-    .map(([tag = '', why]) => {
-      const detail = `image ${imageReference(project, tag)}, ${why}, is not on this machine`;
-      return failed(detail, `npm run build-push -- ${tag}`);
-    });
-  const latest = imageReference(project, 'latest');
-  if (released.length > 0 && !present.has(latest)) {
-    const detail = `image ${latest}, which dev runs, is not on this machine`;
-    problems.push(failed(detail, 'npm run build-push -- latest'));
-  }
   // Where .env names none, each build fetches it.
   const base = variable(project, 'BASE_IMAGE');
   if (base && (await ask(`/images/${encodeURI(base)}/json`)) === undefined)
-    problems.unshift(failed(`base image ${base} is not on this machine`, 'npm run setup'));
-  return gather(
-    problems,
-    released.length === 0 ? 'none yet' : [prodTag, previous].filter(Boolean).join(', '),
-  );
+    fail(`base image ${base} is not on this machine`, 'npm run setup');
+  const needed: [tag: string | undefined, why: string][] = [
+    [prodTag, 'which .env names for prod'],
+    [previous, 'which a rollback goes back to'],
+    ['latest', 'which dev runs'],
+  ];
+  for (const [tag, why] of needed) {
+    const isReleased = tag === 'latest' ? released.length > 0 : released.includes(tag ?? '');
+    if (!tag || !isReleased || present.has(imageReference(project, tag))) continue;
+    const detail = `image ${imageReference(project, tag)}, ${why}, is not on this machine`;
+    fail(detail, `npm run build-push -- ${tag}`);
+  }
+  return released.length === 0 ? 'none yet' : [prodTag, previous].filter(Boolean).join(', ');
 }
 
 function tagBefore(project: Project, tag: string): Promise<string | undefined> {
@@ -167,74 +132,55 @@ function tagBefore(project: Project, tag: string): Promise<string | undefined> {
   });
 }
 
-async function health({ project, containers }: Facts): Promise<Finding> {
+async function health({ project, containers }: Facts, { fail }: Report) {
   const active = environmentsOf(activeEnvironment(project));
-  if (active.length === 0) return ok('none is active');
+  if (active.length === 0) return 'none is active';
   const { environments } = await observe(project, containers);
-  const ill = active.filter((name) => !isHealthy(environments[name]));
-  return gather(
-    ill.map((name) => failed(`${name} is active, and not healthy`, 'see why: npm run status')),
-    `${active.join(' and ')} healthy`,
-  );
+  for (const name of active.filter((one) => !isHealthy(environments[one])))
+    fail(`${name} is active, but not healthy`, 'see why: npm run status');
+  return `${active.join(' and ')} healthy`;
 }
 
-const LOOPBACK = /^(127\.|::1$|\[::1\]$|localhost$)/;
-
-async function exposure({ project, services }: Facts): Promise<Finding> {
+async function exposure({ project, services }: Facts, { fail }: Report) {
   const all = await services();
-  const open = ENVIRONMENTS.flatMap((name) =>
-    (all[project.environments[name].service]?.publishes ?? [])
-      .filter(({ address }) => !LOOPBACK.test(address))
-      .map(({ address, published }) => `${name} listens on ${address || '0.0.0.0'}:${published}`),
-  );
-  const token = project.live?.token;
-  const address = `${variableName(project, 'BIND_ADDRESS')}=`;
-  if (open.length === 0) return ok('only this machine reaches them');
-  if (!token) return warning(open.join('\n'), `does it ask for a token? Else, in .env: ${address}127.0.0.1`);
-  const name = variableName(project, token);
-  if (variable(project, token)) return ok(`${open.join(', ')}, with ${name}`);
-  const remedy = `close it, in .env: ${address}127.0.0.1\nor open it properly, in .env:\n${name}=… (openssl rand -hex 32)\n${address}0.0.0.0`;
-  return failed(
-    `${open.join('\n')}\nwithout ${name}: whoever reaches this machine can read and write`,
-    remedy,
-  );
+  const found = ENVIRONMENTS.flatMap((name) => {
+    const service = all[project.environments[name].service];
+    if (!service) return [];
+    for (const { message, hint } of exposureProblems(project, name, service)) fail(message, hint ?? '');
+    return service.publishes.map(({ address, published }) => `${name} ${address || '0.0.0.0'}:${published}`);
+  });
+  return found.join(', ') || 'none';
 }
 
 // Did a task die half-way, and did something stay behind?
 
-async function interrupted({ project: { root } }: Facts): Promise<Finding> {
+async function interrupted({ project: { root } }: Facts, { fail }: Report) {
   const owner = await runningTask(root);
-  if (owner) return ok(`${owner.task} runs since ${owner.since} (pid ${owner.pid})`);
-  const problems = (await interruptedRuns(root)).map(({ task, command, at, step, error }) =>
-    error
-      ? failed(error.message, error.hint ?? '')
-      : failed(`${task} was interrupted at ${at}${step ? ` after "${step}"` : ''}`, `resume it: ${command}`),
-  );
-  return gather(problems, 'no task was interrupted');
+  if (owner) return `${owner.task} runs since ${owner.since} (pid ${owner.pid})`;
+  for (const { task, command, at, step, error } of await interruptedRuns(root)) {
+    if (error) fail(error.message, error.hint ?? '');
+    else fail(`${task} was interrupted at ${at}${step ? ` after "${step}"` : ''}`, `resume it: ${command}`);
+  }
+  return 'no task was interrupted';
 }
 
-async function leftovers({ project, listed, images }: Facts): Promise<Finding> {
+async function leftovers({ project, listed, images }: Facts, { fail }: Report) {
   const { root } = project;
   const owner = await runningTask(root);
-  if (owner) return ok(`${owner.task} is at work; what it uses is no leftover`);
+  if (owner) return `${owner.task} is running; what it uses is no leftover`;
   // What an interrupted task left is what it will resume with.
   if ((await interruptedRuns(root)).length > 0) return unchecked('resume the interrupted task first');
-  const isCandidate = (labels: Record<string, string>) =>
-    labels['release-flow.candidate'] === project.project.name;
-  const containers = (await listed()).filter(({ labels }) => isCandidate(labels));
-  const names = (await images()).flatMap((image) => image.names);
-  const candidates = names.filter((name) => name.startsWith(imageReference(project, 'candidate-')));
-  const files = await leftFiles(root, backupDirectory(project));
-  const problems = [
-    ...containers.map(({ name }) =>
-      failed(`container ${name} is left of a release that died`, `docker rm --force --volumes ${name}`),
-    ),
-    ...candidates.map((name) =>
-      failed(`image ${name} is left of a build that died`, `docker image rm ${name}`),
-    ),
-    ...files.map((path) => failed(`${path} is left of a task that died`, `rm -r ${path}`)),
-  ];
-  return gather(problems, 'nothing was left behind');
+  for (const { name, labels } of await listed()) {
+    if (labels['release-flow.candidate'] !== project.project.name) continue;
+    fail(`container ${name} is left of a release that died`, `docker rm --force --volumes ${name}`);
+  }
+  for (const name of (await images()).flatMap((image) => image.names)) {
+    if (!name.startsWith(imageReference(project, 'candidate-'))) continue;
+    fail(`image ${name} is left of a build that died`, `docker image rm ${name}`);
+  }
+  for (const path of await leftFiles(root, backupDirectory(project)))
+    fail(`${path} is left of a task that died`, `rm -r ${path}`);
+  return 'nothing was left behind';
 }
 
 /** Files below the project that only a killed run leaves. */
@@ -255,23 +201,21 @@ async function leftFiles(root: string, backups: string): Promise<string[]> {
   return found.flat();
 }
 
-async function backup({ project }: Facts): Promise<Finding> {
+async function backup({ project }: Facts, { fail, warn }: Report) {
   const { report, problem } = await loadBackupFacts(project, new Date());
-  if (problem) return failed(problem.message, problem.hint);
-  if (!report.at)
-    return warning('there is none yet', 'npm run backup; schedule it: npm run backup -- schedule');
-  return ok(`the last good one was made ${ago(report.at, new Date())}`);
+  if (problem) fail(problem.message, problem.hint);
+  else if (!report.at) warn('there is none yet', 'npm run backup; schedule it: npm run backup -- schedule');
+  return `the last good one was made ${ago(report.at ?? '', new Date())}`;
 }
 
 const LONGEST_GAP_MS = 10 * 60_000;
 
-async function sampling({ project }: Facts): Promise<Finding> {
+async function sampling({ project }: Facts, { warn }: Report) {
   const { samples, hours } = await readSamples(project.root);
   const schedule = 'schedule it: npm run status -- --help shows the line for cron';
   const last = samples.at(-1);
-  if (!last) return warning(`uptime is not ${hours.length > 0 ? 'measured any more' : 'measured'}`, schedule);
-  const taken = `the last sample was taken ${ago(last.at, new Date())}`;
-  if (Date.now() - Date.parse(last.at) > LONGEST_GAP_MS)
-    return warning(taken, `is cron running? ${schedule}`);
-  return ok(taken);
+  if (!last) warn(`uptime is not ${hours.length > 0 ? 'measured any more' : 'measured'}`, schedule);
+  const taken = `the last sample was taken ${ago(last?.at ?? '', new Date())}`;
+  if (last && Date.now() - Date.parse(last.at) > LONGEST_GAP_MS) warn(taken, `is cron running? ${schedule}`);
+  return taken;
 }

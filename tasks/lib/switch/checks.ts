@@ -115,12 +115,12 @@ export function exposureProblems(
 }
 
 /** A port must be free, or published by this very environment, which gives it up for its successor. */
-async function portProblems(
+export async function portProblems(
   project: Project,
-  snapshot: EngineSnapshot,
+  snapshot: Pick<EngineSnapshot, 'containers' | 'endpoint'>,
   name: EnvironmentName,
   service: ComposeService,
-) {
+): Promise<TaskError[]> {
   const own = containersOfEnvironment(project, snapshot.containers, name).filter(
     ({ state }) => state === 'running',
   );

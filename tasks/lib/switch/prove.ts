@@ -3,7 +3,13 @@
 
 import { withEngine } from '../docker/engine.ts';
 import { type ExpectedHealth, waitForHealth } from '../docker/health.ts';
-import { type Container, type Image, lastLogLines, parseContainers } from '../docker/objects.ts';
+import {
+  type Container,
+  type Image,
+  inspectContainers,
+  lastLogLines,
+  parseContainers,
+} from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
 import type { HttpAddress } from '../http.ts';
 import type { EnvironmentName, Project } from '../project.ts';
@@ -46,14 +52,14 @@ export function proveHealthy(project: Project, proof: Proof): Promise<void> {
     });
     await waitForCheck(find, proof.seconds);
     const dead = await givenUp();
-    if (dead) throw new TaskError(`Not healthy: ${proof.address.url}: ${dead}`, { code: 'unhealthy' });
+    if (dead) throw new TaskError(`Not healthy: ${proof.address.url} ${dead}`, { code: 'unhealthy' });
   });
 }
 
 function causeOfDeath(container: Container | undefined): string | undefined {
   if (!container) return 'its container is gone';
   if (container.state === 'exited' || container.restarts > 0)
-    return `its container ended with exit code ${container.exitCode}`;
+    return `container exited with code ${container.exitCode}`;
   return container.health === 'unhealthy' ? 'its container is unhealthy' : undefined;
 }
 
@@ -61,7 +67,7 @@ function causeOfDeath(container: Container | undefined): string | undefined {
 function verifyImage(container: Container | undefined, image: ProvenImage): void {
   if (!container || container.imageId === image.id) return;
   throw new TaskError(
-    `The image ${container.image} changed meanwhile: the container runs ${container.imageId}, checked was ${image.id}`,
+    `The image ${container.image} changed during the switch: the container runs ${container.imageId}, expected ${image.id}`,
     { code: 'image-changed', hint: 'somebody built or re-tagged it at the same time; switch again' },
   );
 }
@@ -75,23 +81,7 @@ async function waitForCheck(find: () => Promise<Container | undefined>, seconds:
   });
 }
 
-/** The error of an environment that did not start, with what its container said last. */
-export async function startFailure(
-  name: EnvironmentName,
-  container: string,
-  error: unknown,
-): Promise<unknown> {
-  if (!(error instanceof TaskError) || error.code === 'interrupted') return error;
-  const logs = container ? await uninterrupted(() => lastLogLines(container)).catch(() => '') : '';
-  const tail = logs ? `\nLast log lines of its container:\n${logs.replace(/^/gm, '    ')}` : '';
-  return new TaskError(`Cannot start ${name}: ${error.message}${tail}`, {
-    code: error.code,
-    hint: error.hint ?? 'what ran before runs again; .env is unchanged',
-    cause: error,
-  });
-}
-
-/** Runs a step of starting an environment; a failure comes with what its container said last. */
+/** Runs a step of starting an environment; a failure names its cause first, then what the container logged last. */
 export async function withStartFailure<T>(
   name: EnvironmentName,
   container: string | null,
@@ -100,6 +90,29 @@ export async function withStartFailure<T>(
   try {
     return await work();
   } catch (error) {
-    throw await startFailure(name, container ?? '', error);
+    if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
+    throw container ? await uninterrupted(() => startFailure(name, container, error)) : failure(name, error);
   }
+}
+
+const LOG_LINES = 5;
+
+async function startFailure(name: EnvironmentName, id: string, error: TaskError): Promise<TaskError> {
+  const [container] = await inspectContainers([id]).catch(() => []);
+  const logs = await lastLogLines(id).catch(() => '');
+  const lines = logs.split('\n').filter(Boolean);
+  const died = container && causeOfDeath({ ...container, health: undefined });
+  const said = lines.findLast((line) => /error|fatal|panic/i.test(line)) ?? lines.at(-1);
+  const cause = died ? `${died}${said ? `: ${said.trim()}` : ''}` : error.message;
+  const shown = lines.slice(-LOG_LINES).map((line) => `    ${line}`);
+  return failure(name, error, [cause, ...(shown.length > 0 ? ['Last log lines:', ...shown] : [])].join('\n'));
+}
+
+function failure(name: EnvironmentName, error: TaskError, cause = error.message): TaskError {
+  const wasSlow = / after \d+ s$/.test(error.message) ? '; if it needs longer to start: --wait SECONDS' : '';
+  return new TaskError(`Cannot start ${name}: ${cause}`, {
+    code: error.code,
+    hint: error.hint ?? `the previous state was restored, .env is unchanged${wasSlow}`,
+    cause: error,
+  });
 }
