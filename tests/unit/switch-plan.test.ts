@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { stopCommand, switchCommand } from '../../tasks/lib/active.ts';
-import type { ComposeModel, ComposeService } from '../../tasks/lib/docker/compose.ts';
+import type { ComposeService } from '../../tasks/lib/docker/compose.ts';
 import { isLocalEndpoint } from '../../tasks/lib/docker/engine.ts';
 import type { Container } from '../../tasks/lib/docker/objects.ts';
 import { loginCommand, sshTarget } from '../../tasks/lib/docker/remote.ts';
@@ -230,57 +230,34 @@ describe('the stack file', () => {
     security_opt: ['no-new-privileges:true'],
     command: null,
     tmpfs: ['/tmp:mode=1777,size=256m'],
-    labels: { 'release-flow.files': '/etc/app' },
+    configs: [{ source: 'app', target: '/etc/app/app.json' }],
+    secrets: [{ source: 'key', target: '/run/secrets/key', mode: '0400' }],
     ports: [{ mode: 'ingress', host_ip: '127.0.0.1', target: 8002, published: '8012', protocol: 'tcp' }],
-    volumes: [
-      { type: 'volume', target: '/etc/app' },
-      { type: 'bind', source: '/data', target: '/data', bind: { create_host_path: false } },
-    ],
+    volumes: [{ type: 'bind', source: '/data', target: '/data', bind: { create_host_path: false } }],
     deploy: { resources: { limits: { cpus: 3, memory: '100' } } },
   };
-  const model = {
-    input: JSON.stringify({
-      services: { prod: service },
-      networks: { net: { ipam: {} } },
-      volumes: { models: { name: 'm' } },
-    }),
-    files: {
-      prod: [
-        {
-          source: 'app',
-          secret: false,
-          target: '/etc/app/app.json',
-          content: Buffer.from('{}'),
-          mode: 0o444,
-        },
-        { source: 'key', secret: true, target: '/run/secrets/key', content: Buffer.from('k'), mode: 0o400 },
-      ],
-    },
-  } as unknown as ComposeModel;
-  const project = {
-    project: { name: 'x' },
-    environments: { dev: { service: 'dev' }, prod: { service: 'prod' } },
-  } as unknown as Project;
-  const make = (nodes: number, change: object = {}, image?: string) => {
-    const raw = JSON.parse(model.input);
-    Object.assign(raw.services.prod, change);
+  const file = fileURLToPath(import.meta.url);
+  const model = (change: object) => ({
+    services: { prod: { ...service, ...change } },
+    networks: { net: { ipam: {} } },
+    volumes: { models: { name: 'm' } },
+    configs: { app: { name: 'x_app', file } },
+    secrets: { key: { name: 'x_key', file } },
+  });
+  const make = async (nodes: number, change: object = {}, image?: string) => {
     const options = { nodes, node: 'n1', images: { prod: image } };
-    const { text, objects, digest } = stackFile(
-      project,
-      { ...model, input: JSON.stringify(raw) },
-      'prod',
-      options,
-    );
-    return { prod: JSON.parse(text).services.prod, file: JSON.parse(text), objects, digest };
+    const { text, digest } = await stackFile('x', model(change), ['prod'], options);
+    const made = JSON.parse(text);
+    return { prod: made.services.prod, file: made, digest };
   };
   const stateless = { volumes: [] };
 
-  it('updates stop-first where the node publishes the port, start-first behind the mesh, and goes back by itself', () => {
+  it('updates stop-first where the node publishes the port, start-first behind the mesh, and goes back by itself', async () => {
     for (const [nodes, mode, order] of [
       [1, 'host', 'stop-first'],
       [3, 'ingress', 'start-first'],
     ] as const) {
-      const { deploy, ports } = make(nodes).prod;
+      const { deploy, ports } = (await make(nodes)).prod;
       assert.deepEqual(
         [deploy.update_config.order, deploy.update_config.failure_action],
         [order, 'rollback'],
@@ -300,28 +277,25 @@ describe('the stack file', () => {
     ],
   ];
   for (const [what, nodes, change, image, wanted] of places) {
-    it(what, () => {
-      const { prod } = make(nodes, change, image);
+    it(what, async () => {
+      const { prod } = await make(nodes, change, image);
       assert.deepEqual({ image: prod.image, constraints: prod.deploy.placement.constraints }, wanted);
     });
   }
-  it('refuses what the other nodes could not pull', () => {
-    assert.throws(() => make(3, stateless), {
-      code: 'swarm-image',
-      message: /swarm of 3 nodes: .* cannot pull/,
-    });
+  it('refuses what the other nodes could not pull, and what is no file', async () => {
+    const message = /swarm of 3 nodes: .* cannot pull/;
+    await assert.rejects(make(3, stateless), { code: 'swarm-image', message });
+    await assert.rejects(make(1, { configs: [{ source: 'other' }] }), { code: 'swarm-config' });
   });
-  it('makes configs and secrets objects that are named by their content', () => {
-    const { prod, file, objects } = make(1);
-    const [config, secret] = objects.map(({ name }) => name);
-    assert.match(config!, /^x_app_[0-9a-f]{12}$/);
-    assert.deepEqual(prod.configs, [{ source: config, target: '/etc/app/app.json', mode: 0o444 }]);
-    assert.deepEqual(prod.secrets, [{ source: secret, target: '/run/secrets/key', mode: 0o400 }]);
-    assert.deepEqual(file.configs[config!], { name: config, external: true });
-    assert.ok(!JSON.stringify(file).includes('Buffer'));
+  it('names configs and secrets by their content', async () => {
+    const { prod, file: made } = await make(1);
+    assert.match(made.configs.app.name, /^x_app_[0-9a-f]{12}$/);
+    assert.equal(made.configs.app.file, file);
+    assert.deepEqual(prod.configs, [{ source: 'app', target: '/etc/app/app.json', mode: 0o444 }]);
+    assert.deepEqual(prod.secrets, [{ source: 'key', target: '/run/secrets/key', mode: 0o400 }]);
   });
-  it('leaves out what a swarm does not know, and keeps the rest', () => {
-    const { prod, digest } = make(1);
+  it('leaves out what a swarm does not know, and keeps the rest', async () => {
+    const { prod, digest } = await make(1);
     for (const key of ['restart', 'pull_policy', 'security_opt', 'tmpfs', 'command'])
       assert.ok(!(key in prod), key);
     assert.deepEqual(prod.volumes, [

@@ -1,4 +1,4 @@
-// Everything that can be known to fail is found before the first step, and told at once.
+// Everything that can be known to fail is found before the first step, and all of it is reported together.
 
 import { realpath, stat, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -40,54 +40,47 @@ export async function verifySwitch(
   const found = await Promise.all([
     checkoutProblems(project, snapshot.containers),
     roomProblems(project, snapshot, starts),
-    ...starts.map((step) => environmentProblems(project, snapshot, check, step)),
+    ...starts.flatMap((start) => {
+      const { environment: name } = start;
+      const service = snapshot.services[name];
+      return [
+        caught(verifyServiceConfig(project, snapshot.model.services, [name]).then(() => [])),
+        portProblems(project, snapshot, name, service),
+        caught(directoryProblems(project, snapshot, check, name)),
+        volumeProblems(snapshot, start),
+        exposureProblems(project, name, service),
+      ];
+    }),
   ]);
   const problems = [...check.problems, ...found.flat()];
-  if (problems.length === 0) return;
-  throw combinedError(`Cannot switch to ${check.target.active}; nothing was changed:`, problems);
+  if (problems.length > 0)
+    throw combinedError(`Cannot switch to ${check.target.active}; nothing was changed:`, problems);
 }
 
-async function configProblems(project: Project, snapshot: EngineSnapshot, name: EnvironmentName) {
-  return verifyServiceConfig(project, snapshot.model.services, [name]).then(
-    () => [],
-    (error) => [asProblem(error)],
-  );
-}
-
-function asProblem(error: unknown): TaskError {
-  if (error instanceof TaskError && error.code !== 'interrupted') return error;
-  throw error;
-}
-
-function environmentProblems(project: Project, snapshot: EngineSnapshot, check: TargetCheck, step: Start) {
-  const service = snapshot.services[step.environment];
-  return Promise.all([
-    configProblems(project, snapshot, step.environment),
-    portProblems(project, snapshot, step.environment, service),
-    directoryProblems(project, snapshot, check, step.environment),
-    volumeProblems(snapshot, step),
-    exposureProblems(project, step.environment, service),
-  ]).then((lists) => lists.flat());
+/** A check that throws has found that problem. */
+function caught(found: Promise<TaskError[]>): Promise<TaskError[]> {
+  return found.catch((error: unknown) => {
+    if (error instanceof TaskError && error.code !== 'interrupted') return [error];
+    throw error;
+  });
 }
 
 /** Two checkouts of one compose project would replace each other's containers. One that is gone was moved. */
 async function checkoutProblems(project: Project, containers: readonly Container[]): Promise<TaskError[]> {
   const own = await realpath(project.root);
-  const found = containers.map(({ labels }) => {
+  const folders = containers.flatMap(({ labels }) => {
     const [host, ...path] = labels[CHECKOUT_LABEL]?.split(':') ?? [];
-    if (host !== undefined) return host === hostname() ? path.join(':') : undefined;
+    if (host !== undefined) return host === hostname() ? path.join(':') : [];
     // Made by compose itself, which writes down the folder of its file.
-    return labels[DIGEST_LABEL] ? undefined : labels['com.docker.compose.project.working_dir'];
+    return labels[DIGEST_LABEL] ? [] : (labels['com.docker.compose.project.working_dir'] ?? []);
   });
-  for (const path of new Set(found)) {
-    const root = path === undefined ? undefined : await checkoutAround(path);
-    if (root === undefined || root === own) continue;
-    const name = project.project.name;
-    const message = `The containers of the compose project ${name} belong to another checkout: ${root}`;
-    const hint = `switch there; or give this one a name and ports of its own ([project] name in ${PROJECT_FILE}); or take them over: remove them (docker ps --all --filter label=com.docker.compose.project=${name}), then switch here`;
-    return [new TaskError(message, { code: 'other-checkout', hint })];
-  }
-  return [];
+  const roots = await Promise.all([...new Set(folders)].map(checkoutAround));
+  const other = roots.find((root) => root !== undefined && root !== own);
+  if (!other) return [];
+  const { name } = project.project;
+  const message = `The containers of the compose project ${name} belong to another checkout: ${other}`;
+  const hint = `switch there; or give this one a name and ports of its own ([project] name in ${PROJECT_FILE}); or take them over: remove them (docker ps --all --filter label=com.docker.compose.project=${name}), then switch here`;
+  return [new TaskError(message, { code: 'other-checkout', hint })];
 }
 
 /** The project that a folder of this machine lies in; undefined if there is none (any more). */
@@ -108,7 +101,7 @@ export function exposureProblems(
   const open = service.publishes.find(({ address }) => !/^(127\.|::1$|localhost$)/.test(address));
   if (!open || service.environment[token] !== '') return [];
   const address = open.address || '0.0.0.0';
-  const message = `${name} would answer everybody who reaches ${address}:${open.published}: ${token} is not set`;
+  const message = `${name} is open to everybody who can reach ${address}:${open.published}: ${token} is not set`;
   const bind = variableName(project, 'BIND_ADDRESS');
   const hint = `open it with a token, in .env:\n${token}=$(openssl rand -hex 32)   (write what it prints)\n${bind}=${address}\nor keep it to this machine: ${bind}=127.0.0.1`;
   return [new TaskError(message, { code: 'exposed', hint })];
@@ -133,12 +126,10 @@ export async function portProblems(
     // A swarm's own container gives the port up for its successor, too.
     if (container?.startsWith(swarmTasks) || (!container && !isLocal)) return [];
     const holder = container ? `the container ${container}` : await listeningProcess(port.published);
-    return [
-      new TaskError(`Port ${port.published}, which ${name} needs, is taken by ${holder}`, {
-        code: 'port-taken',
-        hint: `stop it, or give ${name} another port: ${variableName(project, `${name.toUpperCase()}_PORT`)}=… in .env`,
-      }),
-    ];
+    const message = `Port ${port.published}, which ${name} needs, is taken by ${holder}`;
+    const variable = variableName(project, `${name.toUpperCase()}_PORT`);
+    const hint = `stop it, or give ${name} another port: ${variable}=… in .env`;
+    return [new TaskError(message, { code: 'port-taken', hint })];
   });
   return (await Promise.all(problems)).flat();
 }
@@ -146,53 +137,41 @@ export async function portProblems(
 async function directoryProblems(
   project: Project,
   snapshot: EngineSnapshot,
-  check: TargetCheck,
+  { target }: TargetCheck,
   name: EnvironmentName,
-) {
+): Promise<TaskError[]> {
   const path = dataDirectory(project);
-  const service = snapshot.services[name];
-  if (!service.binds.some(({ source }) => source === path)) return [];
-  const image = check.target.images[name];
+  const { binds, user } = snapshot.services[name];
+  const image = target.images[name];
   const isLocal = isLocalEndpoint(snapshot.endpoint);
   // Without an image there is nothing to look through; that is a problem of its own, or fetched first.
-  if (!isLocal && !image) return [];
-  try {
-    const reference = environmentImage(project, name, check.target.prodTag);
-    const state = isLocal
-      ? await observeDataDirectory(project)
-      : await observeRemoteDirectory(project, path, reference);
-    const uid = /^\d+/.exec(service.user ?? '')?.[0];
-    // In Docker's own virtual machine (macOS) owners are translated.
-    const hasOwners = uid !== undefined && !(isLocal && process.platform !== 'linux');
-    const label = image?.labels[project.data.format_label ?? ''];
-    return dataDirectoryProblems(state, {
-      path,
-      variable: variableName(project, 'DATA_DIR'),
-      owner: hasOwners ? { uid: Number(uid) } : undefined,
-      format: label === undefined ? undefined : Number(label),
-    }).map(({ message, ...options }) => new TaskError(message, options));
-  } catch (error) {
-    return [asProblem(error)];
-  }
+  if (!binds.some(({ source }) => source === path) || (!isLocal && !image)) return [];
+  const state = await (isLocal
+    ? observeDataDirectory(project)
+    : observeRemoteDirectory(project, path, environmentImage(project, name, target.prodTag)));
+  const uid = /^\d+/.exec(user ?? '')?.[0];
+  // In Docker's own virtual machine (macOS) owners are translated.
+  const hasOwners = uid !== undefined && !(isLocal && process.platform !== 'linux');
+  const label = image?.labels[project.data.format_label ?? ''];
+  return dataDirectoryProblems(state, {
+    path,
+    variable: variableName(project, 'DATA_DIR'),
+    owner: hasOwners ? { uid: Number(uid) } : undefined,
+    format: label === undefined ? undefined : Number(label),
+  }).map(({ message, ...options }) => new TaskError(message, options));
 }
 
-/** What lies in a volume without a name would stay with the replaced container, and go with it. */
-function volumeProblems(snapshot: EngineSnapshot, step: Start): TaskError[] {
-  const container = snapshot.observed.environments[step.environment].container;
-  if (step.how !== 'replace' || !container) return [];
+/** What is in a volume without a name would be removed with the replaced container. */
+function volumeProblems(snapshot: EngineSnapshot, { environment, how }: Start): TaskError[] {
+  const { container } = snapshot.observed.environments[environment];
+  if (how !== 'replace' || !container) return [];
   const ours = container.labels[FILES_LABEL]?.split(',') ?? [];
-  return container.anonymousVolumes
-    .filter((path) => !ours.includes(path))
-    .map(
-      (path) =>
-        new TaskError(
-          `${container.name} keeps ${path} in a volume without a name: a new container starts empty`,
-          {
-            code: 'anonymous-volume',
-            hint: `give the volume a name in the compose file, or mount a tmpfs if its content may go`,
-          },
-        ),
-    );
+  const lost = container.anonymousVolumes.filter((path) => !ours.includes(path));
+  const hint = 'give the volume a name in the compose file, or mount a tmpfs if its content may be lost';
+  return lost.map((path) => {
+    const message = `${container.name} keeps ${path} in a volume without a name: a new container starts empty`;
+    return new TaskError(message, { code: 'anonymous-volume', hint });
+  });
 }
 
 /** Memory and disk of this machine; another one's cannot be asked through its engine. */

@@ -1,6 +1,6 @@
-// One container of an environment and its successor. Compose replaces a container by removing it first; here
-// the next one is made beside it, by compose itself (as if scaling up), and takes over its name and port. Until it has
-// proven healthy the old one is kept, stopped, and can be started again as it was.
+// One container of an environment and its successor. Compose replaces a container by removing it first; here the next
+// one is made beside it, by compose itself (as if scaling up), and takes over its name and port. The old one is kept,
+// stopped, until the new one is healthy.
 
 import { type Command, run } from '../command.ts';
 import { type ComposeModel, copyFilesInto, modelCommand } from '../docker/compose.ts';
@@ -59,67 +59,41 @@ async function find(id: string): Promise<Container | undefined> {
 export function startSteps(
   project: Project,
   model: () => Promise<ComposeModel>,
-  start: StartData,
+  { environment: name, how, reason, old, restartPolicy }: StartData,
 ): Step<SwitchData>[] {
-  const { environment: name, how } = start;
-  const own = (data: SwitchData) => data.starts.find(({ environment }) => environment === name)!;
-  const prove: Step<SwitchData> = {
-    name: `prove-${name}`,
-    title: `wait until ${name} is healthy and the right one`,
-    apply: (data) => withStartFailure(name, own(data).next, () => prove_(project, data, own(data))),
+  type Work = (start: StartData, data: SwitchData) => Promise<unknown>;
+  const step = (verb: string, title: string, apply: Work, undo?: Work): Step<SwitchData> => {
+    const own = (work: Work) => (data: SwitchData) =>
+      work(data.starts.find(({ environment }) => environment === name)!, data);
+    return { name: `${verb}-${name}`, title, apply: own(apply), ...(undo ? { undo: own(undo) } : {}) };
   };
-  const takeOver: Step<SwitchData> = {
-    name: `take-over-${name}`,
-    title: `restart policy of ${name}: ${start.restartPolicy}`,
-    apply: (data) => takeOverPolicy(own(data)),
+  const start: Work = ({ next }) => withStartFailure(name, next, () => startContainer(next!));
+  const resume: Work = async (own, data) => {
+    own.next = own.old!.id;
+    await start(own, data);
   };
-  return how === 'resume'
-    ? [resumeStep(start), prove, takeOver]
-    : [...successorSteps(project, model, start), prove, takeOver];
-}
-
-function resumeStep({ environment: name, reason }: StartData): Step<SwitchData> {
-  const own = (data: SwitchData) => data.starts.find(({ environment }) => environment === name)!;
-  return {
-    name: `start-${name}`,
-    title: `start ${name}: ${reason}`,
-    apply: async (data) => {
-      const start = own(data);
-      start.next = start.old!.id;
-      await withStartFailure(name, start.next, () => startContainer(start.old!.id));
-    },
-    undo: (data) => stopAgain(own(data).old!),
+  const create: Work = (own, data) =>
+    withStartFailure(name, null, async () => createSuccessor(project, await model(), data, own));
+  const discard: Work = (_, data) => removeSuccessors(project, data, name);
+  const restore: Work = async (own, data) => {
+    await removeSuccessors(project, data, name);
+    await bringBack(project, name, own.old!);
   };
-}
-
-function successorSteps(
-  project: Project,
-  model: () => Promise<ComposeModel>,
-  { environment: name, how, reason, old }: StartData,
-): Step<SwitchData>[] {
-  const own = (data: SwitchData) => data.starts.find(({ environment }) => environment === name)!;
-  const create: Step<SwitchData> = {
-    name: `create-${name}`,
-    title: `${how === 'create' ? 'create' : 'replace'} ${name}: ${reason}`,
-    apply: (data) =>
-      withStartFailure(name, null, async () => createSuccessor(project, await model(), data, own(data))),
-    undo: (data) => removeSuccessors(project, data, name),
-  };
-  const retire: Step<SwitchData> = {
-    name: `retire-${name}`,
-    title: `${old?.up ? 'stop' : 'rename'} the old container of ${name}; it is kept until the new one is healthy`,
-    apply: (data) => retireOld(own(data)),
-    undo: async (data) => {
-      await removeSuccessors(project, data, name);
-      await bringBack(project, name, own(data).old!);
-    },
-  };
-  const begin: Step<SwitchData> = {
-    name: `start-${name}`,
-    title: `start the new container of ${name}`,
-    apply: (data) => withStartFailure(name, own(data).next, () => startContainer(own(data).next!)),
-  };
-  return old ? [create, retire, begin] : [create, begin];
+  const kept = `${old?.up ? 'stop' : 'rename'} the old container of ${name}; it is kept until the new one is healthy`;
+  const begin = [
+    step('create', `${how} ${name}: ${reason}`, create, discard),
+    ...(old ? [step('retire', kept, retireOld, restore)] : []),
+    step('start', `start the new container of ${name}`, start),
+  ];
+  return [
+    ...(how === 'resume'
+      ? [step('start', `start ${name}: ${reason}`, resume, (own) => stopAgain(own.old!))]
+      : begin),
+    step('prove', `wait until ${name} is healthy and the right one`, (own, data) =>
+      withStartFailure(name, own.next, () => prove(project, data, own)),
+    ),
+    step('take-over', `restart policy of ${name}: ${restartPolicy}`, takeOverPolicy),
+  ];
 }
 
 /** The next container, complete but not started, and without restarts until it has proven itself. */
@@ -177,7 +151,7 @@ async function takeOverPolicy({ old, next, restartPolicy }: StartData): Promise<
   await setRestartPolicy(old.id, 'no');
 }
 
-async function prove_(project: Project, data: SwitchData, start: StartData): Promise<void> {
+async function prove(project: Project, data: SwitchData, start: StartData): Promise<void> {
   const { environment: name, next } = start;
   const seconds = data.waitSeconds ?? project.environments[name].start_timeout;
   const began = performance.now();
@@ -261,7 +235,7 @@ async function bringBack(project: Project, name: EnvironmentName, old: Container
   if (now.name !== old.name) await rename(old.id, old.name);
   if (now.restartPolicy !== old.restartPolicy) await setRestartPolicy(old.id, old.restartPolicy);
   if (!old.up || (isUntouched && old.restartPolicy !== 'no')) return;
-  log.step(`bring ${name} back: ${old.name}`);
+  log.step(`roll ${name} back to its previous container`);
   // A stop that was asked for goes on in the engine after its asker died: wait for it, or it hits the start.
   if (now.state === 'running') await stopContainer(old.id);
   await startContainer(old.id);
@@ -272,9 +246,8 @@ export async function waitForAnswer(project: Project, name: EnvironmentName): Pr
   await withReach(async (reach) => {
     const address = await healthAddress(project, name, reach);
     const answers = async () => ((await askHealth(address)).status === 200 ? true : undefined);
-    if (await waitUntil(answers, { withinMs: ANSWER_WITHIN_MS }))
-      return log.done(`${name} answers as before`);
+    if (await waitUntil(answers, { withinMs: ANSWER_WITHIN_MS })) return log.done(`${name} responds again`);
     // It runs as it did before; a run that cannot end would keep every later switch from starting.
-    log.warn(`${name} runs as before, but ${address.url} does not answer 200`);
+    log.warn(`${name} runs again, but ${address.url} does not answer 200`);
   });
 }

@@ -1,27 +1,19 @@
 // The stack file of one environment for `docker stack deploy`, from the compose model: what a swarm calls differently is
-// translated, what it does not know is left out, and what only one node has keeps the service on that node. Pure.
+// translated, what it does not know is left out, and what only one node has keeps the service on that node.
 import { createHash } from 'node:crypto';
-import { type ComposeModel, FILES_LABEL, type InjectedFile } from '../docker/compose.ts';
+import { readFile } from 'node:fs/promises';
+import { modelInput, type ResolvedModel } from '../docker/compose.ts';
 import { TaskError } from '../errors.ts';
-import { ENVIRONMENTS, type EnvironmentName, type Project } from '../project.ts';
-import { dependenciesOf } from './dependencies.ts';
 
 /** Services carry this: what they were deployed from. */
 export const STACK_LABEL = 'release-flow.stack';
 
-/** A config or secret of the swarm. It cannot be changed: another content is another name. */
-interface StackObject extends Pick<InjectedFile, 'content' | 'target' | 'mode'> {
-  kind: 'config' | 'secret';
-  name: string;
-}
-
 export interface Stack {
   text: string;
-  objects: StackObject[];
   digest: string;
 }
 
-interface Nodes {
+export interface Nodes {
   nodes: number;
   /** Id of the node that is asked: it has the local images, volumes and directories. */
   node: string;
@@ -41,63 +33,69 @@ const UNKNOWN = new Set([
 
 const sha256 = (content: string | Buffer) => createHash('sha256').update(content).digest('hex');
 
-/** An environment with what it depends on. @throws TaskError where another node could not run it */
-export function stackFile(project: Project, model: ComposeModel, name: EnvironmentName, nodes: Nodes): Stack {
-  const raw = JSON.parse(model.input) as Record<string, Record<string, Service>>;
-  const { service } = project.environments[name];
-  const environments = ENVIRONMENTS.map((one) => project.environments[one].service);
-  const needed = dependenciesOf(model.services ?? {}, [service], environments).map((one) => one.service);
-  const objects: StackObject[] = [];
-  const services = [service, ...needed].map((own) => {
-    const files = (model.files[own] ?? []).map(({ source, secret, content, target, mode }) => ({
-      ...{ kind: secret ? ('secret' as const) : ('config' as const), content, target, mode },
-      name: `${project.project.name}_${source}_${sha256(content).slice(0, 12)}`,
-    }));
-    objects.push(...files);
-    return [own, translate(own, raw.services![own]!, files, nodes)] as const;
-  });
-  const digest = sha256(JSON.stringify(services));
+/** `names`: the environment's service and what it depends on. @throws TaskError where another node could not run it */
+export async function stackFile(
+  project: string,
+  model: ResolvedModel,
+  names: string[],
+  nodes: Nodes,
+): Promise<Stack> {
+  const services = names.map((name) => [name, translate(name, model.services[name]!, nodes)] as const);
+  const used = (kind: 'configs' | 'secrets') =>
+    services.flatMap(([, service]) => service[kind].map(({ source }: Service) => source as string));
+  const [configs, secrets] = await Promise.all([
+    files(project, model.configs, used('configs')),
+    files(project, model.secrets, used('secrets')),
+  ]);
+  const digest = sha256(JSON.stringify([services, configs, secrets]));
   services[0]![1].deploy.labels = { [STACK_LABEL]: digest };
-  const external = (kind: string) =>
-    objects
-      .filter((one) => one.kind === kind)
-      .map(({ name: object }) => [object, { name: object, external: true }]);
   const overlay = { driver: 'overlay', attachable: true };
-  const file = {
-    version: '3.13',
-    services: Object.fromEntries(services),
-    networks: Object.fromEntries(Object.keys(raw.networks ?? {}).map((network) => [network, overlay])),
-    volumes: raw.volumes ?? {},
-    configs: Object.fromEntries(external('config')),
-    secrets: Object.fromEntries(external('secret')),
-  };
-  return { text: JSON.stringify(file, null, 2), objects, digest };
+  const networks = Object.keys(model.networks ?? {}).map((network) => [network, overlay]);
+  const text = modelInput({
+    ...{ version: '3.13', services: Object.fromEntries(services), volumes: model.volumes ?? {} },
+    ...{ networks: Object.fromEntries(networks), configs, secrets },
+  });
+  return { text, digest };
 }
 
-function translate(name: string, service: Service, files: readonly StackObject[], nodes: Nodes): Service {
+/** A config or secret of a swarm cannot be changed: another content is another name. */
+async function files(project: string, sources: ResolvedModel['configs'] = {}, used: readonly string[]) {
+  const named = [...new Set(used)].map(async (source) => {
+    const { file } = sources[source] ?? {};
+    if (!file)
+      throw new TaskError(`Cannot deploy ${source} to a swarm: expected a file`, { code: 'swarm-config' });
+    return [source, { name: `${project}_${source}_${sha256(await readFile(file)).slice(0, 12)}`, file }];
+  });
+  return Object.fromEntries(await Promise.all(named));
+}
+
+function translate(name: string, service: Service, nodes: Nodes): Service {
   const mode = nodes.nodes > 1 ? 'ingress' : 'host';
   const order = mode === 'host' && service.ports?.length ? 'stop-first' : 'start-first';
   // A container that fails within two seconds of becoming healthy still makes the swarm roll back.
   const update = { parallelism: 1, order, monitor: '2s', max_failure_ratio: 0 };
   const resources: Service = structuredClone(service.deploy?.resources ?? {});
   for (const part of Object.values(resources)) if (part.cpus !== undefined) part.cpus = String(part.cpus);
-  const volumes = volumesOf(service);
+  const volumes: Service[] = [
+    ...(service.volumes ?? []).map(({ type, source, target, read_only }: Service) => ({
+      ...{ type, source, target, read_only },
+    })),
+    // Their size is limited by the container's memory.
+    ...(service.tmpfs ?? []).map((entry: string) => ({ type: 'tmpfs', target: entry.split(':')[0] })),
+  ];
   const { image = service.image, constraints } = placement(name, volumes, nodes);
-  const references = (kind: string) =>
-    files
-      .filter((file) => file.kind === kind)
-      .map((file) => ({ source: file.name, target: file.target, mode: file.mode }));
+  const references = (found: Service[] = []) =>
+    found.map(({ mode = 0o444, ...one }) => ({
+      ...one,
+      mode: typeof mode === 'number' ? mode : Number.parseInt(mode, 8),
+    }));
+  const known = ([key, value]: [string, unknown]) => value !== null && !UNKNOWN.has(key);
   return {
-    ...Object.fromEntries(
-      Object.entries(service).filter(([key, value]) => value !== null && !UNKNOWN.has(key)),
-    ),
-    image,
+    ...Object.fromEntries(Object.entries(service).filter(known)),
+    ...{ image, volumes, configs: references(service.configs), secrets: references(service.secrets) },
     ports: (service.ports ?? []).map(({ target, published, protocol = 'tcp' }: Service) => ({
       ...{ target, published: Number(published), protocol, mode },
     })),
-    volumes,
-    configs: references('config'),
-    secrets: references('secret'),
     deploy: {
       ...{ placement: { constraints }, resources, replicas: 1, rollback_config: update },
       update_config: { ...update, failure_action: 'rollback' },
@@ -115,14 +113,4 @@ function placement(name: string, volumes: readonly Service[], { nodes, node, ima
   const hint =
     'set [image] registry in configs/release.toml and push the image: npm run build-push -- --push';
   throw new TaskError(message, { code: 'swarm-image', hint });
-}
-
-function volumesOf(service: Service): Service[] {
-  const folders = service.labels?.[FILES_LABEL]?.split(',') ?? [];
-  const volumes = ((service.volumes ?? []) as Service[]).filter(({ target }) => !folders.includes(target));
-  return [
-    ...volumes.map(({ type, source, target, read_only }) => ({ type, source, target, read_only })),
-    // Their size is limited by the container's memory.
-    ...((service.tmpfs ?? []) as string[]).map((entry) => ({ type: 'tmpfs', target: entry.split(':')[0] })),
-  ];
 }

@@ -2,7 +2,8 @@
 // `docker stack deploy`; the swarm replaces containers, watches their health and takes a failed update back by itself.
 import { z } from 'zod';
 import { type ActiveEnvironment, environmentsOf } from '../active.ts';
-import { probe, read, run } from '../command.ts';
+import { probe, run } from '../command.ts';
+import { resolvedModel } from '../docker/compose.ts';
 import { askEngine, docker } from '../docker/engine.ts';
 import { waitForHealth } from '../docker/health.ts';
 import { TaskError } from '../errors.ts';
@@ -10,6 +11,7 @@ import { ENVIRONMENTS, type EnvironmentName, type Project, registryReference } f
 import { session, waitUntil } from '../session.ts';
 import type { Step } from '../steps.ts';
 import { verifySwitch } from './checks.ts';
+import { dependenciesOf } from './dependencies.ts';
 import { survey } from './observe.ts';
 import { planSwitch, type SwitchTarget, switchSchema } from './plan.ts';
 import { expectedHealth } from './prove.ts';
@@ -40,14 +42,17 @@ const schema = switchSchema
 type SwarmData = z.output<typeof schema>;
 type Stacks = Partial<Record<EnvironmentName, Stack>>;
 
-/** @throws TaskError where this engine is no manager of a swarm */
-async function askSwarm(path: string): Promise<unknown> {
-  return askEngine(path).catch((error) => {
-    if (!(error instanceof TaskError) || !/not a swarm manager/.test(error.message)) throw error;
-    throw new TaskError('This engine is not a manager of a swarm', {
-      code: 'no-swarm',
-      hint: 'make it one: docker swarm init; or leave out --engine swarm',
-    });
+const engineInfo = z.object({
+  Swarm: z.object({ ControlAvailable: z.boolean(), NodeID: z.string(), Nodes: z.number().default(1) }),
+});
+
+/** This engine's node and how many the swarm has. @throws TaskError where it is no manager of a swarm */
+async function swarmNode() {
+  const { Swarm } = engineInfo.parse(await askEngine('/info'));
+  if (Swarm.ControlAvailable) return { node: Swarm.NodeID, nodes: Swarm.Nodes };
+  throw new TaskError('This engine is not a manager of a swarm', {
+    code: 'no-swarm',
+    hint: 'make it one: docker swarm init; or leave out --engine swarm',
   });
 }
 
@@ -69,7 +74,7 @@ const listedService = z.object({
 async function swarmServices(project: Project) {
   const filters = JSON.stringify({ label: [`com.docker.stack.namespace=${project.project.name}`] });
   const path = `/services?status=true&filters=${encodeURIComponent(filters)}`;
-  const listed = z.array(listedService).parse(await askSwarm(path));
+  const listed = z.array(listedService).parse(await askEngine(path));
   const found = ENVIRONMENTS.flatMap((name) => {
     const one = listed.find(({ Spec }) => Spec.Name === nameOf(project, name));
     if (!one) return [];
@@ -94,14 +99,10 @@ async function scale(project: Project, name: EnvironmentName, replicas: number):
   });
 }
 
-async function deploy(project: Project, { text, objects }: Stack, timeoutMs: number): Promise<void> {
-  for (const { kind, name, content } of objects) {
-    if ((await probe(docker(kind, 'inspect', name))).ok) continue;
-    await run(docker(kind, 'create', name, '-'), { input: content });
-  }
-  const flags = ['--detach=false', '--resolve-image', 'never', '--with-registry-auth', '--compose-file', '-'];
-  await run(docker('stack', 'deploy', ...flags, project.project.name), { input: text, timeoutMs });
-}
+const DEPLOY = [
+  ...['stack', 'deploy', '--detach=false', '--resolve-image', 'never', '--with-registry-auth'],
+  ...['--compose-file', '-'],
+];
 
 /** Deploys, and waits until /health comes from what was deployed. @throws TaskError with the swarm's own reason */
 async function deployAndProve(project: Project, name: EnvironmentName, data: SwarmData, stack: Stack) {
@@ -109,7 +110,7 @@ async function deployAndProve(project: Project, name: EnvironmentName, data: Swa
   // A failed update comes with the swarm's own rollback, a first deployment does not.
   const timeoutMs = timeoutSeconds * 1000 + (data.before[name] ? SETTLE_MS : 0);
   try {
-    await deploy(project, stack, timeoutMs);
+    await run(docker(...DEPLOY, project.project.name), { input: stack.text, timeoutMs });
     const { addresses } = await survey(project, data.to.prodTag ?? undefined);
     const expected = expectedHealth(name, data.images[name]);
     const wait = { keys: project.health, expected, timeoutSeconds, givenUp: async () => undefined };
@@ -170,18 +171,22 @@ export async function swarmSwitch(
   active: ActiveEnvironment,
   prodTag: string | undefined,
 ): Promise<PlannedSwitch> {
-  const before = await swarmServices(project);
-  const [nodes, node, snapshot, check] = await Promise.all([
-    askSwarm('/nodes').then((found) => z.array(z.unknown()).parse(found).length),
-    read(docker('info', '--format', '{{.Swarm.NodeID}}')),
+  const swarm = await swarmNode();
+  const [before, snapshot, check, model] = await Promise.all([
+    swarmServices(project),
     survey(project, prodTag),
     checkTarget(project, active, prodTag),
+    resolvedModel(project, prodTag),
   ]);
   const wanted = environmentsOf(active);
+  const serviceOf = (name: EnvironmentName) => project.environments[name].service;
   const stacks: Stacks = {};
   for (const name of wanted) {
-    const images = { [project.environments[name].service]: pulledImage(project, name, check.target) };
-    stacks[name] = stackFile(project, snapshot.model, name, { nodes, node, images });
+    const own = serviceOf(name);
+    const needed = dependenciesOf(snapshot.model.services, [own], ENVIRONMENTS.map(serviceOf));
+    const images = { [own]: pulledImage(project, name, check.target) };
+    const names = [own, ...needed.map(({ service }) => service)];
+    stacks[name] = await stackFile(project.project.name, model, names, { ...swarm, images });
   }
   const deploys = wanted.flatMap((name) => {
     const reason = reasonToDeploy(before[name], stacks[name]!);
@@ -213,6 +218,7 @@ function reasonToDeploy(now: z.output<typeof service> | undefined, { digest }: S
 
 /** What the swarm runs, as lines and as data. */
 export async function observeSwarm(project: Project) {
+  await swarmNode();
   const services = await swarmServices(project);
   const lines = ENVIRONMENTS.map((name) => {
     const found = services[name];
