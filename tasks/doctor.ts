@@ -1,5 +1,5 @@
-// Is this machine, and this project, fit to run it? The validation checklist as a command: read-only, each check
-// with what to do about it. With --live it also tries what runs: written through dev, read through prod.
+// The validation checklist as a command: is this machine, and this project, fit to run it? Only reads, and says for each
+// problem what to do. With --live it also tries what runs: written through dev, read through prod.
 //
 // Exit code 0: nothing failed; 1: something did.
 import {
@@ -18,7 +18,7 @@ import {
 
 await runTask({
   name: 'doctor',
-  summary: 'Is this machine, and this project, fit to run it? Every check with its remedy; changes nothing.',
+  summary: 'Check this machine and project; every problem with its remedy. Changes nothing.',
   flags: {
     live: { type: 'boolean', description: 'also try what runs: write through dev, read through prod' },
     config: {

@@ -1,7 +1,7 @@
-// What runs, which commit, how healthy, and how that compares with what was promised. Looks only; with --record
-// it writes one sample down for the uptime (cron, each minute), with --heal it also restarts a prod that is ill.
+// What runs, from which commit, how healthy, and the success measures. Only reads; with --record it records one uptime
+// sample (cron, each minute), with --heal it also restarts an unhealthy prod.
 //
-// Exit code 0: all is well; 1: something is not, and the report says what to do.
+// Exit code 0: no problems; 1: there are, and the report says what to do.
 import { stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import {
@@ -24,12 +24,12 @@ import {
 
 await runTask({
   name: 'status',
-  summary: 'What runs, which commit, how healthy, and the success measures with their present values.',
+  summary: 'Show what runs, from which commit, how healthy, and the success measures.',
   flags: {
-    watch: { type: 'boolean', description: 'show it again every few seconds until Ctrl-C' },
+    watch: { type: 'boolean', description: 'refresh every few seconds until Ctrl-C' },
     html: { type: 'string', value: 'FILE', description: 'write one self-contained page with charts' },
-    record: { type: 'boolean', description: 'write one sample for the uptime; for cron, each minute' },
-    heal: { type: 'boolean', description: 'with --record: restart a prod that is not well, once' },
+    record: { type: 'boolean', description: 'record one uptime sample; for cron, each minute' },
+    heal: { type: 'boolean', description: 'with --record: restart an unhealthy prod, once' },
     ...CONTEXT_FLAG,
   },
   examples: [
@@ -39,9 +39,8 @@ await runTask({
     `* * * * *  cd ${process.cwd()} && ${process.execPath} tasks/start.mjs status --record --heal >/dev/null 2>&1`,
   ],
   run: async ({ flags }) => {
-    if (flags.watch && flags.json) throw usageError('status: --watch is for people, --json for one answer');
-    if (flags.heal && !flags.record)
-      throw usageError('status: --heal needs --record, which remembers what it did');
+    if (flags.watch && flags.json) throw usageError('status: --watch cannot be combined with --json');
+    if (flags.heal && !flags.record) throw usageError('status: --heal needs --record');
     if (flags.html !== undefined) await verifyPage(flags.html);
     const project = await loadProject();
     if (flags.record) return record(project, flags.heal);

@@ -1,7 +1,7 @@
 // Makes an environment the active one and chooses which release prod runs.
 //
-// check → plan → show → confirm → apply → report. What is wanted starts and proves healthy before the other
-// one stops, and .env is written last: whatever fails, what ran before runs again.
+// check → plan → show → confirm → apply → report. What is wanted starts and proves healthy before the other one stops,
+// and .env is written last: a failed switch rolls back.
 import {
   type ActiveEnvironment,
   CONTEXT_FLAG,
@@ -43,7 +43,7 @@ interface Options {
 
 await runTask({
   name: 'switch-env',
-  summary: 'Make an environment the active one; choose which release prod runs.',
+  summary: 'Choose the active environment, and which release prod runs.',
   arguments: `[${TARGETS.join('|')}]`,
   maxArguments: 1,
   choices: TARGETS,
@@ -91,7 +91,7 @@ await runTask({
 function verifyNoChoice({ version, wait }: { version: string | undefined; wait: string | undefined }): void {
   const name = version !== undefined ? '--version' : '--wait';
   if (version !== undefined || wait !== undefined)
-    throw usageError(`switch-env: ${name} is for a switch, status only reads`);
+    throw usageError(`switch-env: ${name} is for a switch, not for status`);
 }
 
 function seconds(text: string | undefined): number | undefined {
@@ -114,7 +114,7 @@ async function chooseTarget(project: Project): Promise<Target> {
     return { value, label: value, ...(hint ? { hint } : {}) };
   });
   return choose(
-    'Which environment shall be active?',
+    'Which environment should be active?',
     choices,
     'name it: switch-env.ts dev|prod|both|none|status',
   );

@@ -26,6 +26,11 @@ export function environmentsOf(active: ActiveEnvironment): EnvironmentName[] {
   return ENVIRONMENTS.filter((name) => active === 'both' || active === name);
 }
 
+/** Is it among the active ones, by .env? */
+export function isActive(project: Project, name: EnvironmentName): boolean {
+  return environmentsOf(activeEnvironment(project)).includes(name);
+}
+
 type Names = readonly EnvironmentName[];
 
 /** The environments other than `name` that are active, or run although they are not. */

@@ -191,7 +191,7 @@ test('status, on the real engine', async (t) => {
       await waitForContainer(prod, isUnhealthy);
       for (let again = 0; again < 2; again += 1) {
         const next = await project.task('status', ['--record', '--heal', '--json']);
-        assert.match(next.json().healing as string, /has not been well since/);
+        assert.match(next.json().healing as string, /has not been healthy since/);
       }
       assert.equal(await startedAt(prod), restarted, 'and only once');
       assert.deepEqual(
@@ -266,7 +266,7 @@ test('status, on the real engine', async (t) => {
   });
 
   const refused: [argv: string[], message: RegExp][] = [
-    [['--watch', '--json'], /--watch is for people/],
+    [['--watch', '--json'], /--watch cannot be combined with --json/],
     [['--heal'], /--heal needs --record/],
     [['--html', '/nope/x.html'], /cannot write the page \/nope\/x\.html: \/nope is not a directory/],
     [['--html', '.'], /cannot write the page \.: expected the name of a file/],

@@ -91,7 +91,10 @@ test('a release whose image is gone is built again from its git tag, or pulled b
   await t.test('built again', async () => {
     await forget();
     const outcome = await mustSwitch(project, 'prod', '--version', 'v1.0.0');
-    assert.match(outcome.stderr, /build from its git tag the image of v1\.0\.0, which is not here/);
+    assert.match(
+      outcome.stderr,
+      /build from its git tag the image of v1\.0\.0, which is not on this machine/,
+    );
     await isBack();
   });
 
@@ -106,7 +109,7 @@ test('a release whose image is gone is built again from its git tag, or pulled b
     );
     await buildTiny(project, 'latest', 'ok');
     const outcome = await mustSwitch(project, 'prod', '--version', 'v1.0.0');
-    assert.match(outcome.stderr, /pull the image of v1\.0\.0, which is not here/);
+    assert.match(outcome.stderr, /pull the image of v1\.0\.0, which is not on this machine/);
     await isBack();
   });
 });

@@ -198,7 +198,11 @@ test('an environment starts with what it depends on, and leaves alone what is up
     const before = await project.snapshot();
     const outcome = await switchTo(project, ['prod', '--json']);
     const { code, message } = outcome.json().error as { code: string; message: string };
-    assert.deepEqual([code, /Cannot start job.*exit code 3/.test(message)], ['dependency', true], message);
+    assert.deepEqual(
+      [code, /Cannot start job.*: it exited with code 3/.test(message)],
+      ['dependency', true],
+      message,
+    );
     await verifyUnchanged(project, before, '1.0.0');
   });
 

@@ -194,14 +194,14 @@ describe('what an environment depends on', () => {
   const cases: [condition: string, container: Container, met: boolean | RegExp][] = [
     ['service_started', container({ health: 'starting' }), true],
     ['service_started', exited(0), true],
-    ['service_started', exited(1), /exit code 1/],
+    ['service_started', exited(1), /exited with code 1/],
     ['service_healthy', container({ health: 'starting' }), false],
     ['service_healthy', container(), true],
     ['service_healthy', container({ health: 'unhealthy' }), /unhealthy/],
     ['service_healthy', container({ health: undefined }), /no health check/],
     ['service_completed_successfully', container(), false],
     ['service_completed_successfully', exited(0), true],
-    ['service_completed_successfully', exited(3), /exit code 3/],
+    ['service_completed_successfully', exited(3), /exited with code 3/],
   ];
   for (const [condition, found, met] of cases) {
     it(`${condition}: ${found.state} ${found.health ?? found.exitCode}`, () => {

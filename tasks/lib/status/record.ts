@@ -1,6 +1,6 @@
-// One sample of how prod is, for cron: light (one connection to the engine, one question to /health) and complete
-// (a sample is written whatever happens), because a minute without one is a minute that nobody knows of. And healing:
-// a prod that is not well is restarted, once.
+// One sample of prod's health, for cron: light (one connection to the engine, one request to /health) and written
+// whatever happens, because a minute without one is unknown. And healing: an unhealthy prod is restarted, once.
+import { isActive } from '../active.ts';
 import { run } from '../command.ts';
 import { docker, withEngine } from '../docker/engine.ts';
 import { askHealth } from '../docker/health.ts';
@@ -10,13 +10,13 @@ import { errorSummary, TaskError } from '../errors.ts';
 import { withHistory } from '../history.ts';
 import { withLock } from '../lock.ts';
 import { log, redact } from '../log.ts';
-import { ENVIRONMENTS, type Project, portOf } from '../project.ts';
+import { ENVIRONMENTS, type Project } from '../project.ts';
 import { interruptSignal, pause, session, waitUntil } from '../session.ts';
+import { healthAddress, unhealthyReason } from '../switch/observe.ts';
 import type { TaskResult } from '../task.ts';
 import { appendSample, HOUR, readSamples, type Sample } from '../uptime.ts';
-import { isActive } from './report.ts';
 
-/** Takes a sample and writes it down; with `heal`, restarts a prod that is not well, once. */
+/** Takes a sample and records it; with `heal`, restarts an unhealthy prod, once. */
 export async function recordStatus(project: Project, heal: boolean, now = new Date()) {
   const { samples } = await readSamples(project.root);
   const { container, memory, why } = await lookAtProd(project).catch((error: unknown) => {
@@ -33,7 +33,7 @@ export async function recordStatus(project: Project, heal: boolean, now = new Da
   if (decision?.restart) sample.healed = true;
   await appendSample(project.root, sample);
   if (!decision?.restart || !container) return { sample, healing: decision?.reason };
-  return { sample, healing: await restartProd(project, container, why ?? 'not well') };
+  return { sample, healing: await restartProd(project, container, why ?? 'unhealthy') };
 }
 
 /** Prod's container, what both environments use, and why prod is down; undefined: it is up. */
@@ -51,20 +51,16 @@ async function lookAtProd(project: Project) {
 }
 
 async function downBecause(project: Project, container: Container | undefined): Promise<string | undefined> {
-  if (!container) return 'it has no container';
-  if (container.state !== 'running') return `its container is ${container.state}`;
-  const { status, error } = await withReach(async (reach) => {
-    const address = await reach(portOf(project, 'prod'));
-    return askHealth({ ...address, url: address.url + project.environments.prod.health }, 5000);
-  });
-  if (status === 0) return `no answer (${error ?? 'unknown'})`;
-  if (status !== 200) return `it answers ${status}`;
-  return container.health === 'unhealthy' ? 'its container is unhealthy' : undefined;
+  if (container?.state !== 'running') return unhealthyReason({ container, health: undefined });
+  const health = await withReach(async (reach) =>
+    askHealth(await healthAddress(project, 'prod', reach), 5000),
+  );
+  return unhealthyReason({ container, health });
 }
 
 /** @throws TaskError when another task is at work, which may have stopped prod on purpose */
 async function restartProd(project: Project, container: Container, why: string): Promise<string> {
-  log.warn(`prod is not well (${why}): restarting ${container.name}`);
+  log.warn(`prod is unhealthy (${why}): restarting ${container.name}`);
   await withLock(project.root, 'status --heal', () =>
     withHistory(project.root, 'heal', { from: why, to: 'restart' }, async () => {
       await run(docker('restart', container.id));
@@ -83,13 +79,13 @@ async function waitUntilUp(project: Project, name: string): Promise<void> {
     return why === undefined ? true : undefined;
   };
   if (await waitUntil(isUp, { withinMs: seconds * 1000 })) return;
-  throw new TaskError(`Restarted ${name}, but prod is still not well after ${seconds} s: ${why}`, {
+  throw new TaskError(`Restarted ${name}, but prod is still unhealthy after ${seconds} s: ${why}`, {
     code: 'not-healed',
-    hint: `it is not restarted again until it was well; see why: docker logs --tail 50 ${name}`,
+    hint: `it is not restarted again until it was healthy; see why: docker logs --tail 50 ${name}`,
   });
 }
 
-/** One bad answer may be a busy moment; Docker's own verdict has had its retries. */
+/** One bad answer may come from a busy service; Docker's own health check has had its retries. */
 const BUSY_MS = 45_000;
 
 interface HealingCase {
@@ -101,9 +97,8 @@ interface HealingCase {
 }
 
 /**
- * Whether a prod that is not well is restarted: once until it has been well again, and never more than once an hour,
- * so that a service which dies of its data is not killed by its nurse. Undefined when prod is well, or not meant to
- * run. Pure.
+ * Whether an unhealthy prod is restarted: once until it was healthy again, and once an hour at most, so that a service
+ * with broken data is not restarted for ever. Undefined when prod is healthy or not active. Pure.
  */
 export function decideHealing({ samples, sample, container }: HealingCase) {
   if (sample.prod !== 'down') return undefined;
@@ -114,18 +109,18 @@ export function decideHealing({ samples, sample, container }: HealingCase) {
   const now = Date.parse(sample.at);
   const past = samples.filter(({ at }) => Date.parse(at) <= now);
   const bout = past.slice(past.findLastIndex(({ prod }) => prod !== 'down') + 1);
-  if (bout.some(({ healed }) => healed)) return no('it was restarted before and has not been well since');
+  if (bout.some(({ healed }) => healed)) return no('it was restarted before and has not been healthy since');
   if (past.some(({ at, healed }) => healed && Date.parse(at) > now - HOUR)) {
     return no('it was restarted less than an hour ago');
   }
   const isCertain = container.state !== 'running' || container.health === 'unhealthy';
   const since = Date.parse(bout[0]?.at ?? sample.at);
   if (!isCertain && now - since < BUSY_MS)
-    return no('it may be a moment: restarted if it is so at the next sample');
-  return { restart: true, reason: 'not well' };
+    return no('it may only be busy; it is restarted if the next sample says the same');
+  return { restart: true, reason: 'unhealthy' };
 }
 
-/** Shows an answer again and again until Ctrl-C, which is how watching ends well; returns the last one. */
+/** Shows an answer again and again until Ctrl-C; returns the last one. */
 export async function watch(look: () => Promise<TaskResult>): Promise<TaskResult> {
   // Cursor home; clear from the cursor to the end of the screen.
   const [before, after] = process.stdout.isTTY ? ['\u001b[H\u001b[J', ''] : ['', '\n'];

@@ -1,7 +1,7 @@
-// What runs, how healthy it is, and how that compares with what is promised: the report as data, with what is not well
+// What runs, how healthy it is, and how that compares with the success measures: the report as data, with each problem
 // and what to do about it. Pure.
 
-import { activeEnvironment, stopCommand, switchCommand } from '../active.ts';
+import { activeEnvironment, isActive, stopCommand, switchCommand } from '../active.ts';
 import type { Problem } from '../backup/report.ts';
 import type { Container } from '../docker/objects.ts';
 import { ago, duration, percent } from '../format.ts';
@@ -17,7 +17,7 @@ import {
 } from '../project.ts';
 import { type ReleaseTag, releasedDigests } from '../release/record.ts';
 import type { InterruptedRun } from '../steps.ts';
-import { type EnvironmentState, isHealthy } from '../switch/observe.ts';
+import { type EnvironmentState, isHealthy, unhealthyReason } from '../switch/observe.ts';
 import { byHour, byPeriod, DAY, HOUR, type Uptime, uptimeOf } from '../uptime.ts';
 import type { StatusFacts } from './facts.ts';
 
@@ -66,7 +66,7 @@ export function reportStatus(project: Project, facts: StatusFacts) {
 
 // One environment.
 
-/** So many restarts, the last one so recently: it does not stay up. */
+/** So many restarts, the last one so recently: a crash loop. */
 const LOOP = { restarts: 3, seconds: 60 };
 
 type Health = 'healthy' | 'starting' | 'unhealthy' | 'crash-looping' | 'stopped' | 'absent' | 'unknown';
@@ -110,7 +110,7 @@ function describeFacts(project: Project, facts: StatusFacts, name: EnvironmentNa
   const url = state?.url ?? `http://127.0.0.1:${portOf(project, name)}`;
   return {
     name,
-    /** Meant to run, as .env says. */
+    /** By .env. */
     active: isActive(project, name),
     health: environmentHealth(state, at),
     /** Docker's word for the container's state. */
@@ -143,12 +143,7 @@ function describeFacts(project: Project, facts: StatusFacts, name: EnvironmentNa
   };
 }
 
-export function isActive(project: Project, name: EnvironmentName): boolean {
-  const active = activeEnvironment(project);
-  return active === 'both' || active === name;
-}
-
-// What is not well, in words, each with what to do about it; it decides status's exit code.
+// The problems, each with what to do about it; they decide status's exit code.
 
 /** From here on a container is about to be killed by its limit. */
 const MEMORY_ALARM = 0.9;
@@ -161,61 +156,74 @@ function runningContainers({ containers }: StatusFacts, project: Project, name: 
   return containers.filter((one) => one.service === service && one.state === 'running');
 }
 
-function environmentProblems(
-  project: Project,
-  facts: StatusFacts,
-  report: ReturnType<typeof describeFacts>,
-): Problem[] {
-  const { name, active, health, container, restarts, image, digest, releasedAs, dirty, memory } = report;
-  const state = facts.observation?.environments[name];
+type Add = (code: string, message: string, hint: string) => void;
+type Seen = ReturnType<typeof describeFacts>;
+
+function environmentProblems(project: Project, facts: StatusFacts, seen: Seen): Problem[] {
+  const { name } = seen;
   const problems: Problem[] = [];
-  const add = (code: string, message: string, hint: string) => problems.push({ code, message, hint });
+  const add: Add = (code, message, hint) => problems.push({ code, message, hint });
   const running = ENVIRONMENTS.filter((one) => runningContainers(facts, project, one).length > 0);
   const start = (version?: string) =>
     switchCommand(project, name, { running, ...(version ? { version } : {}) });
-  const stop = stopCommand(project, name, running);
+  checkRunning(project, facts, seen, { add, start, stop: stopCommand(project, name, running) });
+  if (name === 'prod' && seen.image) checkImage(project, seen, seen.image, { add, start });
+  return problems;
+}
+
+interface Hints {
+  add: Add;
+  start: (version?: string) => string;
+  stop: string;
+}
+
+function checkRunning(project: Project, facts: StatusFacts, seen: Seen, { add, start, stop }: Hints): void {
+  const { name, active, health, container, restarts, memory } = seen;
+  const state = facts.observation?.environments[name];
   const logs = `see why: docker logs --tail 50 ${container}`;
   const isStopped = health === 'stopped' || health === 'absent';
   const serving = runningContainers(facts, project, name)[0];
   const other = state && serving && serving.name !== state.containerName && !facts.task ? serving.name : '';
   if (other) {
     const what = `${name} runs as container ${other} instead of ${state?.containerName}: a switch was interrupted`;
-    add('other-container', what, `put it in order: ${facts.interrupted[0]?.command ?? start()}`);
+    add('other-container', what, `resume it: ${facts.interrupted[0]?.command ?? start()}`);
   } else if (active && isStopped && !serving) {
-    const what = health === 'absent' ? 'has no container' : 'is stopped';
-    const hint = `start it: ${start()}; if it should not run: ${stop}`;
-    add('not-running', `${name} is meant to run, but ${what}`, hint);
+    const what = `${name} is active, but ${health === 'absent' ? 'has no container' : 'is stopped'}`;
+    add('not-running', what, `start it: ${start()}; if it should not run: ${stop}`);
   } else if (!active && serving && !facts.task) {
     const what = `${name} runs but should not: .env names ${activeEnvironment(project)} as active`;
     add('should-not-run', what, `stop ${name}: ${stop}; keep it: ${start()}`);
   }
   if (health === 'crash-looping')
-    add('crash-looping', `${name} does not stay up: restarted ${restarts} times`, logs);
-  if (health === 'unhealthy') {
-    const why = unhealthyBecause(state);
-    add('unhealthy', `${name} is not healthy: ${why}`, `${logs}; restart it: docker restart ${container}`);
-  }
-  if (!image) return problems;
-  const tag = name === 'prod' ? variable(project, 'PROD_TAG') : undefined;
-  if (name === 'prod' && tagOf(image) !== releasedAs) {
-    const what = `prod runs ${image} (${shortDigest(digest)}), which was not released under that name`;
-    const release = `run a release: ${start(tag ?? 'latest-release')}`;
-    add('not-released', what, `${release}; what was changed: npm run doctor`);
-  }
-  if (active && tag && image !== imageReference(project, tag)) {
-    const what = `prod runs ${image}, but .env names ${imageReference(project, tag)}`;
-    add('other-release', what, `make it so: ${start()}`);
-  }
-  if (name === 'prod' && dirty) {
-    const what = `prod runs a build with uncommitted changes (${report.revision})`;
-    add('dirty', what, `run a release: ${start('latest-release')}`);
+    add('crash-looping', `${name} keeps restarting: ${restarts} restarts`, logs);
+  if (state && health === 'unhealthy') {
+    const hint = `${logs}; restart it: docker restart ${container}`;
+    add('unhealthy', `${name} is unhealthy: ${unhealthyReason(state)}`, hint);
   }
   if (memory?.limit && memory.bytes > MEMORY_ALARM * memory.limit) {
     const share = Math.round((100 * memory.bytes) / memory.limit);
     const hint = 'restart it, or raise the limit in .env and switch again';
     add('memory', `${name} uses ${share} % of its memory limit`, hint);
   }
-  return problems;
+}
+
+/** Does prod run what was released, and the release that .env names? */
+function checkImage(project: Project, seen: Seen, image: string, { add, start }: Omit<Hints, 'stop'>): void {
+  const { active, digest, releasedAs, dirty, revision } = seen;
+  const tag = variable(project, 'PROD_TAG');
+  if (tagOf(image) !== releasedAs) {
+    const what = `prod runs ${image} (${shortDigest(digest)}), which was not released under that name`;
+    const hint = `run a release: ${start(tag ?? 'latest-release')}; what was changed: npm run doctor`;
+    add('not-released', what, hint);
+  }
+  if (active && tag && image !== imageReference(project, tag)) {
+    const what = `prod runs ${image}, but .env names ${imageReference(project, tag)}`;
+    add('other-release', what, `switch to it: ${start()}`);
+  }
+  if (dirty) {
+    const what = `prod runs a build with uncommitted changes (${revision})`;
+    add('dirty', what, `run a release: ${start('latest-release')}`);
+  }
 }
 
 function interruptedProblem({ task, command, at, step, error }: InterruptedRun, now: Date): Problem {
@@ -224,13 +232,6 @@ function interruptedProblem({ task, command, at, step, error }: InterruptedRun, 
   const when = at ? ` ${ago(at, now)}` : '';
   const message = `${task} was interrupted${when}${step ? ` at "${step}"` : ''}`;
   return { code, message, hint: `resume it: ${command}` };
-}
-
-function unhealthyBecause(state: EnvironmentState | undefined): string {
-  const health = state?.health;
-  if (!health || health.status === 0) return `no answer (${health?.error ?? 'not asked'})`;
-  if (health.status !== 200) return `it answers ${health.status}, expected 200`;
-  return `it answers, but its container is ${state.container?.health}`;
 }
 
 function notesOn(project: Project, report: EnvironmentReport, latest?: string): string[] {
@@ -244,7 +245,7 @@ function notesOn(project: Project, report: EnvironmentReport, latest?: string): 
     ...(runs && latest && digest !== latest
       ? [`dev does not run the current latest image; update it: ${apply}`]
       : []),
-    ...(runs && !memory ? [`the engine does not count ${name}'s memory: see npm run doctor`] : []),
+    ...(runs && !memory ? [`the engine does not report ${name}'s memory: see npm run doctor`] : []),
   ];
 }
 
@@ -263,7 +264,7 @@ export interface Measure {
   note: string;
 }
 
-/** What the project promises: seconds, seconds, bytes. */
+/** Seconds, seconds, bytes. */
 export const AIMS = { switch: 30, deploy: 300, memory: 3e9 } as const;
 
 function measuresOf(facts: StatusFacts, uptime: Uptime, prefix: string): Measure[] {
@@ -321,7 +322,7 @@ function peakMemory({ usages, samples, at }: StatusFacts) {
   const kernel = Math.max(0, ...marks.flatMap(({ peak }) => peak ?? []));
   const seen = Math.max(0, ...sampled, ...marks.map(({ memory }) => memory));
   const bytes = Math.max(kernel, seen);
-  if (bytes === 0) return { bytes: null, note: 'nothing runs, nothing was sampled' };
+  if (bytes === 0) return { bytes: null, note: 'nothing runs, no samples' };
   const isKernel = kernel === bytes;
   return {
     bytes,
@@ -335,7 +336,7 @@ function describeBudget({ ratio, budget, up, down, off, unknown }: Uptime): stri
   const left =
     budget.left >= 0
       ? `error budget left: ${duration(budget.left)} of ${duration(budget.allowed)}`
-      : `error budget overspent by ${duration(-budget.left)}`;
+      : `error budget exceeded by ${duration(-budget.left)}`;
   return `${left}; measured ${percent((up + down + off) / (up + down + off + unknown))} of the time`;
 }
 

@@ -63,11 +63,10 @@ export function missingDependencies(
 export function meets({ state, health, exitCode }: Container, condition: string): boolean | string {
   const ended = state === 'exited' || state === 'dead';
   if (condition === 'service_completed_successfully') {
-    if (ended && exitCode !== 0) return `it ended with exit code ${exitCode}`;
+    if (ended && exitCode !== 0) return `it exited with code ${exitCode}`;
     return ended;
   }
-  if (ended && (condition === 'service_healthy' || exitCode !== 0))
-    return `it ended with exit code ${exitCode}`;
+  if (ended && (condition === 'service_healthy' || exitCode !== 0)) return `it exited with code ${exitCode}`;
   if (condition === 'service_healthy') {
     if (health === 'unhealthy') return 'it is unhealthy';
     return health === undefined && state === 'running' ? 'it has no health check' : health === 'healthy';
@@ -88,7 +87,8 @@ export async function startDependency(
   await uninterrupted(() => run(modelCommand(project, ...up), { input: model.input }));
   const own = await containersOf(project, service);
   const [container] = own;
-  if (!container) throw new TaskError(`compose made no container of ${service}`, { code: 'dependency' });
+  if (!container)
+    throw new TaskError(`docker compose created no container of ${service}`, { code: 'dependency' });
   if (!known.includes(container.id)) await copyFilesInto(container.id, model.files[service] ?? []);
   await startContainer(container.id);
   const verdict = await waitUntil(
@@ -102,7 +102,7 @@ export async function startDependency(
   );
   if (verdict === 'met') return;
   const why = verdict ?? `not ${conditions.join(', ')} after ${LIMIT_SECONDS} s`;
-  const logs = await lastLogLines(container.id);
+  const logs = await lastLogLines(container.id, 5);
   throw new TaskError(`Cannot start ${service}, which ${neededBy} depends on: ${why}\n${logs}`.trimEnd(), {
     code: 'dependency',
     hint: `see: docker logs ${container.name}`,

@@ -1,6 +1,6 @@
 // What runs, seen as the two environments: the observation that plans and status pages are made from.
 
-import { type ActiveEnvironment, activeEnvironment } from '../active.ts';
+import { type ActiveEnvironment, activeEnvironment, environmentsOf } from '../active.ts';
 import {
   CONFIG_HASH_LABEL,
   type ComposeModel,
@@ -179,10 +179,20 @@ export async function observe(project: Project, containersOf = projectContainers
   return (await survey(project, variable(project, 'PROD_TAG'), containersOf)).observed;
 }
 
-/** Is this environment running and well? */
+/** Why an environment is not up and healthy; undefined: it is. */
+export function unhealthyReason({
+  container,
+  health,
+}: Pick<EnvironmentState, 'container' | 'health'>): string | undefined {
+  if (!container) return 'it has no container';
+  if (container.state !== 'running') return `its container is ${container.state}`;
+  if (!health || health.status === 0) return `no response (${health?.error ?? 'not asked'})`;
+  if (health.status !== 200) return `it answers ${health.status}, expected 200`;
+  return container.health === 'unhealthy' ? 'its container is unhealthy' : undefined;
+}
+
 export function isHealthy(state: EnvironmentState): boolean {
-  const { container, health } = state;
-  return container?.state === 'running' && container.health !== 'unhealthy' && health?.status === 200;
+  return unhealthyReason(state) === undefined;
 }
 
 /** The containers of one environment, one-off ones included. */
@@ -199,14 +209,11 @@ export function containersOfEnvironment(
 /** How one environment is: `healthy  synapse:v1.0.0 (1.0.0)`. */
 export function describeEnvironment(project: Project, state: EnvironmentState): string {
   const { container, health } = state;
-  if (container?.state !== 'running') return container?.state ?? 'not there';
+  if (container?.state !== 'running') return container?.state ?? 'no container';
   const version = health?.body[project.health.version ?? ''];
-  const verdict = isHealthy(state) ? 'healthy' : `not healthy (${health?.error ?? health?.status})`;
+  const why = unhealthyReason(state);
+  const verdict = why ? `unhealthy: ${why}` : 'healthy';
   return `${verdict}  ${container.image}${version ? ` (${version})` : ''}`;
-}
-
-function isActive(observed: Observation, name: EnvironmentName): boolean {
-  return observed.active === name || observed.active === 'both';
 }
 
 /** One line per environment; `*` marks the active ones. */
@@ -214,7 +221,7 @@ export function describeObservation(project: Project, observed: Observation): st
   return ENVIRONMENTS.map((name) => {
     const state = observed.environments[name];
     const url = state.container?.state === 'running' ? `  ${state.url}` : '';
-    const mark = isActive(observed, name) ? '*' : ' ';
+    const mark = environmentsOf(observed.active).includes(name) ? '*' : ' ';
     return `${mark} ${name.padEnd(5)} ${describeEnvironment(project, state)}${url}`;
   }).join('\n');
 }

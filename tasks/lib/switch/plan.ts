@@ -6,7 +6,7 @@ import { type ActiveEnvironment, environmentsOf } from '../active.ts';
 import { DIGEST_LABEL } from '../docker/compose.ts';
 import type { Container, Image } from '../docker/objects.ts';
 import { ENVIRONMENTS, type EnvironmentName } from '../project.ts';
-import type { EngineSnapshot, EnvironmentState } from './observe.ts';
+import { type EngineSnapshot, type EnvironmentState, unhealthyReason } from './observe.ts';
 
 /** The images as the engine has them; prod's comes later when it has to be fetched first. */
 export type TargetImages = Partial<Record<EnvironmentName, Image>>;
@@ -88,9 +88,10 @@ export type ContainerBefore = z.output<typeof container>;
 
 /** How an environment has to be started and why; undefined when it runs as it should. */
 export function planStart(
-  { container, health, outdated, containerName, cannotStart }: EnvironmentState,
+  state: EnvironmentState,
   imageId: string | undefined,
 ): { how: StartData['how']; reason: string } | undefined {
+  const { container, outdated, containerName, cannotStart } = state;
   if (!container) return { how: 'create', reason: 'it has no container' };
   const replace = (reason: string) => ({ how: 'replace' as const, reason });
   if (imageId !== undefined && container.imageId !== imageId) return replace('it runs another image');
@@ -98,13 +99,9 @@ export function planStart(
     return replace('somebody ran docker compose with another configuration');
   if (outdated) return replace('its configuration changed');
   if (container.name !== containerName) return replace(`its container is called ${container.name}`);
-  if (container.state === 'exited' && cannotStart) return replace(cannotStart);
-  if (container.state === 'exited') return { how: 'resume', reason: 'it is stopped' };
-  if (container.state !== 'running') return replace(`its container is ${container.state}`);
-  if (health?.status !== 200)
-    return replace(health?.status ? `it answers ${health.status}` : 'it does not answer');
-  if (container.health === 'unhealthy') return replace('its container is unhealthy');
-  return undefined;
+  if (container.state === 'exited' && !cannotStart) return { how: 'resume', reason: 'it is stopped' };
+  const reason = cannotStart ?? unhealthyReason(state);
+  return reason ? replace(reason) : undefined;
 }
 
 function before(state: EnvironmentState, { id, name, restartPolicy }: Container): ContainerBefore {

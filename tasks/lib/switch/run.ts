@@ -1,5 +1,5 @@
 // A switch on one engine, by compose: planned and checked, shown, carried out as a list of steps, and resumed by the next
-// run where one died. What ran before is brought back when a step fails; .env changes last.
+// run after a kill. A failed step rolls back; .env changes last.
 
 import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
@@ -10,6 +10,7 @@ import { engineEndpoint } from '../docker/engine.ts';
 import { inspectContainers } from '../docker/objects.ts';
 import { loadDotenv, updateDotenv } from '../dotenv.ts';
 import { TaskError } from '../errors.ts';
+import { duration } from '../format.ts';
 import type { Phases } from '../history.ts';
 import type { HttpAddress } from '../http.ts';
 import { isAlive, readOwner } from '../lock.ts';
@@ -84,7 +85,7 @@ export function switchSteps(project: Project, data: SwitchData, model: Model): S
 export function fetchStep<Data extends Choice>(project: Project, { fetch, to }: Choice): Step<Data> {
   return {
     name: 'fetch',
-    title: `${fetch === 'pull' ? 'pull' : 'build from its git tag'} the image of ${to.prodTag}, which is not here`,
+    title: `${fetch === 'pull' ? 'pull' : 'build from its git tag'} the image of ${to.prodTag}, which is not on this machine`,
     apply: async (data) => {
       const { id, labels } = await fetchRelease(project, to.prodTag!, fetch!);
       data.images.prod = { id, labels };
@@ -211,9 +212,10 @@ function probedAddresses({ observed, addresses }: EngineSnapshot, { starts, stop
 
 /** Downtime in words; nothing after a dry run. */
 export function logReport({ gaps }: SwitchReport): void {
-  const { any, ...ports } = gaps;
-  const parts = Object.entries(ports).map(([name, ms]) => `${name} ${ms} ms`);
-  if (parts.length > 0) log.done(`downtime: ${parts.join(', ')}; of all environments at once: ${any} ms`);
+  const parts = Object.entries(gaps).flatMap(([name, ms]) =>
+    name === 'any' ? [] : `${name} ${ms > 0 ? duration(ms / 1000) : 'none'}`,
+  );
+  if (parts.length > 0) log.done(`Downtime: ${parts.join(', ')}`);
 }
 
 export interface InterruptedSwitch {
@@ -228,7 +230,7 @@ export interface InterruptedSwitch {
 
 /** For a reading command, which changes nothing. */
 export function describeInterrupted({ at, from, to, step, command }: InterruptedSwitch): string {
-  return `! the switch ${from} → ${to} was interrupted at ${step ?? 'its start'} (${at}); resume it: ${command}`;
+  return `! The switch from ${from} to ${to} was interrupted at ${step ?? 'its start'} (${at}); resume it: ${command}`;
 }
 
 /** The interrupted switch of this engine; undefined if there is none, or if it is under way. */

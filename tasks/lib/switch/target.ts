@@ -1,6 +1,5 @@
-// Which image each environment shall run: it is here, and prod's is the very one that was released. One that
-// is not here is pulled by its digest or built again from its git tag, never from the working tree.
-
+// Which image each environment shall run; prod's must be the very one that was released. One that is not on this machine
+// is pulled by its digest or built again from its git tag, never from the working tree.
 import { type ActiveEnvironment, environmentsOf } from '../active.ts';
 import { run } from '../command.ts';
 import { docker, engineInfo } from '../docker/engine.ts';
@@ -32,7 +31,7 @@ export function environmentImage(
   return imageReference(project, name === 'dev' ? 'latest' : (prodTag ?? 'not-released-yet'));
 }
 
-/** What shall run, with the image of each environment looked up; what is wrong is collected, not thrown. */
+/** What shall run, with the image of each environment looked up; problems are collected, not thrown. */
 export async function checkTarget(
   project: Project,
   active: ActiveEnvironment,
@@ -69,7 +68,7 @@ async function devImage(project: Project): Promise<Image> {
 /** The release's image, or undefined if the target now says how it is had. */
 async function prodImage(project: Project, prodTag: string | undefined, target: SwitchTarget) {
   if (!prodTag) {
-    throw new TaskError('There is no release that prod could run', {
+    throw new TaskError('There is no release for prod yet', {
       code: 'no-release',
       hint: 'make one: npm run release',
     });
