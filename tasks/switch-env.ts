@@ -9,9 +9,9 @@ import {
   composeSwitch,
   confirm,
   describeEnvironment,
-  describeInterrupted,
   describeObservation,
   engineLockFolder,
+  interruptedProblem,
   interruptedSwitch,
   loadProject,
   log,
@@ -123,10 +123,11 @@ async function chooseTarget(project: Project): Promise<Target> {
 /** Only reads: an interrupted switch is reported, and resumed by the next switch. */
 async function status(project: Project) {
   const [observed, interrupted] = await Promise.all([observe(project), interruptedSwitch(project)]);
-  const text = describeObservation(project, observed);
+  const { message, hint } = interrupted ? interruptedProblem(interrupted, new Date()) : {};
+  const text = [describeObservation(project, observed), ...(message ? [`! ${message}; ${hint}`] : [])];
   return {
     data: { ...observationData(project, observed), interrupted: interrupted ?? null },
-    text: interrupted ? `${text}\n${describeInterrupted(interrupted)}` : text,
+    text: text.join('\n'),
   };
 }
 

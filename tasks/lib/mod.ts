@@ -72,7 +72,7 @@ export { describeStatus } from './status/describe.ts';
 export { loadFacts } from './status/facts.ts';
 export { statusPage } from './status/page.ts';
 export { recordStatus, WATCH_MS, watch } from './status/record.ts';
-export { reportStatus, seriesOf } from './status/report.ts';
+export { interruptedProblem, reportStatus, seriesOf } from './status/report.ts';
 export { describeSteps, interruptedRun, resumeSteps, runSteps, undoSteps } from './steps.ts';
 export {
   describeEnvironment,
@@ -84,7 +84,6 @@ export {
 } from './switch/observe.ts';
 export {
   composeSwitch,
-  describeInterrupted,
   engineLockFolder,
   interruptedSwitch,
   logReport,

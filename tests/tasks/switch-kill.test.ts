@@ -148,7 +148,7 @@ test('killed, then pruned: status takes nothing away, and the next switch always
       const status = await project.task('switch-env', ['status']);
       assert.match(
         status.stdout,
-        /interrupted at \S+ .*resume it: npm run switch -- prod --version v1\.0\.1/,
+        /switch was interrupted .*resume it: npm run switch -- prod --version v1\.0\.1/,
       );
       assert.deepEqual(await project.snapshot(), pruned, 'status only reads');
       await mustSwitch(project, ...TO_PROD);

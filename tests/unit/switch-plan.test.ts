@@ -15,7 +15,7 @@ import type { EnvironmentName, Project } from '../../tasks/lib/project.ts';
 import { dependenciesOf, meets } from '../../tasks/lib/switch/dependencies.ts';
 import type { EnvironmentState, Observation } from '../../tasks/lib/switch/observe.ts';
 import { planStart, planSwitch, switchSchema } from '../../tasks/lib/switch/plan.ts';
-import { type Answered, allDownOf, gapsOf, total } from '../../tasks/lib/switch/probe.ts';
+import { downtimeOf, type Sample } from '../../tasks/lib/switch/probe.ts';
 import { switchSteps } from '../../tasks/lib/switch/run.ts';
 import { stackFile } from '../../tasks/lib/switch/stack.ts';
 
@@ -158,22 +158,21 @@ describe('the plan', () => {
   for (const [what, found, wanted] of cases) it(what, () => assert.deepEqual(found, wanted));
 });
 
-describe('how long nobody answered', () => {
-  const samples = (text: string, step = 10): Answered[] =>
-    [...text].map((mark, index) => ({ asked: index * step, over: index * step + 5, answered: mark === '+' }));
-  it('counts from the first refusal to the next answer, and only between answers', () => {
-    assert.equal(total(gapsOf(samples('+++'))), 0);
-    assert.equal(total(gapsOf(samples('++--+'))), 25);
-    assert.equal(total(gapsOf(samples('--++'))), 0, 'not there yet');
-    assert.equal(total(gapsOf(samples('++--'))), 0, 'stopped for good');
-    assert.equal(total(gapsOf(samples('+-+-+'))), 30);
-    assert.deepEqual(gapsOf([]), []);
-  });
-  it('of two ports counts only when neither answers', () => {
-    assert.equal(total(allDownOf([samples('+++--'), samples('--+++')])), 0);
-    assert.equal(total(allDownOf([samples('++---'), samples('---++')])), 15);
-    assert.equal(total(allDownOf([samples('+++--'), []])), 0, 'the other one is not asked');
-  });
+describe('downtime', () => {
+  const port = (text: string): Sample[] =>
+    [...text].map((mark, index) => ({ asked: index * 10, over: index * 10 + 5, answered: mark === '+' }));
+  const rows: [what: string, ports: string[], ms: number][] = [
+    ['none', ['+++'], 0],
+    ['from the first refusal to the next answer', ['++--+'], 25],
+    ['not before the first answer', ['--++'], 0],
+    ['not after the last one: stopped for good', ['++--'], 0],
+    ['each time', ['+-+-+'], 30],
+    ['no samples', [''], 0],
+    ['one port takes over from the other', ['+++--', '--+++'], 0],
+    ['neither port answers', ['++---', '---++'], 15],
+    ['the other port is not asked', ['+++--', ''], 0],
+  ];
+  for (const [what, ports, ms] of rows) it(what, () => assert.equal(downtimeOf(ports.map(port)), ms));
 });
 
 describe('what an environment depends on', () => {

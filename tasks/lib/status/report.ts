@@ -226,7 +226,7 @@ function checkImage(project: Project, seen: Seen, image: string, { add, start }:
   }
 }
 
-function interruptedProblem({ task, command, at, step, error }: InterruptedRun, now: Date): Problem {
+export function interruptedProblem({ task, command, at, step, error }: InterruptedRun, now: Date): Problem {
   const code = 'interrupted';
   if (error) return { code, message: error.message, hint: error.hint ?? '' };
   const when = at ? ` ${ago(at, now)}` : '';

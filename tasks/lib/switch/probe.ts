@@ -1,76 +1,42 @@
-// Asks the environments all the time while a switch goes on, and tells how long nobody answered:
-// what a client would have seen, measured and not estimated.
-
+// Measures the downtime of a switch as a client would see it: asks the environments all the time while it goes on.
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { askHealth } from '../docker/health.ts';
 import type { HttpAddress } from '../http.ts';
 
-/** One question: when it was asked and when it was over, in milliseconds, and whether anybody answered. */
-export interface Answered {
+/** One request: when it was sent and when it was over, in milliseconds, and whether anybody answered. */
+export interface Sample {
   asked: number;
   over: number;
   answered: boolean;
 }
 
-type Interval = [from: number, to: number];
-
 const EVERY_MS = 50;
 const REQUEST_TIMEOUT_MS = 1000;
 
-/** When a port did not answer although it did before and after: from the first refusal to the next answer. Pure. */
-export function gapsOf(samples: readonly Answered[]): Interval[] {
-  const first = samples.findIndex(({ answered }) => answered);
-  return first < 0 ? [] : outages(samples.slice(first)).filter(([, to]) => to !== Number.POSITIVE_INFINITY);
-}
+/** A failed request says how it was when it was sent, an answer how it was when it came: it may have waited. */
+const timeOf = ({ asked, over, answered }: Sample) => (answered ? over : asked);
 
-/** When a port did not answer, by samples in the order of what they tell; an open end lasts for ever. */
-function outages(samples: readonly Answered[]): Interval[] {
-  const found: Interval[] = [];
-  let since: number | undefined;
-  for (const { asked, over, answered } of samples) {
-    if (!answered) since ??= asked;
-    else if (since !== undefined) {
-      found.push([since, over]);
-      since = undefined;
-    }
+/** Whole milliseconds in which none of the ports answered, between the first answer and the last one of any. Pure. */
+export function downtimeOf(ports: readonly (readonly Sample[])[]): number {
+  const samples = ports.flatMap((own, port) => own.map((sample) => ({ ...sample, port })));
+  const up = new Set<number>();
+  let [since, sum] = [Number.NaN, 0];
+  for (const sample of samples.sort((a, b) => timeOf(a) - timeOf(b))) {
+    const wasUp = up.size > 0;
+    if (sample.answered) up.add(sample.port);
+    else up.delete(sample.port);
+    if (wasUp && up.size === 0) since = timeOf(sample);
+    else if (!wasUp && up.size > 0 && !Number.isNaN(since)) sum += timeOf(sample) - since;
   }
-  return since === undefined ? found : [...found, [since, Number.POSITIVE_INFINITY]];
-}
-
-/** When none of the ports answered, between the first answer and the last one of any. Pure. */
-export function allDownOf(series: readonly (readonly Answered[])[]): Interval[] {
-  const answers = series.flat().filter(({ answered }) => answered);
-  if (answers.length === 0) return [];
-  const begin = Math.min(...answers.map(({ over }) => over));
-  const end = Math.max(...answers.map(({ over }) => over));
-  const all = series.map((samples) =>
-    samples.length > 0 ? outages(samples) : ([[0, Number.POSITIVE_INFINITY]] as Interval[]),
-  );
-  const common = all.reduce((a, b) => a.flatMap((x) => b.flatMap((y) => overlap(x, y))));
-  return common.flatMap((interval) => overlap(interval, [begin, end]));
-}
-
-function overlap([a, b]: Interval, [c, d]: Interval): Interval[] {
-  const [from, to] = [Math.max(a, c), Math.min(b, d)];
-  return from < to ? [[from, to]] : [];
-}
-
-/** Milliseconds, whole. */
-export function total(intervals: readonly Interval[]): number {
-  return Math.round(intervals.reduce((sum, [from, to]) => sum + to - from, 0));
-}
-
-/** A question that fails tells of the moment it was asked, an answer of the moment it came: it may have waited. */
-function toldAt({ asked, over, answered }: Answered): number {
-  return answered ? over : asked;
+  return Math.round(sum);
 }
 
 /**
- * Asks every few milliseconds until told to stop, whether the last question is over or not: one that hangs,
- * which happens at a port whose container is just starting, must not hide that the next would be answered.
+ * Asks every few milliseconds, whether the last request is over or not: one that hangs, which happens at a port whose
+ * container is just starting, must not hide that the next would be answered.
  */
-async function probe(address: HttpAddress, stop: AbortSignal, samples: Answered[]): Promise<void> {
+async function probe(address: HttpAddress, stop: AbortSignal, samples: Sample[]): Promise<void> {
   const ask = async () => {
     const asked = performance.now();
     const { status } = await askHealth(address, REQUEST_TIMEOUT_MS, stop);
@@ -91,18 +57,19 @@ export interface Probing {
 /** Asks every address until it is stopped. */
 export function startProbing(addresses: Record<string, HttpAddress>): Probing {
   const stop = new AbortController();
-  // As many listeners as there are questions under way.
+  // As many listeners as there are requests under way.
   setMaxListeners(0, stop.signal);
-  const series = Object.keys(addresses).map((name): [string, Answered[]] => [name, []]);
-  const probing = series.map(([name, samples]) => probe(addresses[name]!, stop.signal, samples));
+  const ports = Object.entries(addresses).map(([name, address]) => ({
+    name,
+    address,
+    samples: [] as Sample[],
+  }));
+  const probing = ports.map(({ address, samples }) => probe(address, stop.signal, samples));
   return {
     gaps: () => {
-      const sorted = series.map(
-        ([name, samples]) => [name, samples.toSorted((a, b) => toldAt(a) - toldAt(b))] as const,
-      );
-      const answering = sorted.filter(([, samples]) => samples.some(({ answered }) => answered));
-      const own = answering.map(([name, samples]) => [name, total(gapsOf(samples))]);
-      return { ...Object.fromEntries(own), any: total(allDownOf(sorted.map(([, samples]) => samples))) };
+      const answering = ports.filter(({ samples }) => samples.some(({ answered }) => answered));
+      const own = answering.map(({ name, samples }) => [name, downtimeOf([samples])]);
+      return { ...Object.fromEntries(own), any: downtimeOf(ports.map(({ samples }) => samples)) };
     },
     stop: async () => {
       stop.abort();

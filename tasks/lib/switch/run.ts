@@ -13,11 +13,20 @@ import { TaskError } from '../errors.ts';
 import { duration } from '../format.ts';
 import type { Phases } from '../history.ts';
 import type { HttpAddress } from '../http.ts';
-import { isAlive, readOwner } from '../lock.ts';
+import { runningTask } from '../lock.ts';
 import { log } from '../log.ts';
 import { ENVIRONMENTS, type Project, variableName } from '../project.ts';
 import { session } from '../session.ts';
-import { describeSteps, interruptedRun, type Journey, resumeSteps, runSteps, type Step } from '../steps.ts';
+import {
+  describeSteps,
+  type InterruptedRun,
+  interruptedRun,
+  interruptedRuns,
+  type Journey,
+  resumeSteps,
+  runSteps,
+  type Step,
+} from '../steps.ts';
 import { verifySwitch } from './checks.ts';
 import { missingDependencies, startDependency, undoDependency } from './dependencies.ts';
 import {
@@ -218,33 +227,11 @@ export function logReport({ gaps }: SwitchReport): void {
   if (parts.length > 0) log.done(`Downtime: ${parts.join(', ')}`);
 }
 
-export interface InterruptedSwitch {
-  /** ISO 8601, UTC. */
-  at: string;
-  from: ActiveEnvironment;
-  to: ActiveEnvironment;
-  step: string | null;
-  /** What resumes it. */
-  command: string;
-}
-
-/** For a reading command, which changes nothing. */
-export function describeInterrupted({ at, from, to, step, command }: InterruptedSwitch): string {
-  return `! The switch from ${from} to ${to} was interrupted at ${step ?? 'its start'} (${at}); resume it: ${command}`;
-}
-
-/** The interrupted switch of this engine; undefined if there is none, or if it is under way. */
-export async function interruptedSwitch(project: Project): Promise<InterruptedSwitch | undefined> {
-  const journal = await interruptedRun(journeyOf(project, composeRunner(project), undefined));
-  if (!journal) return undefined;
-  const owner = await readOwner(project.root);
-  if (owner && (await isAlive(owner))) return undefined;
-  const { from, to } = journal.data;
-  const step = journal.current ?? journal.done.at(-1) ?? null;
-  return {
-    ...{ at: journal.at, from: from.active, to: to.active, step },
-    command: commandOf(journal.data, ''),
-  };
+/** The interrupted switch of this engine; undefined if there is none, or if a task is at work. For reading commands. */
+export async function interruptedSwitch(project: Project): Promise<InterruptedRun | undefined> {
+  if (await runningTask(project.root)) return undefined;
+  const { task } = journeyOf(project, composeRunner(project), undefined);
+  return (await interruptedRuns(project.root)).find((run) => run.task === task);
 }
 
 /**
