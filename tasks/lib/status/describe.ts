@@ -86,7 +86,7 @@ export function describeLastSwitch({ lastSwitch: last, at }: StatusReport): stri
   const phases = Object.entries(last.phases).map(([name, seconds]) => `${name} ${seconds.toFixed(1)} s`);
   const downtimes = Object.entries(last.downtimeSeconds)
     .filter(([, seconds]) => seconds > 0)
-    .map(([name, seconds]) => `${name} ${seconds.toFixed(2)} s`);
+    .map(([name, seconds]) => `${name} ${duration(seconds)}`);
   return [
     `${what}, ${ago(last.at, new Date(at))}, took ${duration(last.seconds)}${outcome}`,
     ...(phases.length > 0 ? [phases.join(', ')] : []),
