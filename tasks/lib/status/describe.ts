@@ -68,7 +68,7 @@ function describeEnvironment(report: EnvironmentReport): string[] {
   ];
 }
 
-function describeRunning({ uptimeSeconds, restarts, memory, cpuPercent }: EnvironmentReport): string {
+export function describeRunning({ uptimeSeconds, restarts, memory, cpuPercent }: EnvironmentReport): string {
   const limit = memory?.limit ? ` of ${formatBytes(memory.limit)}` : ', no limit';
   const peak = memory?.peak ? ` (peak ${formatBytes(memory.peak)})` : '';
   return [
