@@ -38,7 +38,7 @@ function imports(files: Map<string, Buffer>, name: string, found = new Set<strin
   return found;
 }
 
-test('the health check, which runs for ever, loads next to nothing', (t) => {
+test('the health check, which runs as long as the container, loads almost nothing', (t) => {
   const files = bundle(join(temporaryDirectory(t), 'bundle'));
   // The service itself is imported dynamically, which the pattern above does not follow.
   const loaded = [...imports(files, 'synapse.mjs')];

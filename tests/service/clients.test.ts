@@ -1,5 +1,5 @@
-// The same journey by three independent clients: the official SDK, the inspector's command line, and an AI SDK that
-// converts the listed schemas for a model's provider. What would be lost is every model behind such a client.
+// Three independent clients: the official SDK, the inspector's command line, and an AI SDK that converts the listed
+// schemas for a model's provider. If one fails, no model behind such a client can use the memory.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { dirname } from 'node:path';

@@ -96,7 +96,7 @@ test('the service is asked on the port of each layer, and on loopback when it li
   }
 });
 
-test('the answer is taken anew each time: a changed file is followed', async (t) => {
+test('the configuration is read each time: a changed file is followed', async (t) => {
   const env = configuration(t, {
     ...nowhere,
     base: { server: { port: await answering(t, answer('200 OK', '1')) } },

@@ -140,7 +140,7 @@ test('the official client works over HTTP, and an upload becomes a source', asyn
   assert.equal(existsSync(upload.file_path), false);
 });
 
-test('two uploads of one name do not meet, and their names cannot be guessed', async (t) => {
+test('two uploads of one name have different, random names', async (t) => {
   const { url } = await runningService(t);
   const upload = async () => {
     const response = await fetch(`${url}/v1/upload`, { method: 'POST', body: fileForm('x') });
@@ -331,7 +331,7 @@ test('foreign Host and Origin are refused, local and configured ones served', as
   assert.equal((await send(`${url}/health`, { host: 'evil.example' }, { method: 'GET' })).status, 200);
 });
 
-test('a wrong method, path or body is answered with what would be right', async (t) => {
+test('a wrong method, path or body is refused with a hint', async (t) => {
   const { url } = await runningService(t, { env: { SYNAPSE_SERVER__MAX_BODY_BYTES: '2000' } });
   const stream = await fetch(`${url}/mcp`, { headers: { accept: 'text/event-stream' } });
   assert.equal(stream.status, 405);

@@ -1,5 +1,5 @@
-// Large documents: cut in a time that grows with their size and not with its square, in slices between which others are
-// served, and seen by nobody before they are whole.
+// Large documents: cut in linear time, in slices between which other requests are served, and not visible before they
+// are complete.
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { test } from 'node:test';

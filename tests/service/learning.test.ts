@@ -1,5 +1,5 @@
 // Automatic learning and metrics: what each mode records, what neither may record (private text, the same
-// failure again and again), and that the books are kept with a retention.
+// failure twice), and that metrics have a retention.
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { test } from 'node:test';

@@ -91,7 +91,7 @@ export const PARAPHRASED: readonly [question: string, answer: string][] = [
   ['Where do I look at graphs when the system is slow?', 'observability.md'],
 ];
 
-/** Written later, ten at a time, each before the engine was run on it; the last ten after the engine's last change. */
+/** Written later, ten at a time, each ten before the engine was run on them; the last ten after its last change. */
 export const MORE_PARAPHRASED: readonly [question: string, answer: string][] = [
   ['Which parts does the program consist of, and how do they talk to each other?', 'architecture.md'],
   ['Which message broker do we use, and why not a bigger one?', 'adr-002-nats.md'],

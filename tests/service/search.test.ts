@@ -1,5 +1,5 @@
 // Search: a fixed set of questions, and the rules of words: whole ones and their stems, no stop words, scripts without
-// spaces, emoji, identifiers. What would be lost is the answer among things that only look like it.
+// spaces, emoji, identifiers. If these fail, answers drown in unrelated results.
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { DOCUMENTS, MORE_PARAPHRASED, PARAPHRASED, WORDED } from './search-set.ts';
@@ -13,7 +13,7 @@ async function filesFound(call: Call, query: string): Promise<string[]> {
   return [...new Set<string>(results.map((row: { filename: string }) => row.filename))];
 }
 
-/** Of the questions, how many have their answer among the first so many documents. */
+/** How many of the questions have their answer among the first documents. */
 async function answered(t: TestContext, call: Call, questions: readonly [string, string][], first: number) {
   let count = 0;
   for (const [question, answer] of questions) {

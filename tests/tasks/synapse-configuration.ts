@@ -1,6 +1,5 @@
-// The four layers of the service's configuration, seen through /health of real containers; and that a
-// mistake in them is found before anything starts, by the tasks and by the container alike. What would be
-// lost is the running environment, or the trust that a setting means something.
+// The four layers of the service's configuration in real containers, read through /health; and mistakes in them, which
+// the tasks and the container refuse before anything starts.
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { answeredHealth, configFolder, startContainer } from './container.ts';
@@ -10,7 +9,7 @@ import type { TestProject } from './project.ts';
 const BASE = { log: { level: 'WARN' }, automatic_learning: { mode: 'aggressive' } };
 const OVERLAY = { environment: 'prod', log: { level: 'ERROR' }, automatic_learning: { mode: 'moderate' } };
 
-/** Each row adds the next higher layer to the one above; what it sets wins, what it leaves shows through. */
+/** Each row adds the next higher layer to the one above; what it sets wins, the rest stays. */
 const LAYERS = [
   { name: 'defaults', base: {}, overlay: {}, env: [], expected: ['dev', 'INFO', 'moderate'] },
   { name: 'base-file', base: BASE, overlay: {}, env: [], expected: ['dev', 'WARN', 'aggressive'] },
@@ -125,7 +124,7 @@ export async function testConfiguration(t: TestContext, project: TestProject): P
     }
   });
 
-  await t.test('the environment whose configuration is good can still be chosen', async () => {
+  await t.test('an environment whose configuration is valid can still be started', async () => {
     await project.write('.env.prod', '');
     await project.write('configs/synapse_prod.json', '{ "nonsense": 1 }');
     const dev = await project.task('switch-env', ['dev', '--yes', '--json']);

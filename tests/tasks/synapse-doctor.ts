@@ -1,5 +1,5 @@
-// `doctor --live` and `status` on Synapse itself, behind a token: what is written through dev is read through prod,
-// and containers that run with something else than the files say are found out.
+// `doctor --live` and `status` on Synapse with a token: what is written through dev is read through prod, and containers
+// whose settings differ from the files are reported.
 
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
@@ -20,7 +20,7 @@ interface Told {
   remedy?: string;
 }
 
-/** In a project that was up; leaves prod with a container of another maker, and dev stopped. */
+/** In a project that was up; leaves prod with a container that was started by hand, and dev stopped. */
 export async function testDoctor(t: TestContext, project: TestProject): Promise<void> {
   await project.edit('.env', (text) => `${text}SYNAPSE_TOKEN=${TOKEN}\n`);
   const up = await project.task('up', ['--yes', '--json']);
@@ -53,7 +53,7 @@ export async function testDoctor(t: TestContext, project: TestProject): Promise<
     assert.equal(await containers(), before);
   });
 
-  await t.test('status tells the configuration in force and the limits', async () => {
+  await t.test('status shows the effective configuration and the limits', async () => {
     const outcome = await project.task('status', ['--json']);
     assert.equal(outcome.code, 0, outcome.stderr);
     const { environments } = outcome.json() as unknown as StatusReport;
@@ -87,7 +87,7 @@ export async function testDoctor(t: TestContext, project: TestProject): Promise<
     await project.write('.env', good);
   });
 
-  await t.test('a prod with a memory of its own', async () => {
+  await t.test('a prod with another data directory', async () => {
     const prod = `${project.name}-prod`;
     const variables = JSON.parse(
       await docker('inspect', '--format', '{{json .Config.Env}}', prod),
@@ -117,7 +117,7 @@ export async function testDoctor(t: TestContext, project: TestProject): Promise<
     assert.match(told('live-memory').remedy!, /same data directory/);
   });
 
-  await t.test('one that does not run cannot be tried, and that is said', async () => {
+  await t.test('an environment that does not run is reported as unchecked', async () => {
     await docker('stop', '--time', '1', `${project.name}-dev`);
     const { told } = await live();
     assert.equal(told('live-memory').verdict, 'unchecked');

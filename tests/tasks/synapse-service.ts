@@ -1,6 +1,5 @@
-// The built image in the two environments that compose makes of it: nothing acknowledged is lost while both
-// write, the containers are as confined as the compose file promises, and they stop when asked. The figures
-// of size, start and memory are printed; only the size, which no machine's mood changes, is asserted.
+// The image in both environments: no acknowledged write is lost while both write, the containers are confined as the
+// compose file says, and they stop on request. Size, start and memory are printed; only the size is asserted.
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { answeredHealth, startContainer } from './container.ts';
@@ -53,15 +52,15 @@ async function writeFacts(port: number, writer: string): Promise<number> {
   return acknowledged;
 }
 
-/** Asked of the database itself, inside a container: the host's node may have no SQLite. */
-async function askDatabase(container: string, sql: string): Promise<Record<string, unknown>> {
+/** Queries the database inside a container: the host's node may have no SQLite. */
+async function queryDatabase(container: string, sql: string): Promise<Record<string, unknown>> {
   const script = `const { DatabaseSync } = require('node:sqlite');
     const db = new DatabaseSync('/app/data/memory.db', { readOnly: true });
     console.log(JSON.stringify(db.prepare(process.argv[1]).get()));`;
   return JSON.parse(await docker('exec', container, 'node', '-e', script, sql));
 }
 
-/** Where the service's own user can make a file, of all the places that could matter. */
+/** The places in which the service's user can create a file. */
 async function writablePlaces(container: string): Promise<string[]> {
   const script = `const fs = require('node:fs');
     console.log(JSON.stringify(process.argv.slice(1).filter((place) => {
@@ -71,7 +70,7 @@ async function writablePlaces(container: string): Promise<string[]> {
   return JSON.parse(await docker('exec', container, 'node', '-e', script, ...places));
 }
 
-/** Bytes of the layers that our Dockerfile lays over the base image. */
+/** Bytes of the layers that our Dockerfile adds to the base image. */
 async function layerBytes(image: string, baseImage: string): Promise<number> {
   const sizes = async (name: string) =>
     (await docker('history', '--human=false', '--format', '{{.Size}}', name)).split('\n').map(Number);
@@ -143,14 +142,14 @@ export async function testService(t: TestContext, project: TestProject): Promise
     t.diagnostic(`${2 * FACTS} acknowledged facts in ${((performance.now() - began) / 1000).toFixed(1)} s`);
     const facts = "FROM memory_facts WHERE scope = 'load'";
     for (const { container } of environments) {
-      const count = await askDatabase(container, `SELECT count(DISTINCT key) AS facts ${facts}`);
+      const count = await queryDatabase(container, `SELECT count(DISTINCT key) AS facts ${facts}`);
       assert.deepEqual(count, { facts: 2 * FACTS }, container);
     }
-    const sound = await askDatabase(`${project.name}-dev`, 'PRAGMA integrity_check');
+    const sound = await queryDatabase(`${project.name}-dev`, 'PRAGMA integrity_check');
     assert.deepEqual(sound, { integrity_check: 'ok' });
   });
 
-  await t.test('a container that is asked to stop ends by itself, before it would be killed', async (t) => {
+  await t.test('a container that is asked to stop ends before it would be killed', async (t) => {
     for (const { container } of environments) {
       const began = performance.now();
       await docker('stop', '--time', '10', container);

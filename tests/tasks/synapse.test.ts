@@ -1,6 +1,5 @@
-// The story that README tells, on this very project: a fresh clone, one command, both environments; then a
-// release, a switch to it and back. What would be lost here is the main job itself, or what was remembered. Then, in
-// the same project, the service, the doctor who tries it, and its configuration.
+// README's story on this project: from a fresh clone to both environments, a release, a switch to it and back, with the
+// memory kept. Then, in the same project, the service, doctor, and the service's configuration.
 import assert from 'node:assert/strict';
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -46,16 +45,16 @@ test('from a fresh clone to both environments, a release, and back', async (t) =
   });
 
   await t.test(
-    'each /health tells its environment, version, commit, learning mode and log level',
+    'each /health shows its environment, version, commit, learning mode and log level',
     async () => {
-      const told = async (name: 'dev' | 'prod') => {
+      const shown = async (name: 'dev' | 'prod') => {
         const { status, env, version, revision, automaticLearning, logLevel } = await project.health(name);
         return { status, env, version, revision, automaticLearning, logLevel };
       };
       const release = { status: 'ok', version: '1.0.0', revision: firstCommit };
       const dev = { ...release, env: 'dev', automaticLearning: 'aggressive', logLevel: 'DEBUG' };
       const prod = { ...release, env: 'prod', automaticLearning: 'moderate', logLevel: 'INFO' };
-      assert.deepEqual([await told('dev'), await told('prod')], [dev, prod]);
+      assert.deepEqual([await shown('dev'), await shown('prod')], [dev, prod]);
     },
   );
 
@@ -102,7 +101,7 @@ test('from a fresh clone to both environments, a release, and back', async (t) =
     assert.match(await searchFact(), /helix/);
   });
 
-  await t.test('switch back: prod runs v1.0.0 again, and still remembers', async () => {
+  await t.test('switch back: prod runs v1.0.0 again with the same memory', async () => {
     const back = await project.task('switch-env', ['prod', '--version', 'previous', '--yes', '--json']);
     assert.equal(back.code, 0, back.stderr);
     assert.deepEqual(
@@ -113,7 +112,7 @@ test('from a fresh clone to both environments, a release, and back', async (t) =
     assert.equal(await project.git('status', '--porcelain'), '');
   });
 
-  await t.test('a step that fails: one JSON object, exit 1, and what ran still runs', async () => {
+  await t.test('a step that fails: one JSON object, exit 1, and the environments keep running', async () => {
     const before = await project.snapshot();
     const failed = await project.task('up', ['--yes', '--json'], {
       env: { DOCKER_HOST: 'tcp://127.0.0.1:9' },
