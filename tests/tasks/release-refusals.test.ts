@@ -108,10 +108,10 @@ const ROWS: Row[] = [
     words: /part \(a submodule .* git submodule update --init part\)/,
   },
   {
-    what: 'notes in a form in which an older entry would not be seen',
-    prepare: (project) => project.commit('docs: notes', { 'release-notes.md': 'Notes\n=====\n' }),
+    what: 'notes in which the entry would not be found again',
+    prepare: (project) => project.commit('docs: notes', { 'release-notes.md': '# Notes\n\n```\nopen\n' }),
     code: 'notes-form',
-    words: /"Notes" is underlined.*## Notes/s,
+    words: /end inside a code block.*close it/s,
   },
 ];
 
