@@ -103,7 +103,12 @@ export function releaseSteps(project: Project, data: ReleaseData): Step<ReleaseD
     commits: true,
     isDone: async (data) => data.isReleased || settleRefs(project.root, tag, refUpdates(data)),
   };
-  return [...(isReleased ? [] : preparingSteps(project, data)), refs, ...publicSteps(project, data)];
+  return [
+    ...(isReleased ? [] : preparingSteps(project, data)),
+    refs,
+    ...publicSteps(project, data),
+    ...closingSteps(project, data),
+  ];
 }
 
 /** Until the commit point: nothing that anybody can see. */
@@ -153,10 +158,7 @@ function preparingSteps(project: Project, { tag }: ReleaseData): Step<ReleaseDat
 }
 
 /** From the commit point on. Each may have been done already, wholly or in part, and finds out by looking. */
-function publicSteps(
-  project: Project,
-  { tag, branch, push, deploy, movesLatest }: ReleaseData,
-): Step<ReleaseData>[] {
+function publicSteps(project: Project, { tag, branch, push, movesLatest }: ReleaseData): Step<ReleaseData>[] {
   const { root, release } = project;
   const reference = registryReference(project, tag);
   const latest = imageReference(project, 'latest');
@@ -201,7 +203,16 @@ function publicSteps(
         apply: async (data) => data.movesLatest && pushImage(latest, remoteLatest, { immutable: false }),
       },
     { name: 'cleanup', title: 'remove the candidate', apply: () => removeCandidates(project) },
-    release.hooks.after.length > 0 && {
+  ];
+  return steps.filter((step) => step !== false);
+}
+
+/** Once the release is complete. */
+function closingSteps(project: Project, { tag, deploy, movesLatest }: ReleaseData): Step<ReleaseData>[] {
+  const follows =
+    project.environments.dev.follow && environmentsOf(activeEnvironment(project)).includes('dev');
+  const steps: (Step<ReleaseData> | false)[] = [
+    project.release.hooks.after.length > 0 && {
       name: 'hooks-after',
       title: 'run the hooks after a release',
       apply: (data) => runHooks(project, 'after', hookContext(project, data)),
@@ -216,7 +227,7 @@ function publicSteps(
     },
     movesLatest &&
       !deploy &&
-      followsLatest(project) && {
+      follows && {
         name: 'follow',
         title: 'switch dev to the new latest',
         apply: async (data) => {
@@ -290,10 +301,6 @@ async function nameImage(project: Project, data: ReleaseData): Promise<void> {
     const request = { platforms: isIndex ? Object.keys(platforms) : [], isExact: true };
     await buildRelease(project, await engineInfo(), tag, request);
   }
-}
-
-function followsLatest(project: Project): boolean {
-  return project.environments.dev.follow && environmentsOf(activeEnvironment(project)).includes('dev');
 }
 
 /** A process of its own, health-gated; the release stands even if it fails. Should it die, the next run repeats it. */
