@@ -18,7 +18,7 @@ const ROUNDS = 3;
 const SHARES = 256;
 /** Ratios against `tar | zstd -3`, the creation, and a tenth of the size; megabytes; milliseconds. */
 const TARGETS = { throughput: 0.8, proof: 1, megabytes: 200, stall: 50, linearity: 1.35 };
-const ORIGIN = { project: 'bench', version: 'v1', image: '', imageDigest: '', revision: '', configHash: '' };
+const ORIGIN = { project: 'bench', version: 'v1', image: '', imageDigest: '', revision: '' };
 
 class Bench {
   readonly root = mkdtempSync(join(tmpdir(), 'bench-backup-'));

@@ -31,7 +31,6 @@ import {
   resumeRestore,
   runTask,
   schedule,
-  shortenLog,
   verifyArchives,
   verifyBackupFlags,
   verifyDirectories,
@@ -95,7 +94,6 @@ async function create(project: Project, flags: { rehearse: boolean }) {
   const details: HistoryDetails = { from: null, to: null, phases };
   // Without a question: nothing that is there changes but archives that no rule keeps.
   const result = await withHistory(project.root, BACKUP_TASK, details, async () => {
-    await shortenLog(project);
     const backup = await performBackup(
       project,
       { rehearse: flags.rehearse || project.backup.rehearse },

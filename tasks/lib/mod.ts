@@ -21,7 +21,7 @@ export {
   verifyBackupFlags,
 } from './backup/report.ts';
 export { describeRestore, performRestore, planRestore, resumeRestore } from './backup/restore.ts';
-export { schedule, shortenLog, withLockWithin } from './backup/schedule.ts';
+export { schedule, withLockWithin } from './backup/schedule.ts';
 export { engineInfo } from './docker/engine.ts';
 export { inspectImage } from './docker/objects.ts';
 export { pushImage } from './docker/registry.ts';

@@ -109,7 +109,7 @@ export function program(command: string, options: object): Promise<Outcome> {
 
 export function createOptions({ source, backups }: Places, more: object = {}): object {
   const origin = {
-    ...{ project: PROJECT, version: 'v1.0.0', image: 'i', imageDigest: 'd', revision: 'r', configHash: 'c' },
+    ...{ project: PROJECT, version: 'v1.0.0', image: 'i', imageDigest: 'd', revision: 'r' },
   };
   const limits = { lockTimeoutMs: 5000, maxBlockMs: 5000 };
   const options = { source, places: ['data'], backups, project: PROJECT, exclude: ['lost+found'] };

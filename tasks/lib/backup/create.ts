@@ -3,16 +3,18 @@
 
 import { randomBytes } from 'node:crypto';
 import { tryCandidate } from '../docker/candidate.ts';
+import { inspectImage } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
 import { type Phases, timed } from '../history.ts';
 import { log } from '../log.ts';
-import type { Project } from '../project.ts';
+import { imageReference, type Project, variable } from '../project.ts';
+import { newestRelease } from '../release/record.ts';
 import { uninterrupted } from '../session.ts';
 import { isEmptyPolicy, onBackups, planRetention, removeArchives } from './archives.ts';
 import { ping, runAfterHooks, runBeforeHooks, sendOffsite, verifyOffsite } from './notify.ts';
 import { BACKUPS, backupDirectory, backupPlaces, existingPlaces, mountsOf, PLACES } from './places.ts';
 import type { Commands } from './program/main.ts';
-import { backupOrigin, releaseOfData, runProgram } from './program.ts';
+import { runProgram } from './program.ts';
 
 /** Under --dry-run. */
 const UNNAMED = '<archive>';
@@ -25,6 +27,20 @@ export interface BackupResult {
 
 /** What the program says of an archive that it has just made and verified. */
 export type CreatedArchive = Awaited<ReturnType<Commands['create']>>;
+
+/** The release whose data this is: the one that prod runs, else the newest. Its name is part of an archive's. */
+async function releaseOfData(project: Project) {
+  const version = variable(project, 'PROD_TAG') ?? (await newestRelease(project)) ?? 'latest';
+  return { version, reference: imageReference(project, version) };
+}
+
+/** What an archive says about where it comes from: release, image and commit. */
+async function backupOrigin(project: Project) {
+  const { version, reference } = await releaseOfData(project);
+  const image = await inspectImage(reference);
+  const revision = image?.labels['org.opencontainers.image.revision'] ?? '';
+  return { project: project.project.name, version, image: reference, imageDigest: image?.id ?? '', revision };
+}
 
 /** Makes and verifies one archive; nothing else. @throws TaskError */
 export async function createArchive(project: Project): Promise<CreatedArchive | undefined> {

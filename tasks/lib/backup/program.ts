@@ -7,20 +7,10 @@ import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { type Command, describeCommand, serve } from '../command.ts';
 import { csvOption, docker } from '../docker/engine.ts';
-import { type Image, inspectImage } from '../docker/objects.ts';
 import { TaskError, usageError } from '../errors.ts';
-import { readIfPresent } from '../files.ts';
 import { formatBytes } from '../format.ts';
 import { log } from '../log.ts';
-import {
-  ENVIRONMENTS,
-  imageReference,
-  PROJECT_FILE,
-  type Project,
-  TASKS_FOLDER,
-  variable,
-} from '../project.ts';
-import { newestRelease } from '../release/record.ts';
+import { type Project, TASKS_FOLDER, variable } from '../project.ts';
 import { throwIfInterrupted, waitUntil } from '../session.ts';
 import type { Commands } from './program/main.ts';
 
@@ -216,49 +206,6 @@ async function bundle(): Promise<string> {
   // Somebody else's node_modules: it is bundled again next time.
   await keep().catch(() => {});
   return text;
-}
-
-// Which release the data belongs to.
-
-export interface Release {
-  /** The release whose data this is; its name is part of an archive's. */
-  version: string;
-  /** The application's own image; undefined if it is not on the engine. */
-  image: Image | undefined;
-  reference: string;
-}
-
-/** The release that prod runs, else the newest. */
-export async function releaseOfData(project: Project): Promise<Release> {
-  const version = variable(project, 'PROD_TAG') ?? (await newestRelease(project)) ?? 'latest';
-  const reference = imageReference(project, version);
-  return { version, reference, image: await inspectImage(reference) };
-}
-
-const REVISION_LABEL = 'org.opencontainers.image.revision';
-
-/** SHA-256 over everything that configures the service; the secrets in .env are no part of it. */
-async function configHash(project: Project): Promise<string> {
-  const services = ENVIRONMENTS.flatMap((name) => project.environments[name].config ?? []);
-  const hash = createHash('sha256');
-  for (const file of [PROJECT_FILE, ...project.project.compose, ...services]) {
-    const text = await readIfPresent(resolve(project.root, file));
-    hash.update(`${file}\0${text ?? ''}\0`);
-  }
-  return hash.digest('hex');
-}
-
-/** What an archive says about where it comes from: release, image, commit and configuration. */
-export async function backupOrigin(project: Project) {
-  const { version, image, reference } = await releaseOfData(project);
-  return {
-    project: project.project.name,
-    version,
-    image: reference,
-    imageDigest: image?.id ?? '',
-    revision: image?.labels[REVISION_LABEL] ?? '',
-    configHash: await configHash(project),
-  };
 }
 
 const WIDTH = 24;

@@ -1,6 +1,6 @@
 // The schedule of backups: one line of the user's crontab among those of others, which finds its Node and makes its folder by
 // itself. It says since when it is there, so that `status` misses a backup that never came. What it starts waits its turn.
-import { appendFile, open, readdir, readFile, stat, truncate } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { delimiter, dirname, join } from 'node:path';
 import { probe, run } from '../command.ts';
 import { TaskError, usageError } from '../errors.ts';
@@ -174,20 +174,4 @@ export async function schedule(project: Project, flags: ScheduleFlags): Promise<
   if (!(await isCronRunning()))
     log.warn('no cron daemon is running, so nothing will start the backup: systemctl enable --now cron');
   return result(true, `Scheduled in the crontab; its log: ${statePath(project.root, 'backup.log')}`);
-}
-
-const MOST_BYTES = 1024 * 1024;
-const KEPT_BYTES = 256 * 1024;
-
-/** Keeps the end of the schedule's log; cron has it open for appending, so it is shortened in place. */
-export async function shortenLog(project: Project): Promise<void> {
-  const path = statePath(project.root, 'backup.log');
-  const size = (await stat(path).catch(() => undefined))?.size ?? 0;
-  if (size <= MOST_BYTES || log.withhold(`shorten: ${path}`)) return;
-  const file = await open(path, 'r');
-  const tail = Buffer.alloc(KEPT_BYTES);
-  await file.read(tail, 0, KEPT_BYTES, size - KEPT_BYTES);
-  await file.close();
-  await truncate(path, 0);
-  await appendFile(path, tail.subarray(tail.indexOf('\n') + 1));
 }

@@ -46,7 +46,8 @@ export const Origin = z.strictObject({
   image: z.string(),
   imageDigest: z.string(),
   revision: z.string(),
-  configHash: z.string(),
+  /** Of earlier versions. */
+  configHash: z.string().optional(),
 });
 
 const Manifest = z.strictObject({
