@@ -57,27 +57,23 @@ export interface CreateOptions {
 }
 
 /** What an archive does not hold: by its nature, or although it should. Each is named once. */
-class Omissions {
-  readonly skipped: LeftOut[] = [];
-  readonly missing: LeftOut[] = [];
+interface Omissions {
+  skipped: LeftOut[];
+  missing: LeftOut[];
+}
 
-  skip(path: string, reason: string): void {
-    this.skipped.push({ path, reason });
-  }
+function miss({ missing }: Omissions, path: string, error: unknown): void {
+  if (missing.some((one) => one.path === path)) return;
+  missing.push({ path, reason: error instanceof BackupError ? error.message : unreadable(error) });
+}
 
-  miss(path: string, error: unknown): void {
-    if (this.missing.some((one) => one.path === path)) return;
-    this.missing.push({ path, reason: error instanceof BackupError ? error.message : unreadable(error) });
-  }
-
-  told(): void {
-    const named = (list: readonly LeftOut[]) => list.map(({ path, reason }) => `${shown(path)}: ${reason}`);
-    for (const one of named(this.skipped)) report.note(`not in the backup: ${one}`);
-    for (const one of named(this.missing)) report.warn(`MISSING in the backup: ${one}`);
-  }
+function reportOmissions({ skipped, missing }: Omissions): void {
+  for (const { path, reason } of skipped) report.note(`not in the backup: ${shown(path)}: ${reason}`);
+  for (const { path, reason } of missing) report.warn(`MISSING in the backup: ${shown(path)}: ${reason}`);
 }
 
 const inode = ({ stats }: Found) => `${stats.dev}:${stats.ino}`;
+
 interface Survey {
   databases: Map<string, Found>;
   /** What can be kept and is not a database, parents first. */
@@ -87,44 +83,40 @@ interface Survey {
   databaseBytes: number;
 }
 
+/** Why an entry is left out by its nature. */
+function whySkipped(source: string, place: string, { path, type }: Found): string | undefined {
+  if (type === 'other') return 'socket, pipe or device';
+  if (path === place && type !== 'directory') return 'mounted as a single file';
+  return type === 'symlink' ? whyNotKept(path, linkTarget(source, path)) : undefined;
+}
+
 /**
  * Looks at everything. A file of `databases` is one; without it, whatever looks like one is: `databases` of the answer.
  * Opening a file again would drop the locks that SQLite holds on it in this process, so second names are left out.
  */
 function survey({ source, places, exclude }: CreateOptions, damaged: ReadonlySet<string>): Survey {
-  const omissions = new Omissions();
-  const found = {
-    databases: new Map<string, Found>(),
-    others: [] as Found[],
-    omissions,
-    bytes: 0,
-    databaseBytes: 0,
-  };
+  const omissions: Omissions = { skipped: [], missing: [] };
+  const found: Survey = { databases: new Map(), others: [], omissions, bytes: 0, databaseBytes: 0 };
+  const skip = (path: string, reason: string) => void omissions.skipped.push({ path, reason });
   const inodes = new Set<string>();
   const options = {
     isExcluded: (path: string) => isExcluded(path, exclude),
     leaveOut: (path: string, reason: string) =>
-      reason === 'excluded'
-        ? omissions.skip(path, reason)
-        : omissions.miss(path, new BackupError('', reason)),
+      reason === 'excluded' ? skip(path, reason) : miss(omissions, path, new BackupError('', reason)),
   };
   for (const place of places)
     for (const one of walk(source, place, options)) {
       const { path, type, stats } = one;
-      if (type === 'other') omissions.skip(path, 'socket, pipe or device');
-      else if (path === place && type !== 'directory') omissions.skip(path, 'mounted as a single file');
-      else if (type === 'symlink') {
-        const reason = whyNotKept(path, linkTarget(source, path));
-        if (reason) omissions.skip(path, reason);
-        else found.others.push(one);
-      } else if (type === 'directory') found.others.push(one);
+      const reason = whySkipped(source, place, one);
+      if (reason) skip(path, reason);
+      else if (type !== 'file') found.others.push(one);
       else {
         found.bytes += stats.size;
         const isDatabase =
           !damaged.has(path) && !isSideName(path) && isReadableDatabase(source, one, omissions);
         if (isDatabase || path.endsWith('-wal')) found.databaseBytes += stats.size;
         if (!isDatabase) found.others.push(one);
-        else if (inodes.has(inode(one))) omissions.skip(path, 'second name of a database');
+        else if (inodes.has(inode(one))) skip(path, 'second name of a database');
         else {
           inodes.add(inode(one));
           found.databases.set(path, one);
@@ -138,7 +130,7 @@ function isReadableDatabase(source: string, { path, stats }: Found, omissions: O
   try {
     return looksLikeDatabase(at(source, path), stats.size);
   } catch (error) {
-    if (!isMissing(error)) omissions.miss(path, error);
+    if (!isMissing(error)) miss(omissions, path, error);
     return false;
   }
 }
@@ -165,8 +157,9 @@ async function cutContents(options: CreateOptions, first: Survey): Promise<Conte
       retakes += 1;
       continue;
     }
-    for (const path of late) again.omissions.skip(path, 'database that appeared after the snapshot');
-    for (const [path, error] of unusable) again.omissions.miss(path, error);
+    const reason = 'database that appeared after the snapshot';
+    again.omissions.skipped.push(...late.map((path) => ({ path, reason })));
+    for (const [path, error] of unusable) miss(again.omissions, path, error);
     const others = again.others.filter(({ path }) => !isSideFile(path, inCut));
     return { ...again, databases: new Map([...known.databases, ...again.databases]), others, cut };
   }
@@ -268,7 +261,7 @@ async function fill(writer: ArchiveWriter, options: CreateOptions, contents: Con
       // Deleted since we looked: it is not part of what there is to keep.
       if (isMissing(error)) return;
       if (!isItsOwn(error)) throw error;
-      omissions.miss(path, error);
+      miss(omissions, path, error);
     }
     progress();
   };
@@ -281,7 +274,7 @@ async function fill(writer: ArchiveWriter, options: CreateOptions, contents: Con
     try {
       const copy = await copies[index]!();
       const { integrity, pages } = copy.facts;
-      if (integrity !== 'ok') omissions.miss(path, new BackupError('database', `damaged: ${integrity}`));
+      if (integrity !== 'ok') miss(omissions, path, new BackupError('database', `damaged: ${integrity}`));
       if (copy.blockedMs > 0 && pages > 0)
         report.note(`${shown(path)} is not in WAL mode: its writers were blocked for ${copy.blockedMs} ms`);
       entries.push(await addCopy(writer, found, copy));
@@ -289,7 +282,7 @@ async function fill(writer: ArchiveWriter, options: CreateOptions, contents: Con
       progress();
     } catch (error) {
       if (!(error instanceof DatabaseError)) throw error;
-      omissions.miss(path, error);
+      miss(omissions, path, error);
       // As it lies there, for whoever can repair it.
       await addAnyway(path, () => addOther(writer, source, found, entries));
     }
@@ -334,14 +327,14 @@ async function makeArchive(options: CreateOptions) {
   const { cut, omissions } = contents;
   const writer = await openArchive(partial);
   const { entries, copied } = await fill(writer, options, contents, scratch);
-  omissions.told();
+  reportOmissions(omissions);
   const blocked = copied.filter(({ blockedMs, facts }) => blockedMs > 0 && facts.pages > 0);
   const manifest: Manifest = {
     ...{ format: 2, origin, at: cut.at.toISOString(), dataFormat: dataFormatOf(source) },
     cut: { heldMs: cut.heldMs, attempts: cut.attempts },
     blocked: Object.fromEntries(blocked.map(({ facts, blockedMs }) => [facts.path, blockedMs])),
     databases: copied.map(({ facts }) => facts),
-    ...{ skipped: omissions.skipped, missing: omissions.missing, entries },
+    ...{ ...omissions, entries },
   };
   const written = await writer.finish(manifest);
   discard(scratch);
