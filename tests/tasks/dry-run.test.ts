@@ -74,7 +74,7 @@ const READING = [
   /^docker compose .*\b(config|ps|ls)\b/,
   /^docker buildx imagetools inspect\b/,
   // The backup program, whose command is in the container's name.
-  /^docker run --rm .*--name \S+-backup-(list|preview|inspect|measure)-/,
+  /^docker run --rm .*--name \S+-backup-(list|verify-file|inspect|measure)-/,
   /^git (rev-parse|rev-list|for-each-ref|status|ls-files|ls-tree|ls-remote|cat-file|log|show|merge-base|var)\b/,
   /^git (check-attr|check-ignore|check-ref-format|diff|diff-index|diff-tree|describe|merge-tree|version)\b/,
   /^git (config .*--get |config --list|remote get-url |symbolic-ref --short .*HEAD$|read-tree -n |push .*--dry-run)/,
