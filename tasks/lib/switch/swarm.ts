@@ -6,13 +6,14 @@ import { probe, run } from '../command.ts';
 import { resolvedModel } from '../docker/compose.ts';
 import { askEngine, docker } from '../docker/engine.ts';
 import { waitForHealth } from '../docker/health.ts';
+import { withReach } from '../docker/remote.ts';
 import { TaskError } from '../errors.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project, registryReference } from '../project.ts';
 import { session, waitUntil } from '../session.ts';
 import type { Step } from '../steps.ts';
 import { verifySwitch } from './checks.ts';
 import { dependenciesOf } from './dependencies.ts';
-import { survey } from './observe.ts';
+import { healthAddress, survey } from './observe.ts';
 import { planSwitch, type SwitchTarget, switchSchema } from './plan.ts';
 import { expectedHealth } from './prove.ts';
 import {
@@ -35,7 +36,7 @@ const schema = switchSchema
   .pick({ from: true, to: true, fetch: true, images: true, waitSeconds: true })
   .extend({
     /** What the swarm ran before. */
-    before: z.partialRecord(environment, service),
+    before: z.object({ dev: service.optional(), prod: service.optional() }),
     deploys: z.array(z.object({ environment, reason: z.string() })),
     stops: z.array(environment),
   });
@@ -60,31 +61,32 @@ function nameOf({ project, environments }: Project, name: EnvironmentName): stri
   return `${project.name}_${environments[name].service}`;
 }
 
-const listedService = z.object({
-  Spec: z.object({
-    Name: z.string(),
-    Labels: z.record(z.string(), z.string()).default({}),
-    Mode: z.object({ Replicated: z.object({ Replicas: z.number() }) }),
-    TaskTemplate: z.object({ ContainerSpec: z.object({ Image: z.string() }) }),
-  }),
-  ServiceStatus: z.object({ RunningTasks: z.number() }),
-});
+const listedService = z
+  .object({
+    Spec: z.object({
+      Name: z.string(),
+      Labels: z.record(z.string(), z.string()).default({}),
+      Mode: z.object({ Replicated: z.object({ Replicas: z.number() }) }),
+      TaskTemplate: z.object({ ContainerSpec: z.object({ Image: z.string() }) }),
+    }),
+    ServiceStatus: z.object({ RunningTasks: z.number() }),
+  })
+  .transform(({ Spec, ServiceStatus }) => ({
+    name: Spec.Name,
+    image: Spec.TaskTemplate.ContainerSpec.Image,
+    deployed: Spec.Labels[STACK_LABEL] ?? null,
+    replicas: Spec.Mode.Replicated.Replicas,
+    /** Containers, also those that still stop. */
+    running: ServiceStatus.RunningTasks,
+  }));
 
-/** What the swarm runs of the project; `running`: containers, also those that still stop. */
+/** What the swarm runs of the project. */
 async function swarmServices(project: Project) {
   const filters = JSON.stringify({ label: [`com.docker.stack.namespace=${project.project.name}`] });
   const path = `/services?status=true&filters=${encodeURIComponent(filters)}`;
   const listed = z.array(listedService).parse(await askEngine(path));
-  const found = ENVIRONMENTS.flatMap((name) => {
-    const one = listed.find(({ Spec }) => Spec.Name === nameOf(project, name));
-    if (!one) return [];
-    const { Labels, Mode, TaskTemplate } = one.Spec;
-    const deployed = Labels[STACK_LABEL] ?? null;
-    const { RunningTasks: running } = one.ServiceStatus;
-    const image = TaskTemplate.ContainerSpec.Image;
-    return [[name, { image, deployed, replicas: Mode.Replicated.Replicas, running }] as const];
-  });
-  return Object.fromEntries(found) as Partial<Record<EnvironmentName, (typeof found)[number][1]>>;
+  const find = (name: EnvironmentName) => listed.find((one) => one.name === nameOf(project, name));
+  return { dev: find('dev'), prod: find('prod') };
 }
 
 /** Waits until that many containers run. */
@@ -111,10 +113,11 @@ async function deployAndProve(project: Project, name: EnvironmentName, data: Swa
   const timeoutMs = timeoutSeconds * 1000 + (data.before[name] ? SETTLE_MS : 0);
   try {
     await run(docker(...DEPLOY, project.project.name), { input: stack.text, timeoutMs });
-    const { addresses } = await survey(project, data.to.prodTag ?? undefined);
     const expected = expectedHealth(name, data.images[name]);
     const wait = { keys: project.health, expected, timeoutSeconds, givenUp: async () => undefined };
-    await waitForHealth({ ...addresses[name], ...wait });
+    await withReach(async (reach) =>
+      waitForHealth({ ...(await healthAddress(project, name, reach)), ...wait }),
+    );
   } catch (error) {
     if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
     const ps = docker('service', 'ps', '--no-trunc', '--format', '{{.Error}}', nameOf(project, name));
@@ -137,24 +140,20 @@ async function rollBack(project: Project, name: EnvironmentName, { before }: Swa
 
 function swarmSteps(project: Project, planned: SwarmData, stacks: Stacks): Step<SwarmData>[] {
   const { from, to, fetch, deploys, stops } = planned;
-  const steps = [
-    ...(fetch ? [fetchStep(project, planned)] : []),
-    ...deploys.map(
-      ({ environment: name, reason }): Step<SwarmData> => ({
-        name: `deploy-${name}`,
-        title: `deploy ${name} to the swarm: ${reason}`,
-        apply: (data) => deployAndProve(project, name, data, stacks[name]!),
-        undo: (data) => rollBack(project, name, data),
-      }),
-    ),
-    ...stops.map(
-      (name): Step<SwarmData> => ({
-        name: `stop-${name}`,
-        title: `stop ${name}`,
-        apply: () => scale(project, name, 0),
-        undo: ({ before }) => scale(project, name, before[name]!.replicas),
-      }),
-    ),
+  const steps: Step<SwarmData>[] = [
+    ...(fetch ? [fetchStep<SwarmData>(project, planned)] : []),
+    ...deploys.map(({ environment: name, reason }) => ({
+      name: `deploy-${name}`,
+      title: `deploy ${name} to the swarm: ${reason}`,
+      apply: (data: SwarmData) => deployAndProve(project, name, data, stacks[name]!),
+      undo: (data: SwarmData) => rollBack(project, name, data),
+    })),
+    ...stops.map((name) => ({
+      name: `stop-${name}`,
+      title: `stop ${name}`,
+      apply: () => scale(project, name, 0),
+      undo: ({ before }: SwarmData) => scale(project, name, before[name]!.replicas),
+    })),
   ];
   const isSame = from.active === to.active && from.prodTag === to.prodTag;
   return steps.length === 0 && isSame ? [] : [...steps, rememberStep(project, planned)];
@@ -222,9 +221,9 @@ export async function observeSwarm(project: Project) {
   const services = await swarmServices(project);
   const lines = ENVIRONMENTS.map((name) => {
     const found = services[name];
-    return `${name.padEnd(5)} ${found ? `${found.image} × ${found.replicas}` : 'not there'}`;
+    return `${name.padEnd(5)} ${found ? `${found.image} × ${found.replicas}` : 'no service'}`;
   });
-  const environments = Object.fromEntries(ENVIRONMENTS.map((name) => [name, services[name] ?? null]));
+  const environments = { dev: services.dev ?? null, prod: services.prod ?? null };
   return { text: lines.join('\n'), data: { engine: 'swarm', environments } };
 }
 
