@@ -11,7 +11,7 @@ import { docker } from './processes.ts';
 import { REPOSITORY, tinyProject } from './project.ts';
 import { fakeDocker, isUnhealthy, replaceContainer, waitForContainer } from './status-containers.ts';
 
-interface Told {
+interface Finding {
   id: string;
   verdict: Verdict;
   detail: string;
@@ -30,9 +30,9 @@ test('doctor, on the real engine', async (t) => {
 
   const doctor = async (env: Record<string, string> = {}) => {
     const outcome = await project.task('doctor', ['--json'], { env });
-    const { ok, checks } = outcome.json() as { ok: boolean; checks: Told[] };
-    const told = (id: string) => checks.find((one) => one.id === id)!;
-    return { ...outcome, ok, checks, told, failing: checks.filter(({ verdict }) => verdict === 'failed') };
+    const { ok, checks } = outcome.json() as { ok: boolean; checks: Finding[] };
+    const finding = (id: string) => checks.find((one) => one.id === id)!;
+    return { ...outcome, ok, checks, finding, failing: checks.filter(({ verdict }) => verdict === 'failed') };
   };
   /** Exactly these checks fail, and each says and advises this. */
   const expectFailures = async (
@@ -47,8 +47,8 @@ test('doctor, on the real engine', async (t) => {
     );
     assert.deepEqual([found.code, found.ok], [1, false]);
     for (const [id, [detail, remedy]] of Object.entries(expected)) {
-      assert.match(found.told(id).detail, detail);
-      assert.match(found.told(id).remedy ?? '', remedy);
+      assert.match(found.finding(id).detail, detail);
+      assert.match(found.finding(id).remedy ?? '', remedy);
     }
     return found;
   };
@@ -87,14 +87,14 @@ test('doctor, on the real engine', async (t) => {
   });
 
   await t.test('stopped engine: its own check fails; what needs it is not called well', async () => {
-    const { told } = await expectFailures(
+    const { finding } = await expectFailures(
       { engine: [/No Docker engine answers/, /DOCKER_HOST|start Docker/] },
       { DOCKER_HOST: 'unix:///nowhere/docker.sock' },
     );
     for (const id of ['memory-limits', 'architecture', 'releases', 'leftovers']) {
-      assert.equal(told(id).verdict, 'unchecked', id);
+      assert.equal(finding(id).verdict, 'unchecked', id);
     }
-    assert.equal(told('dotenv').verdict, 'ok', 'what needs no engine is still checked');
+    assert.equal(finding('dotenv').verdict, 'ok', 'what needs no engine is still checked');
   });
 
   /** Breaks something, and says how it is repaired. */
@@ -320,15 +320,15 @@ test('doctor, on the real engine', async (t) => {
       const { env } = answers ? await fakeDocker(project, answers) : {};
       const repair = await broken();
       const { stdout, stderr } = await expectFailures(expected, env).finally(repair);
-      assert.ok(!`${stdout}${stderr}`.includes(SECRET), 'the place is told, never the value');
+      assert.ok(!`${stdout}${stderr}`.includes(SECRET), 'the place is shown, never the value');
     });
   }
 
   await t.test('.env that cannot be read: what it decides is not guessed', async () => {
     await rename(dotenv, `${dotenv}.kept`);
     await mkdir(dotenv);
-    const { told } = await expectFailures({ dotenv: [/\.env is not a file/, setup] });
-    assert.equal(told('ports').verdict, 'unchecked');
+    const { finding } = await expectFailures({ dotenv: [/\.env is not a file/, setup] });
+    assert.equal(finding('ports').verdict, 'unchecked');
     const status = await project.task('status', ['--json']);
     assert.deepEqual([status.code, (status.json().error as { code: string }).code], [2, 'dotenv-unreadable']);
     await rm(dotenv, { recursive: true });
@@ -340,11 +340,15 @@ test('doctor, on the real engine', async (t) => {
     const env = { RELEASE_FLOW_FAULT: 'SIGKILL@release/refs' };
     assert.equal((await project.task('release', ['minor', '--yes'], { env })).code, 137);
     await project.git('switch', '--quiet', 'side');
-    const { told } = await expectFailures({
+    const { finding } = await expectFailures({
       interrupted: [/release was interrupted at .* after/, /npm run release/],
     });
-    assert.equal(told('leftovers').verdict, 'unchecked', 'what the release will resume with is no leftover');
-    const { verdict, detail } = told('git');
+    assert.equal(
+      finding('leftovers').verdict,
+      'unchecked',
+      'what the release will resume with is no leftover',
+    );
+    const { verdict, detail } = finding('git');
     assert.deepEqual([verdict, /releases come from main/.test(detail)], ['warning', true]);
     await project.git('switch', '--quiet', 'main');
     await done('release', 'minor');
@@ -361,12 +365,12 @@ test('doctor, on the real engine', async (t) => {
     const shown = await project.task('doctor', ['--config', 'dev', '--json']);
     assert.equal(shown.code, 0, shown.stderr);
     const { values } = shown.json() as { values: { path: string; value: unknown; origin: string }[] };
-    const told = (path: string) => values.find((one) => one.path === path);
+    const finding = (path: string) => values.find((one) => one.path === path);
     assert.deepEqual(
-      [told('log.level')?.value, told('log.level')?.origin],
+      [finding('log.level')?.value, finding('log.level')?.origin],
       ['DEBUG', 'configs/synapse_dev.json'],
     );
-    assert.equal(told('server.port')?.origin, 'configs/synapse.json');
+    assert.equal(finding('server.port')?.origin, 'configs/synapse.json');
     assert.equal((await project.task('doctor', ['--config', 'prod'])).code, 2, 'prod names none');
     assert.equal((await project.task('doctor', ['--config', 'staging'])).code, 2);
 

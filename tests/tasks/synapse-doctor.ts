@@ -13,7 +13,7 @@ import type { TestProject } from './project.ts';
 
 const TOKEN = 'live-test-token-93c1';
 
-interface Told {
+interface Finding {
   id: string;
   verdict: Verdict;
   detail: string;
@@ -27,7 +27,7 @@ export async function testDoctor(t: TestContext, project: TestProject): Promise<
   assert.equal(up.code, 0, up.stderr);
   const live = async () => {
     const outcome = await project.task('doctor', ['--live', '--json']);
-    const { checks } = outcome.json() as { checks: Told[] };
+    const { checks } = outcome.json() as { checks: Finding[] };
     assert.ok(!outcome.stdout.includes(TOKEN) && !outcome.stderr.includes(TOKEN), 'the token stays secret');
     const verdicts = checks
       .filter(({ id }) => id.startsWith('live-'))
@@ -36,7 +36,7 @@ export async function testDoctor(t: TestContext, project: TestProject): Promise<
       ...outcome,
       checks,
       verdicts: Object.fromEntries(verdicts),
-      told: (id: string) => checks.find((one) => one.id === id)!,
+      finding: (id: string) => checks.find((one) => one.id === id)!,
     };
   };
   const containers = () => project.snapshot().then((snapshot) => snapshot.containers);
@@ -78,12 +78,12 @@ export async function testDoctor(t: TestContext, project: TestProject): Promise<
   await t.test('a variable that was changed but not applied', async () => {
     const good = await project.read('.env');
     await project.write('.env', `${good}SYNAPSE_PROD_LOG_LEVEL=ERROR\n`);
-    const { code, verdicts, told } = await live();
+    const { code, verdicts, finding } = await live();
     assert.equal(code, 1);
     assert.deepEqual(verdicts, { 'live-memory': 'ok', 'live-variables': 'failed', 'live-config': 'failed' });
-    assert.match(told('live-variables').detail, /^prod runs with other values of LOG_LEVEL/);
-    assert.match(told('live-config').detail, /prod runs with log\.level "INFO", the files say "ERROR"/);
-    assert.match(told('live-config').remedy!, /npm run switch -- both/, 'dev keeps running');
+    assert.match(finding('live-variables').detail, /^prod runs with other values of LOG_LEVEL/);
+    assert.match(finding('live-config').detail, /prod runs with log\.level "INFO", the files say "ERROR"/);
+    assert.match(finding('live-config').remedy!, /npm run switch -- both/, 'dev keeps running');
     await project.write('.env', good);
   });
 
@@ -111,16 +111,16 @@ export async function testDoctor(t: TestContext, project: TestProject): Promise<
     for (let tries = 0; tries < 100 && (await askHealth(url)).status !== 200; tries += 1) {
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
-    const { code, verdicts, told } = await live();
+    const { code, verdicts, finding } = await live();
     assert.equal(code, 1);
-    assert.equal(verdicts['live-memory'], 'failed', JSON.stringify(told('live-memory')));
-    assert.match(told('live-memory').remedy!, /same data directory/);
+    assert.equal(verdicts['live-memory'], 'failed', JSON.stringify(finding('live-memory')));
+    assert.match(finding('live-memory').remedy!, /same data directory/);
   });
 
   await t.test('an environment that does not run is reported as unchecked', async () => {
     await docker('stop', '--time', '1', `${project.name}-dev`);
-    const { told } = await live();
-    assert.equal(told('live-memory').verdict, 'unchecked');
-    assert.match(told('live-memory').detail, /dev not running/);
+    const { finding } = await live();
+    assert.equal(finding('live-memory').verdict, 'unchecked');
+    assert.match(finding('live-memory').detail, /dev not running/);
   });
 }

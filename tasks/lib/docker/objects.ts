@@ -220,37 +220,34 @@ export async function lastLogLines(container: string, lines = 15): Promise<strin
   return `${answer.stdout}${answer.stderr}`.trimEnd();
 }
 
-export interface Network {
-  name: string;
-  labels: Record<string, string>;
-  subnets: string[];
-  /** Ids of the running containers in it. */
-  containers: string[];
-}
-
-/** Every network of the engine. @throws TaskError when the engine is down */
-export async function listNetworks(): Promise<Network[]> {
-  const schema = z.object({
+const networkSchema = z
+  .object({
+    Id: z.string(),
     Name: z.string(),
     Labels: z.record(z.string(), z.string()).nullish(),
     IPAM: z.object({ Config: z.array(z.object({ Subnet: z.string().default('') })).nullish() }),
+    Options: z.record(z.string(), z.string()).nullish(),
     Containers: z.record(z.string(), z.unknown()).nullish(),
-  });
-  const found = await withEngine(async (ask) => {
+  })
+  .transform(({ Id, Name, Labels, IPAM, Options, Containers }) => ({
+    name: Name,
+    labels: Labels ?? {},
+    subnets: (IPAM.Config ?? []).map(({ Subnet }) => Subnet).filter(Boolean),
+    /** Its interface on the engine's machine. */
+    bridge: Options?.['com.docker.network.bridge.name'] ?? `br-${Id.slice(0, 12)}`,
+    /** Ids of the running containers in it. */
+    containers: Object.keys(Containers ?? {}),
+  }));
+
+/** Every network of the engine. @throws TaskError when the engine is down */
+export async function listNetworks(asked?: AskEngine) {
+  const find = async (ask: AskEngine) => {
     const listed = z.array(z.object({ Id: z.string() })).parse(await ask('/networks'));
     // One by one: the list leaves their containers out.
-    return Promise.all(listed.map(({ Id }) => ask(`/networks/${Id}`)));
-  });
-  const present = found.filter((network) => network !== undefined);
-  return z
-    .array(schema)
-    .parse(present)
-    .map(({ Name, Labels, IPAM, Containers }) => ({
-      name: Name,
-      labels: Labels ?? {},
-      subnets: (IPAM.Config ?? []).map(({ Subnet }) => Subnet).filter(Boolean),
-      containers: Object.keys(Containers ?? {}),
-    }));
+    const found = await Promise.all(listed.map(({ Id }) => ask(`/networks/${Id}`)));
+    return z.array(networkSchema).parse(found.filter((network) => network !== undefined));
+  };
+  return asked ? find(asked) : withEngine(find);
 }
 
 export interface Volume {

@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { parseServices, resolvedConfig } from '../docker/compose.ts';
 import { type AskEngine, engineEndpoint, isLocalEndpoint, readInfo } from '../docker/engine.ts';
-import { projectContainers } from '../docker/objects.ts';
+import { listNetworks, projectContainers } from '../docker/objects.ts';
 import { imageName, type Project, variable } from '../project.ts';
 import { releaseTags } from '../release/record.ts';
 
@@ -68,9 +68,7 @@ export function collectFacts(project: Project, ask: AskEngine) {
     project,
     ask,
     info,
-    networks: afterInfo(async () => z.array(networkSchema).parse(await ask('/networks'))),
-    /** Every container of the engine, in short. */
-    listed: afterInfo(async () => z.array(listedSchema).parse(await ask('/containers/json?all=1'))),
+    networks: afterInfo(() => listNetworks(ask)),
     /** The project's own containers, in full. */
     containers: afterInfo(() => projectContainers(project, ask)),
     /** The images under the project's name. */
@@ -87,36 +85,14 @@ export function collectFacts(project: Project, ask: AskEngine) {
 
 // The answers of engine and compose to the doctor's questions, checked at this edge.
 
-const labels = z.record(z.string(), z.string()).nullish();
-
-const networkSchema = z
-  .object({
-    Id: z.string(),
-    Name: z.string(),
-    IPAM: z.object({ Config: z.array(z.object({ Subnet: z.string().default('') })).nullish() }),
-    Options: z.record(z.string(), z.string()).nullish(),
-  })
-  .transform(({ Id, Name, IPAM, Options }) => ({
-    name: Name,
-    subnets: (IPAM.Config ?? []).map(({ Subnet }) => Subnet).filter(Boolean),
-    bridge: Options?.['com.docker.network.bridge.name'] ?? `br-${Id.slice(0, 12)}`,
-  }));
-
-const listedSchema = z
-  .object({
-    Id: z.string(),
-    Names: z.array(z.string()).default([]),
-    Labels: labels,
-  })
-  .transform(({ Id, Names, Labels }) => ({
-    name: (Names[0] ?? Id).replace(/^\//, ''),
-    labels: Labels ?? {},
-  }));
-
 export type LocalImage = z.output<typeof imageSchema>;
 
 const imageSchema = z
-  .object({ Id: z.string(), RepoTags: z.array(z.string()).nullish(), Labels: labels })
+  .object({
+    Id: z.string(),
+    RepoTags: z.array(z.string()).nullish(),
+    Labels: z.record(z.string(), z.string()).nullish(),
+  })
   .transform(({ Id, RepoTags, Labels }) => ({ id: Id, names: RepoTags ?? [], labels: Labels ?? {} }));
 
 const limits = z.object({ cpus: z.coerce.number().optional() }).optional();

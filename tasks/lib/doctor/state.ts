@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { activeEnvironment, environmentsOf, switchCommand } from '../active.ts';
 import { backupDirectory } from '../backup/places.ts';
 import { loadBackupFacts } from '../backup/report.ts';
+import { containerIds, inspectContainers } from '../docker/objects.ts';
 import type { TaskError } from '../errors.ts';
 import { readIfPresent, statePath } from '../files.ts';
 import { ago } from '../format.ts';
@@ -164,16 +165,15 @@ async function interrupted({ project: { root } }: Facts, { fail }: Report) {
   return 'no task was interrupted';
 }
 
-async function leftovers({ project, listed, images }: Facts, { fail }: Report) {
+async function leftovers({ project, images, ask }: Facts, { fail }: Report) {
   const { root } = project;
   const owner = await runningTask(root);
   if (owner) return `${owner.task} is running; what it uses is no leftover`;
   // What an interrupted task left is what it will resume with.
   if ((await interruptedRuns(root)).length > 0) return unchecked('resume the interrupted task first');
-  for (const { name, labels } of await listed()) {
-    if (labels['release-flow.candidate'] !== project.project.name) continue;
+  const label = `release-flow.candidate=${project.project.name}`;
+  for (const { name } of await inspectContainers(await containerIds({ label: [label] }, ask)))
     fail(`container ${name} is left of a release that died`, `docker rm --force --volumes ${name}`);
-  }
   for (const name of (await images()).flatMap((image) => image.names)) {
     if (!name.startsWith(imageReference(project, 'candidate-'))) continue;
     fail(`image ${name} is left of a build that died`, `docker image rm ${name}`);
