@@ -39,7 +39,7 @@ export function runningContainer(name: EnvironmentName, called = `synapse-${name
 function environment(name: EnvironmentName, { container, status = 200, body, outdated }: Situation) {
   const port = name === 'dev' ? 8003 : 8002;
   const found = { ...runningContainer(name), ...container };
-  const told = {
+  const answer = {
     ...{ version: '1.3.0', revision: 'a5198f20a413e214e862a99d36efd8d2a9c13d5d' },
     ...{ logLevel: name === 'dev' ? 'DEBUG' : 'INFO', automaticLearning: 'moderate', ...body },
   };
@@ -47,7 +47,7 @@ function environment(name: EnvironmentName, { container, status = 200, body, out
     ...{ name, service: `synapse-${name}`, containerName: `synapse-${name}`, port },
     ...{ url: `http://127.0.0.1:${port}`, outdated: outdated ?? false },
     container: container === null ? undefined : found,
-    health: container === null || found.state !== 'running' ? undefined : { status, body: told },
+    health: container === null || found.state !== 'running' ? undefined : { status, body: answer },
   };
 }
 

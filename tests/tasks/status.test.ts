@@ -49,55 +49,69 @@ test('status, on the real engine', async (t) => {
   await done('release', 'patch');
   await done('switch-env', 'both');
 
-  await t.test('both healthy: everything is told, exit 0, with at most four calls of docker', async () => {
-    const { env, calls } = await fakeDocker(project);
-    const before = await project.snapshot();
-    const { code, report, stderr } = await status([], env);
-    assert.equal(code, 0, stderr);
-    assert.deepEqual(await project.snapshot(), before, 'looking changes nothing');
-    const made = (await readFile(calls, 'utf8')).trim().split('\n');
-    assert.ok(made.length <= 4, made.join('\n'));
+  await t.test(
+    'both healthy: everything is reported, exit 0, with at most four calls of docker',
+    async () => {
+      const { env, calls } = await fakeDocker(project);
+      const before = await project.snapshot();
+      const { code, report, stderr } = await status([], env);
+      assert.equal(code, 0, stderr);
+      assert.deepEqual(await project.snapshot(), before, 'looking changes nothing');
+      const made = (await readFile(calls, 'utf8')).trim().split('\n');
+      assert.ok(made.length <= 4, made.join('\n'));
 
-    const head = await project.git('rev-parse', 'v1.0.0^{commit}');
-    const digest = await docker('image', 'inspect', '--format', '{{.Id}}', `${project.name}:v1.0.0`);
-    for (const name of ['dev', 'prod'] as const) {
-      const { health, active, version, revision, releasedAs, port, restarts, config, dirty, ...rest } =
-        report.environments[name];
+      const head = await project.git('rev-parse', 'v1.0.0^{commit}');
+      const digest = await docker('image', 'inspect', '--format', '{{.Id}}', `${project.name}:v1.0.0`);
+      for (const name of ['dev', 'prod'] as const) {
+        const { health, active, version, revision, releasedAs, port, restarts, config, dirty, ...rest } =
+          report.environments[name];
+        assert.deepEqual(
+          {
+            health,
+            active,
+            version,
+            revision,
+            releasedAs,
+            port,
+            restarts,
+            config,
+            dirty,
+            digest: rest.digest,
+          },
+          {
+            health: 'healthy',
+            active: true,
+            version: '1.0.0',
+            revision: head,
+            releasedAs: 'v1.0.0',
+            port: project.ports[name],
+            restarts: 0,
+            config: { environment: name },
+            dirty: false,
+            digest,
+          },
+        );
+        assert.ok(rest.memory && rest.memory.bytes > 2 ** 14 && rest.memory.limit === null);
+        assert.ok(rest.uptimeSeconds !== null && rest.uptimeSeconds < 600);
+        assert.ok(rest.cpuPercent !== null && rest.cpuPercent >= 0);
+      }
+      const { lastSwitch, measures } = report;
+      assert.deepEqual([lastSwitch?.to, lastSwitch?.prod, lastSwitch?.outcome], ['both', 'v1.0.0', 'done']);
+      assert.ok(Object.keys(lastSwitch?.phases ?? {}).length > 0);
       assert.deepEqual(
-        { health, active, version, revision, releasedAs, port, restarts, config, dirty, digest: rest.digest },
-        {
-          health: 'healthy',
-          active: true,
-          version: '1.0.0',
-          revision: head,
-          releasedAs: 'v1.0.0',
-          port: project.ports[name],
-          restarts: 0,
-          config: { environment: name },
-          dirty: false,
-          digest,
-        },
+        measures.map(({ id, reached }) => [id, reached]),
+        [
+          ['switch', true],
+          ['deploy', true],
+          ['memory', true],
+          ['uptime', null],
+        ],
       );
-      assert.ok(rest.memory && rest.memory.bytes > 2 ** 14 && rest.memory.limit === null);
-      assert.ok(rest.uptimeSeconds !== null && rest.uptimeSeconds < 600);
-      assert.ok(rest.cpuPercent !== null && rest.cpuPercent >= 0);
-    }
-    const { lastSwitch, measures } = report;
-    assert.deepEqual([lastSwitch?.to, lastSwitch?.prod, lastSwitch?.outcome], ['both', 'v1.0.0', 'done']);
-    assert.ok(Object.keys(lastSwitch?.phases ?? {}).length > 0);
-    assert.deepEqual(
-      measures.map(({ id, reached }) => [id, reached]),
-      [
-        ['switch', true],
-        ['deploy', true],
-        ['memory', true],
-        ['uptime', null],
-      ],
-    );
-    const text = await project.task('status');
-    assert.match(text.stdout, /prod\s+healthy\s+1\.0\.0/);
-    assert.match(text.stdout, /released as v1\.0\.0/);
-  });
+      const text = await project.task('status');
+      assert.match(text.stdout, /prod\s+healthy\s+1\.0\.0/);
+      assert.match(text.stdout, /released as v1\.0\.0/);
+    },
+  );
 
   await t.test(
     'engine down: says so, exit 1, one valid JSON object with what is known without it',
@@ -184,7 +198,7 @@ test('status, on the real engine', async (t) => {
       await project.write('.synapse/samples.jsonl', '');
       const began = await startedAt(prod);
       const first = await project.task('status', ['--record', '--heal', '--json']);
-      assert.equal(first.code, 1, 'it is still ill afterwards, and says so');
+      assert.equal(first.code, 1, 'it is still unhealthy afterwards, and says so');
       assert.equal((first.json().error as { code: string }).code, 'not-healed');
       const restarted = await startedAt(prod);
       assert.notEqual(restarted, began, 'it was restarted');
@@ -228,7 +242,7 @@ test('status, on the real engine', async (t) => {
     await docker('rm', '--force', dev);
   });
 
-  await t.test('a dirty build in dev is told; a re-tagged image in prod is a problem', async () => {
+  await t.test('a dirty build in dev is a note; a re-tagged image in prod is a problem', async () => {
     await docker('rm', '--force', prod);
     await project.write('behaviour', 'ok\n\n');
     await done('build-push', 'latest');

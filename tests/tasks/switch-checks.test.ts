@@ -16,7 +16,7 @@ import {
   verifyUnchanged,
 } from './switch-support.ts';
 
-test('what is wrong with the machine is told before anything is touched, all at once', async (t) => {
+test('problems of the machine are reported before anything is touched, all of them together', async (t) => {
   const project = await runningProject(t);
   const disk = await mkdtemp(join(tmpdir(), 'small-disk-'));
   t.after(async () => {

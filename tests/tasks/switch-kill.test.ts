@@ -1,5 +1,5 @@
-// A switch that is killed, or whose engine goes away half-way: the next run brings back what ran before, or
-// finishes what had already happened, and says so. Nothing is lost at any step, nor at any moment between.
+// A switch that is killed, or whose engine goes away half-way: the next run rolls it back, or finishes what had already
+// happened, and says so. Nothing is lost at any step, nor at any moment between.
 
 import assert from 'node:assert/strict';
 import { chmod, readFile, writeFile } from 'node:fs/promises';
@@ -62,7 +62,7 @@ async function verifyResumed(project: TestProject, before: Record<string, string
   return active;
 }
 
-test('kill -9, at each step and at random moments: what ran before runs again, or the switch is whole', async (t) => {
+test('kill -9, at each step and at random moments: the next run rolls back, or the switch is complete', async (t) => {
   const seed = chosenSeed();
   const wanted = process.env.SOAK ? 100 : 12;
   t.diagnostic(`SEED=${seed}, ${wanted} random kills`);
@@ -126,7 +126,7 @@ test('kill -9, at each step and at random moments: what ran before runs again, o
   }
 });
 
-/** Where a kill and a prune of stopped containers together took something that undoing needs. */
+/** Where a kill and a prune of stopped containers together removed something that a rollback needs. */
 const PRUNED = [
   'create-prod/applied',
   'retire-prod/applied',
@@ -135,7 +135,7 @@ const PRUNED = [
   'stop-dev/applied',
 ];
 
-test('killed, then pruned: status takes nothing away, and the next switch always leads out', async (t) => {
+test('killed, then pruned: status removes nothing, and the next switch works', async (t) => {
   const project = await runningProject(t);
   const ofProject = `label=com.docker.compose.project=${project.name}`;
   for (const point of PRUNED) {
@@ -208,7 +208,7 @@ test('an engine that goes away half-way: the message says so, and the next run b
     });
   }
   await t.test(
-    'when all is done but the removal of the old container: told, and removed by the next run',
+    'when all is done but the removal of the old container: reported, and removed by the next run',
     async () => {
       assert.match(
         await goneAfter(8),

@@ -49,7 +49,7 @@ test('over ssh the other machine runs what was released here, and keeps it when 
 
   const config = () => engine.docker('exec', `${project.name}-prod`, 'busybox', 'cat', '/etc/tiny/app.json');
 
-  await t.test('a data directory that is not there on that machine is told', async () => {
+  await t.test('a data directory that is missing on that machine is reported', async () => {
     const outcome = await remote('prod', '--version', 'v1.0.0');
     assert.equal(outcome.code, 1);
     assert.match(
@@ -90,7 +90,7 @@ test('over ssh the other machine runs what was released here, and keeps it when 
   const seed = chosenSeed();
   t.diagnostic(`SEED=${seed}`);
   for (const point of process.env.SOAK ? [...DEATHS, ...MORE_DEATHS] : [randomFrom(seed).pick(DEATHS)]) {
-    await t.test(`its engine dies at ${point}: told, and the next run brings back what ran`, async () => {
+    await t.test(`its engine dies at ${point}: reported, and the next run rolls back`, async () => {
       let pid = 0;
       const switching = switchTo(project, ['prod', '--version', 'v1.0.0', '--context', 'pi', '--json'], {
         // It stops there and waits, so that the engine is gone at just that moment.
@@ -111,7 +111,7 @@ test('over ssh the other machine runs what was released here, and keeps it when 
       assert.match(interrupted.command, /switch -- prod --version v1\.0\.0 --context pi$/);
       const status = await remote('prod', '--version', 'v1.0.1');
       assert.match(status.stderr, /was interrupted at ".*undone first/);
-      assert.equal(status.json().changed, false, 'what ran before runs again');
+      assert.equal(status.json().changed, false, 'it was rolled back');
       assert.deepEqual(await running(), [`${project.name}-prod ${project.name}:v1.0.1`]);
       const { environments } = status.json() as { environments: Record<string, { version: string }> };
       assert.equal(environments.prod?.version, '1.0.1', 'and answers');

@@ -1,5 +1,5 @@
 // What the tests of switch-env share: releases made by hand, so that also versions can be released that a
-// real release would refuse; and a docker of our own on PATH that breaks when it is told to.
+// real release would refuse; and a fake docker on PATH that fails on request.
 import assert from 'node:assert/strict';
 import { chmod, cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -90,7 +90,7 @@ export async function answerOf(project: TestProject, environment: 'dev' | 'prod'
 
 /** What a failed switch must not have changed: containers with their states, images, `.env`. */
 export async function verifyUnchanged(project: TestProject, before: Record<string, string>, version: string) {
-  assert.equal((await answerOf(project, 'prod')).version, version, 'what ran before runs again');
+  assert.equal((await answerOf(project, 'prod')).version, version, 'it was rolled back');
   assert.deepEqual(await project.snapshot(), before);
 }
 

@@ -77,7 +77,7 @@ test('a swarm runs what was released, and keeps it when a new version fails', as
     assert.match(await project.read('.env'), /TINY_ACTIVE_ENV=prod\nTINY_PROD_TAG=v1\.0\.1\n/);
   });
 
-  // What only /health tells, and what the swarm finds out by itself: then it may say that it is done before it is,
+  // What only /health shows, and what the swarm finds out by itself: then it may say that it is done before it is,
   // or wait for a minute, which happens in every second case. One of the two in a shorter run, by SEED=….
   const failing: Failing[] = [
     ['v1.0.3', /reports version "9\.9\.9"/],
@@ -89,7 +89,7 @@ test('a swarm runs what was released, and keeps it when a new version fails', as
     ? [...failing, ...Array<Failing>(11).fill(failing[1]!)]
     : [randomFrom(seed).pick(failing)];
   for (const [version, text] of chosen) {
-    await t.test(`${version} is taken back`, async () => {
+    await t.test(`${version} is rolled back`, async () => {
       const before = await project.read('.env');
       const outcome = await switchTo('prod', '--version', version, '--wait', '10');
       assert.equal(outcome.code, 1, outcome.stderr);
@@ -127,7 +127,7 @@ test('a swarm runs what was released, and keeps it when a new version fails', as
     },
   );
 
-  await t.test('a way back that fails is told, and the next switch brings prod back', async (s) => {
+  await t.test('a rollback that fails is reported, and the next switch starts prod again', async (s) => {
     const before = await project.read('.env');
     const { PATH } = await fakeDocker(
       s,

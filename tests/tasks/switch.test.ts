@@ -88,7 +88,7 @@ test('switching between environments and versions', async (t) => {
       assert.equal((await answerOf(project, 'prod')).version, '1.0.0');
     });
 
-    await t.test('the history tells from, to, phases and gaps; .env is private', async () => {
+    await t.test('the history has from, to, phases and gaps; .env is private', async () => {
       const lines = (await project.read('.synapse/history.jsonl')).trim().split('\n');
       const last = JSON.parse(lines.at(-1)!);
       assert.deepEqual([last.task, last.outcome, last.prod], ['switch', 'done', 'v1.0.0']);
@@ -142,7 +142,7 @@ test('switching between environments and versions', async (t) => {
       await buildTiny(project, 'latest', 'ok');
     });
 
-    await t.test('two problems are told at once: port taken and no such release', async (st) => {
+    await t.test('two problems are reported together: port taken and no such release', async (st) => {
       const holder = spawn(process.execPath, [
         '-e',
         `require('net').createServer().listen(${project.ports.dev}, '127.0.0.1', () => console.log('up'))`,

@@ -204,8 +204,8 @@ test('every check has a name of its own', () => {
   assert.ok(all.every(({ title }) => title.length > 0 && title.length < 30));
 });
 
-type Told = [verdict: 'fail' | 'warn', detail: string, remedy: string][];
-const told: [what: string, problems: Told, finding: object][] = [
+type Reported = [verdict: 'fail' | 'warn', detail: string, remedy: string][];
+const reports: [what: string, problems: Reported, finding: object][] = [
   ['nothing', [], { verdict: 'ok', detail: 'fine' }],
   [
     'the worst decides',
@@ -224,7 +224,7 @@ const told: [what: string, problems: Told, finding: object][] = [
     { verdict: 'warning', detail: 'a\nb', remedy: 'x' },
   ],
 ];
-for (const [what, problems, wanted] of told) {
+for (const [what, problems, wanted] of reports) {
   test(`several problems of one check: ${what}`, async () => {
     const found = await findingOf(
       {

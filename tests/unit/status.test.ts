@@ -123,7 +123,7 @@ test('all is not well when nothing is wrong now but a target is missed', async (
   assert.deepEqual([report.problems, headline(report)], [[], 'One target is missed']);
 });
 
-const ill = { state: 'running', health: 'unhealthy' };
+const unhealthy = { state: 'running', health: 'unhealthy' };
 const down = (seconds: number, healed = false): Sample => ({
   at: before(seconds),
   prod: 'down',
@@ -134,27 +134,37 @@ const healings: [
   name: string,
   restart: boolean | undefined,
   past: Sample[],
-  container: typeof ill | undefined,
+  container: typeof unhealthy | undefined,
   now?: Sample['prod'],
 ][] = [
-  ['Docker calls it unhealthy: at once', true, [up(60)], ill],
+  ['Docker calls it unhealthy: at once', true, [up(60)], unhealthy],
   ['it has exited: at once', true, [up(60)], { state: 'exited', health: 'healthy' }],
   ['one bad answer may be a busy moment', false, [up(60)], { state: 'running', health: 'healthy' }],
   ['two bad answers are no moment', true, [up(120), down(60)], { state: 'running', health: 'healthy' }],
-  ['restarted in this bout already', false, [up(9000), down(8000, true), down(60)], ill],
-  ['restarted half an hour ago, well since, ill again', false, [down(1800, true), up(1700), up(60)], ill],
-  ['restarted two hours ago, well since, ill again', true, [down(7200, true), up(7000), up(60)], ill],
+  ['restarted in this bout already', false, [up(9000), down(8000, true), down(60)], unhealthy],
+  [
+    'restarted half an hour ago, healthy since, unhealthy again',
+    false,
+    [down(1800, true), up(1700), up(60)],
+    unhealthy,
+  ],
+  [
+    'restarted two hours ago, healthy since, unhealthy again',
+    true,
+    [down(7200, true), up(7000), up(60)],
+    unhealthy,
+  ],
   [
     'a healing that a wrong clock dated into the future does not bind',
     true,
     [up(60), down(-86_400, true)],
-    ill,
+    unhealthy,
   ],
   ['Docker restarts it already', false, [down(60)], { state: 'restarting', health: 'unhealthy' }],
   ['it is starting', false, [down(60)], { state: 'running', health: 'starting' }],
   ['there is nothing to restart', false, [down(60)], undefined],
-  ['it is well', undefined, [down(60)], ill, 'up'],
-  ['it is not meant to run', undefined, [down(60)], ill, 'off'],
+  ['it is healthy', undefined, [down(60)], unhealthy, 'up'],
+  ['it is not active', undefined, [down(60)], unhealthy, 'off'],
 ];
 for (const [name, restart, samples, container, prod = 'down'] of healings) {
   test(`healing, ${restart ? 'restart' : 'nothing'}: ${name}`, () => {
@@ -168,20 +178,20 @@ test('healing: an illness that no restart cures is restarted once, however long 
   let restarts = 0;
   for (let minute = 1; minute <= 24 * 60; minute += 1) {
     const sample: Sample = { at: new Date(NOW.getTime() + minute * 60_000).toISOString(), prod: 'down' };
-    const { restart } = decideHealing({ samples, sample, container: ill })!;
+    const { restart } = decideHealing({ samples, sample, container: unhealthy })!;
     if (restart) restarts += 1;
     samples.push({ ...sample, ...(restart ? { healed: true } : {}) });
   }
   assert.equal(restarts, 1);
 });
 
-test('healing: one that falls ill every ten minutes is restarted once an hour at most', () => {
+test('healing: one that becomes unhealthy every ten minutes is restarted once an hour at most', () => {
   const samples: Sample[] = [];
   let restarts = 0;
   for (let minute = 0; minute < 10 * 60; minute += 1) {
     const at = new Date(NOW.getTime() + minute * 60_000).toISOString();
     const sample: Sample = { at, prod: minute % 10 === 9 ? 'down' : 'up' };
-    const restart = decideHealing({ samples, sample, container: ill })?.restart === true;
+    const restart = decideHealing({ samples, sample, container: unhealthy })?.restart === true;
     if (restart) restarts += 1;
     samples.push({ ...sample, ...(restart ? { healed: true } : {}) });
   }

@@ -1,5 +1,4 @@
-// The pure parts of a switch: from what is to what should be, what a directory must be like, how long nobody
-// answered, and what a swarm is told.
+// The pure parts of a switch: the plan, dependencies, downtime, the stack file, and the hints that name a switch.
 
 import assert from 'node:assert/strict';
 import { readdir, readFile } from 'node:fs/promises';

@@ -17,7 +17,7 @@ export interface Finding {
   remedy?: string;
 }
 
-/** How a check tells what is not well: each problem with what to do about it. */
+/** How a check reports a problem, with what to do about it. */
 export interface Report {
   fail: (detail: string, remedy: string) => void;
   warn: (detail: string, remedy: string) => void;

@@ -182,7 +182,7 @@ async function nearest(path: string): Promise<string> {
 
 async function fileSystem({ project, isLocal }: Facts, report: Report) {
   if (!(await isLocal())) return ELSEWHERE;
-  if (process.platform !== 'linux') return unchecked('only Linux tells the type of a file system');
+  if (process.platform !== 'linux') return unchecked('only Linux reports the type of a file system');
   const path = await nearest(dataDirectory(project));
   return judgeFileSystem((await statfs(path)).type, path, variableName(project, 'DATA_DIR'), report);
 }

@@ -32,7 +32,7 @@ interface Examined extends Finding {
 /** Most checks ask one process each. */
 const AT_ONCE = 4;
 
-/** A check that cannot be made is told from one that fails: only the engine's own check fails without an engine. */
+/** A check that cannot be made has not failed: without an engine, only the engine's own check fails. */
 function findingOfError(error: unknown, { id }: Check): Finding {
   const { code, hint } = error instanceof TaskError ? error : {};
   if (code === 'interrupted') throw error;

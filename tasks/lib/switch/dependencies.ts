@@ -113,7 +113,7 @@ async function containersOf(project: Project, service: string): Promise<Containe
   return (await projectContainers(project)).filter((one) => one.service === service && !isOneOff(one));
 }
 
-/** Takes away what was made, stops what did not run before. One that compose had to replace stays. */
+/** Removes what was created, stops what did not run before. One that compose had to replace stays. */
 export async function undoDependency(
   project: Project,
   { service, up }: Dependency,

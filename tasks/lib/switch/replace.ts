@@ -116,7 +116,7 @@ async function createSuccessor(project: Project, model: ComposeModel, data: Swit
   if (!old && made !== containerName) await rename(start.next, containerName);
 }
 
-/** Takes away what an earlier run left of this environment and never finished; returns what stays, one-off ones apart. */
+/** Removes what an earlier run left of this environment; returns the containers that stay, without one-off ones. */
 async function removeLeftovers(
   project: Project,
   { containers }: SwitchData,
@@ -203,7 +203,7 @@ export function removeStep({ environment: name, old }: StartData): Step<SwitchDa
   };
 }
 
-// Undoing. A step may have come to any point, in another process, and the engine may have been restarted since.
+// Rolling back. A step may have stopped at any point, in another process, and the engine may have been restarted since.
 
 /** A container that failed gets this long to stop; its data survives a kill, the outage should not be long. */
 const STOP_SECONDS = 3;
