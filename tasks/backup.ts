@@ -1,5 +1,5 @@
-// Backs the data directory up while both environments write: one moment across all databases, proven before it
-// counts. Also lists, verifies, prunes and restores archives, and installs a schedule.
+// Backs up what prod writes to while both environments run: one snapshot across all databases, verified before it counts.
+// Also lists, verifies, prunes and restores archives, and installs a schedule.
 //
 // check → plan → show → confirm → apply → report. SQLite is opened inside a container only, so that it is the writers'
 // kernel and user that open it, wherever the engine is.

@@ -190,7 +190,7 @@ const offsite = z
       .prefault({})
       .describe('Retention in the repository, by `restic forget --prune`'),
   })
-  .describe('A second place for proven archives');
+  .describe('A second place for verified archives');
 
 const backup = z
   .strictObject({
@@ -225,23 +225,28 @@ const backup = z
         success: z
           .url()
           .optional()
-          .describe('Asked after a good backup; PREFIX_BACKUP_PING_URL in .env beats it'),
-        failure: z.url().optional().describe('Asked after a failed one; default: the other one with /fail'),
+          .describe('Requested after a complete backup; PREFIX_BACKUP_PING_URL in .env beats it'),
+        failure: z
+          .url()
+          .optional()
+          .describe('Requested after a failed or incomplete one; default: the other URL with /fail'),
       })
       .prefault({})
-      .describe("A dead-man's switch, e.g. of healthchecks.io"),
+      .describe('Monitoring URLs, e.g. of healthchecks.io'),
     hooks: z
       .strictObject({
         before: z.array(command).default([]).describe('Commands before a backup; a failure stops it'),
         after: z
           .array(command)
           .default([])
-          .describe('Commands after it, good or bad: BACKUP_OUTCOME and BACKUP_ARCHIVE say which'),
+          .describe(
+            'Commands after it, good or bad: BACKUP_OUTCOME is done, incomplete or failed; BACKUP_ARCHIVE is the path',
+          ),
       })
       .prefault({}),
     offsite: offsite.optional(),
   })
-  .describe('Backups of the data directory');
+  .describe('Backups of everything that prod writes to');
 
 // The shape of configs/release.toml: everything that the tasks know about the project they release.
 // Apart from project.ts so that `--help` need not load zod, and the source of configs/schema/release.json.

@@ -45,7 +45,7 @@ export interface ArchivePlace {
   isOurs: boolean;
 }
 
-/** A name in the backup directory, or a path, which has a slash. `latest` is the newest proven one. */
+/** A name in the backup directory, or a path, which has a slash. `latest` is the newest verified one. */
 export async function findArchive(project: Project, given: string): Promise<ArchivePlace> {
   const ours = backupDirectory(project);
   if (given.includes('/')) {
@@ -143,8 +143,8 @@ function keepers(archives: readonly Listed[], keep: Keep): Map<string, string[]>
 }
 
 /**
- * The decision about every archive, newest first. Only proven archives of our own count; a newer archive that is not
- * proven yet waits for its proof, and the last complete one stays whatever the policy says.
+ * The decision about every archive, newest first. Only verified archives of our own count; a newer archive that is not
+ * verified yet waits for its proof, and the last complete one stays whatever the policy says.
  */
 export function planRetention(listed: readonly Listed[], keep: Keep): Decision[] {
   const archives = [...listed].sort((a, b) => (a.archive < b.archive ? 1 : -1));

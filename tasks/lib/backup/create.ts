@@ -1,4 +1,4 @@
-// A backup from beginning to end: hooks, archive and proof, rehearsal, retention, off-site. Only what is proven counts, and
+// A backup from beginning to end: hooks, archive and proof, rehearsal, retention, off-site. Only what is verified counts, and
 // only then may anything older go.
 
 import { randomBytes } from 'node:crypto';
@@ -96,8 +96,7 @@ export async function performBackup(
   }
 }
 
-// The last proof: the released image is started on what an archive brings back, alone, and asked how it is. What it writes
-// is thrown away.
+// Rehearsal: the released image is started alone on the restored data, and must become healthy. What it writes is discarded.
 
 /** Starts the released image on the directory `data` of the engine's machine. @throws TaskError */
 async function startOn(project: Project, image: string, data: string): Promise<void> {

@@ -1,5 +1,5 @@
-// Telling others how a backup went: the commands of [backup.hooks], and a dead-man's switch that notices when
-// nobody pings it any more. Neither can make a good backup bad.
+// Reporting how a backup went: the commands of [backup.hooks], and a monitoring URL that notices missing pings. Neither
+// changes the outcome of a backup. Also the off-site copy.
 import { join, resolve } from 'node:path';
 import { type Command, probe, run } from '../command.ts';
 import { errorSummary, TaskError, usageError } from '../errors.ts';
@@ -54,7 +54,7 @@ export async function ping(project: Project, ok: boolean): Promise<void> {
   }
 }
 
-// A second place for proven archives, by restic: it encrypts, checks itself, and has a retention of its own.
+// A second place for verified archives, by restic: it encrypts, checks itself, and has a retention of its own.
 
 type Offsite = NonNullable<Project['backup']['offsite']>;
 
@@ -112,7 +112,7 @@ async function ensureRepository(env: Record<string, string | undefined>): Promis
   await run(restic('init', '--quiet'), { env });
 }
 
-/** Sends a proven archive and its record, forgets old ones, and checks the repository. @throws CommandError */
+/** Sends a verified archive and its record, forgets old ones, and checks the repository. @throws CommandError */
 export async function sendOffsite(project: Project, archive: string): Promise<void> {
   const { offsite } = project.backup;
   if (!offsite) return;

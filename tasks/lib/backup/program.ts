@@ -1,6 +1,5 @@
 // The one way to the backup program: it is bundled here and handed, with its request, to a container of the base image by
-// stdin, so that nothing of it has to lie on the engine's machine, which may be another one. Also: the directories and the
-// image of a backup.
+// stdin, so that nothing of it has to lie on the engine's machine, which may be another one.
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';

@@ -1,5 +1,5 @@
-// Bringing an archive back: unpack and prove beside the data, stop what runs, back up what is there, let both change places,
-// start and prove. Until the service is healthy on the restored data, whatever fails puts everything back.
+// Restoring an archive: unpack and verify it next to the data, stop what runs, back up the current data, swap, start, wait
+// until healthy. Until the service is healthy on the restored data, any failure brings the previous state back.
 
 import { randomBytes } from 'node:crypto';
 import { basename, dirname, resolve } from 'node:path';

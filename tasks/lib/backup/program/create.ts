@@ -311,7 +311,7 @@ function verifyNotEmpty({ backups, origin }: CreateOptions, { databases, others,
   throw new BackupError('no-data', `No files to back up${before}`, hint);
 }
 
-/** Makes an archive and its record, not yet proven. The directory must be locked. */
+/** Makes an archive and its record, not yet verified. The directory must be locked. */
 async function makeArchive(options: CreateOptions) {
   const seconds = stopwatch();
   const { source, backups, origin } = options;
@@ -346,7 +346,7 @@ async function makeArchive(options: CreateOptions) {
   return { name, manifest, seconds: seconds() };
 }
 
-/** The command: makes an archive and proves it. */
+/** The command: makes an archive and verifies it. */
 export async function create(options: CreateOptions) {
   const { source, places, backups, origin } = options;
   const read = places.filter((place) => !isExcluded(place, options.exclude));

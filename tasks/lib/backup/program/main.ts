@@ -50,7 +50,7 @@ function takeDirectory({ backups, project }: Place): boolean {
   return true;
 }
 
-/** Proves archives of the backup directory, by name; null: all of them. */
+/** Verifies archives of the backup directory, by name; null: all of them. */
 async function verify({ backups, project, archives }: Place & { archives: string[] | null }) {
   const verdicts: Verdict[] = [];
   if (!takeDirectory({ backups, project })) return { verdicts };

@@ -1,5 +1,5 @@
 // The two things that outlive this program: the manifest, last file of every archive, and the record, a small file beside
-// the archive that says whether it was proven. Both are read back from disks and other machines.
+// the archive that says whether it was verified. Both are read back from disks and other machines.
 import * as z from 'zod';
 import { placeOf, shown } from './files.ts';
 import { BackupError } from './report.ts';

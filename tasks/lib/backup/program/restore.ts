@@ -101,7 +101,7 @@ export async function verifyFile(path: string, scratch?: string): Promise<Verdic
   return verdict;
 }
 
-/** Proves an archive of the backup directory and records the outcome, good or bad. */
+/** Verifies an archive of the backup directory and records the outcome, good or bad. */
 export async function proveArchive(directory: string, project: string, archive: string): Promise<Verdict> {
   const record = readRecord(directory, archive);
   const { read, ...verdict } = await judge(archive, async () => {
@@ -123,7 +123,7 @@ export async function proveArchive(directory: string, project: string, archive: 
   return verdict;
 }
 
-// Unpacking, into directories that did not exist. The result is proven like an archive: hashes, integrity, row counts.
+// Unpacking, into directories that did not exist. The result is verified like an archive: hashes, integrity, row counts.
 
 /** Place → directory to make. A place that is not named is not unpacked. */
 export type Targets = Record<string, string>;
