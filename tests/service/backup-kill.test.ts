@@ -1,7 +1,7 @@
 // kill -9 at any moment of making or removing archives: what was there before is still there and good, what is half-done
 // never counts, and the next run clears it away.
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import {
@@ -57,6 +57,8 @@ test('create, killed at any moment: the older archive stays, no half of one coun
   const { archive: first } = await create(places);
   const duration = performance.now() - started;
   const before = [first];
+  // What a killed rehearsal leaves.
+  mkdirSync(join(places.backups, `.release-flow-.${PROJECT}-scratch-rehearsal-1-new`));
   let kills = 0;
   for (let round = 0; round < ROUNDS; round += 1) {
     const after = (duration * (round + 0.5)) / ROUNDS;

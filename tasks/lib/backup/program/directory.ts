@@ -183,6 +183,8 @@ export function clearLeftovers(directory: string, project: string): void {
   const names = new Set(readdirSync(directory));
   const isLeftover = (name: string) =>
     name.startsWith(`.${project}-scratch-`) ||
+    // Of a rehearsal, while it is unpacked.
+    name.startsWith(`.release-flow-.${project}-scratch-`) ||
     (name.startsWith(`.${project}-`) && /\.tar\.zst(\.json)?\.partial$/.test(name)) ||
     (parseName(project, name.replace(/\.json$/, '')) !== undefined &&
       name.endsWith(`${SUFFIX}${RECORD_SUFFIX}`) &&
