@@ -21,7 +21,7 @@ async function undoOnTerminal({ root }: TestProject, tag: string, answer: string
   let isAnswered = false;
   child.stdout.on('data', (chunk: Buffer) => {
     screen += chunk;
-    if (isAnswered || !/Enter to stop\.[\s\S]*│/.test(screen)) return;
+    if (isAnswered || !/to cancel\.[\s\S]*│/.test(screen)) return;
     isAnswered = true;
     child.stdin.write(answer);
   });
@@ -127,7 +127,7 @@ test('a published release is never deleted: withdrawn in the notes, latest back 
   const bad = await released(project, 'patch', '--push');
   const before = await project.snapshot();
   const screen = await undoOnTerminal(project, 'v1.0.1', '\r');
-  assert.match(screen, /Type v1\.0\.1 to go ahead[\s\S]*Cancelled/);
+  assert.match(screen, /Type v1\.0\.1 to confirm[\s\S]*Cancelled/);
   assert.deepEqual(await project.snapshot(), before);
   const undone = await release(project, '--undo', 'v1.0.1');
   assert.equal(undone.code, 0, undone.stderr);
