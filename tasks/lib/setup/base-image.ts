@@ -42,12 +42,12 @@ export async function ensureBaseImage(baseImage: string, standIn: string | undef
   if (await pull(baseImage)) return baseImage;
   const architecture = await read(docker('version', '--format', '{{.Server.Arch}}'));
   if (!standIn || (await loadDistribution()).id !== 'debian' || !isImageArchitecture(architecture)) {
-    throw new TaskError(`No registry answers, and the engine does not have ${baseImage} (${architecture})`, {
+    throw new TaskError(`Cannot get the base image ${baseImage} (${architecture}): no registry responds`, {
       code: 'base-image',
       hint: `on a machine with network: docker save ${baseImage} -o base.tar; here: docker load -i base.tar`,
     });
   }
-  log.step(`no registry answers: assembling ${standIn} from Debian and npm packages`);
+  log.step(`no registry responds: assembling ${standIn} from Debian and npm packages`);
   await assembleNodeImage(standIn, architecture);
   return standIn;
 }

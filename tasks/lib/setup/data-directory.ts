@@ -51,7 +51,7 @@ const octal = (mode: number) => mode.toString(8).padStart(4, '0');
 const named = ({ uid, gid }: { uid: number; gid?: number | undefined }) =>
   gid === undefined ? uid : `${uid}:${gid}`;
 
-/** Everything that speaks against running a service on this directory; `state` is undefined if it is not there. Pure. */
+/** Everything that keeps a service from running on this directory; `state` is undefined if it is not there. Pure. */
 export function dataDirectoryProblems(
   state: DirectoryState | undefined,
   { path, variable, owner, format }: WantedDirectory,

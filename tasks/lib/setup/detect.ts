@@ -193,7 +193,7 @@ function verifyPossible(observed: EngineObserved, missing: readonly EnginePart[]
     throw refuse('engine-too-old', message, `setup never replaces a running engine. Upgrade it: ${DOCS}`);
   }
   if (server.state !== 'ready' && platform === 'linux' && endpoint !== STANDARD_PLACE.host) {
-    const message = `No Docker engine answers at ${endpoint}, which DOCKER_HOST or the context names`;
+    const message = `No Docker engine answers at ${endpoint}, set by DOCKER_HOST or the context`;
     const hint =
       'start that engine, or use the one of this machine: unset DOCKER_HOST; docker context use default';
     throw refuse('engine-unreachable', message, hint);
@@ -205,7 +205,7 @@ function verifyPossible(observed: EngineObserved, missing: readonly EnginePart[]
   if (server.state !== 'ready' && !(root && platform === 'linux')) {
     const start = systemd ? 'sudo systemctl start docker' : AS_ROOT;
     const hint = `start it: ${platform === 'darwin' ? 'open -a Docker, or OrbStack, or: colima start' : start}`;
-    throw refuse('engine-down', `The Docker engine is installed but does not run (${machine})`, hint);
+    throw refuse('engine-down', `The Docker engine is installed but not running (${machine})`, hint);
   }
 }
 

@@ -84,7 +84,7 @@ async function planBaseImage(project: Project, engineRuns: boolean) {
   if (present) return { steps: [], settings: present === chosen ? {} : remembered(present) };
   // The stand-in is ours to make again; another name in .env is the user's own choice.
   const wanted = chosen === standIn ? official : chosen;
-  const otherwise = standIn ? `, or assemble ${standIn} where no registry answers` : '';
+  const otherwise = standIn ? `, or assemble ${standIn} if no registry responds` : '';
   const apply = async () => {
     const reference = await ensureBaseImage(wanted, standIn);
     await writeSettings(project, remembered(reference));
