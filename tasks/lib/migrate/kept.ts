@@ -3,7 +3,7 @@
 import { lstat, readFile, stat } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { z } from 'zod';
-import { probe, read, run } from '../command.ts';
+import { read, run } from '../command.ts';
 import { makeDirectory, readIfPresent, writeFileAtomic } from '../files.ts';
 import { git } from '../git.ts';
 import type { Project } from '../project.ts';
@@ -75,8 +75,8 @@ export async function commitFiles(
 ): Promise<string | null> {
   const { root } = project;
   const own = [...new Set(inside(project, paths))];
-  const answer = await probe(git(root, 'status', '--porcelain', '-z', '--no-renames', '--', ...own));
-  const changed = answer.stdout.split('\0').flatMap((entry) => entry.slice(3) || []);
+  const answer = await read(git(root, 'status', '--porcelain', '-z', '--no-renames', '--', ...own));
+  const changed = answer.split('\0').flatMap((entry) => entry.slice(3) || []);
   if (changed.length === 0) return null;
   const { env } = await releaseIdentity(root);
   await run(git(root, 'add', '--all', '--', ...changed));
