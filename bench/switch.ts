@@ -98,7 +98,7 @@ async function compare(
   const [ours, plain] = [figures(results.ours), figures(results.plain)];
   console.log(`${title}, median of ${results.ours.length}`);
   console.log(
-    `  nobody answered  switch-env ${ours.gap} ms, plain compose ${plain.gap} ms${plain.gap > 0 ? ` (ratio ${(ours.gap / plain.gap).toFixed(2)})` : ''}`,
+    `  downtime         switch-env ${ours.gap} ms, plain compose ${plain.gap} ms${plain.gap > 0 ? ` (ratio ${(ours.gap / plain.gap).toFixed(2)})` : ''}`,
   );
   console.log(
     `  whole command    switch-env ${ours.whole} ms, plain compose ${plain.whole} ms (${ours.whole - plain.whole >= 0 ? '+' : ''}${((ours.whole - plain.whole) / 1000).toFixed(2)} s)`,

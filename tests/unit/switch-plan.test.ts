@@ -155,6 +155,26 @@ describe('the plan', () => {
     ['only remembers where only .env is behind', steps(observed('dev', stopped, {}), 'prod'), ['remember']],
   ];
   for (const [what, found, wanted] of cases) it(what, () => assert.deepEqual(found, wanted));
+
+  const kept: [what: string, dev: Changes, keepsDev: boolean, started: string[]][] = [
+    ['replaces a dev with an older latest', {}, false, ['replace dev']],
+    ['keeps it where only the release of prod was chosen', {}, true, []],
+    ['does not keep one that is stopped', stopped, true, ['replace dev']],
+  ];
+  for (const [what, dev, keepsDev, started] of kept) {
+    it(what, () => {
+      const imageIds = { dev: 'sha256:newer', prod: 'sha256:1' };
+      const target = { active: 'both' as const, prodTag: 'v1', imageIds, images: {}, keepsDev };
+      const { starts } = planSwitch(
+        { observed: observed('both', dev, {}), services, containers: [] },
+        target,
+      );
+      assert.deepEqual(
+        starts.map(({ how, environment }) => `${how} ${environment}`),
+        started,
+      );
+    });
+  }
 });
 
 describe('downtime', () => {

@@ -84,17 +84,19 @@ export async function healthAddress(
   return { ...address, url: address.url + project.environments[name].health };
 }
 
-/** One environment as its container and its /health tell. */
+type Seen = Pick<EngineSnapshot, 'model' | 'containers' | 'addresses' | 'endpoint' | 'byHand'>;
+
+async function lookAtBoth(project: Project, seen: Seen): Promise<Observation> {
+  const [dev, prod] = await Promise.all([look(project, 'dev', seen), look(project, 'prod', seen)]);
+  const active = activeEnvironment(project);
+  return { active, prodTag: variable(project, 'PROD_TAG'), environments: { dev, prod } };
+}
+
+/** One environment as its container and /health show it. */
 async function look(
   project: Project,
   name: EnvironmentName,
-  {
-    model,
-    containers,
-    addresses,
-    endpoint,
-    byHand,
-  }: Pick<EngineSnapshot, 'model' | 'containers' | 'addresses' | 'endpoint' | 'byHand'>,
+  { model, containers, addresses, endpoint, byHand }: Seen,
 ): Promise<EnvironmentState> {
   const { service } = project.environments[name];
   const containerName = model.services[service]!.container;
@@ -146,14 +148,9 @@ export function survey(
     verifyServices(project, model.services);
     const byHand = await hashesByHand(project, prodTag, containers);
     const seen = { model, containers, byHand, endpoint, addresses: { dev: devAddress, prod: prodAddress } };
-    const [dev, prod] = await Promise.all([look(project, 'dev', seen), look(project, 'prod', seen)]);
     return {
       ...seen,
-      observed: {
-        active: activeEnvironment(project),
-        prodTag: variable(project, 'PROD_TAG'),
-        environments: { dev, prod },
-      },
+      observed: await lookAtBoth(project, seen),
       services: {
         dev: model.services[project.environments.dev.service]!,
         prod: model.services[project.environments.prod.service]!,
@@ -164,14 +161,8 @@ export function survey(
 
 /** What runs now, without asking compose again. */
 export async function observeAgain(project: Project, snapshot: EngineSnapshot): Promise<Observation> {
-  const seen = { ...snapshot, containers: await projectContainers(project) };
-  const [dev, prod] = await Promise.all([look(project, 'dev', seen), look(project, 'prod', seen)]);
   const now = { ...project, dotenv: await loadDotenv(project.root) };
-  return {
-    active: activeEnvironment(now),
-    prodTag: variable(now, 'PROD_TAG'),
-    environments: { dev, prod },
-  };
+  return lookAtBoth(now, { ...snapshot, containers: await projectContainers(project) });
 }
 
 /** What runs now. @throws TaskError when engine, compose files or .env cannot be read */
