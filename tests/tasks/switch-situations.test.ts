@@ -75,6 +75,14 @@ test('what was chosen, stopped, pruned or made by hand', async (t) => {
     assert.match(outcome.stderr, /replace prod: somebody ran docker compose with another configuration/);
   });
 
+  await t.test("compose needs no flags in the project's folder, once it was set up", async () => {
+    const setup = await project.task('setup', ['--yes']);
+    assert.equal(setup.code, 0, setup.stderr);
+    const list = ['compose', 'ps', '--format', '{{.Name}}'];
+    const { stdout, stderr } = await runProcess('docker', list, { cwd: project.root });
+    assert.equal(stdout.trim(), prod, stderr);
+  });
+
   await t.test("another checkout's switch is refused, and changes nothing", async (s) => {
     const there = await otherCheckout(s, project);
     const before = await project.snapshot();
