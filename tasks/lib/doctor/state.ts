@@ -173,13 +173,13 @@ async function leftovers({ project, images, ask }: Facts, { fail }: Report) {
   if ((await interruptedRuns(root)).length > 0) return unchecked('resume the interrupted task first');
   const label = `release-flow.candidate=${project.project.name}`;
   for (const { name } of await inspectContainers(await containerIds({ label: [label] }, ask)))
-    fail(`container ${name} is left of a release that died`, `docker rm --force --volumes ${name}`);
+    fail(`container ${name} is left over from a release that died`, `docker rm --force --volumes ${name}`);
   for (const name of (await images()).flatMap((image) => image.names)) {
     if (!name.startsWith(imageReference(project, 'candidate-'))) continue;
-    fail(`image ${name} is left of a build that died`, `docker image rm ${name}`);
+    fail(`image ${name} is left over from a build that died`, `docker image rm ${name}`);
   }
   for (const path of await leftFiles(root, backupDirectory(project)))
-    fail(`${path} is left of a task that died`, `rm -r ${path}`);
+    fail(`${path} is left over from a task that died`, `rm -r ${path}`);
   return 'nothing was left behind';
 }
 
