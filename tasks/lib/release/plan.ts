@@ -218,12 +218,13 @@ export async function editEntry(project: Project, plan: ReleasePlan): Promise<Re
     await runAttached([program, ...argv, file]);
     return (await readIfPresent(file)) ?? plan.entry;
   });
-  const notes = insertEntry(existing, entry, tag);
-  if (entry.trim() !== '' && findEntry(notes, tag)) return { ...plan, entry, notes, isEmpty: false };
-  throw new TaskError(`Cannot release ${tag}: the edited entry has no heading for it. Nothing was changed.`, {
-    code: 'notes-empty',
-    hint: `its first line must be like: ## [${tag}] - ${plan.date.toISOString().slice(0, 10)}`,
-  });
+  if (!findEntry(entry, tag)) {
+    const date = plan.date.toISOString().slice(0, 10);
+    const message = `Cannot release ${tag}: the edited entry has no heading for it. Nothing was changed.`;
+    const hint = `its first line must be like: ## [${tag}] - ${date}`;
+    throw new TaskError(message, { code: 'notes-empty', hint });
+  }
+  return { ...plan, entry, notes: insertEntry(existing, entry, tag), isEmpty: false };
 }
 
 /** `latest` moves only forward: another clone may have released something higher in the meantime. */
