@@ -112,6 +112,8 @@ test('what is backed up is what prod mounts', async (t) => {
     // The archives of before belong to another user.
     await rm(backupsOf(project), { recursive: true });
     await mustSwitch(project, 'prod', '--version', 'v1.0.0');
+    const rehearsal = await backup(project, ['create', '--rehearse']);
+    assert.match(rehearsal.stderr, /Cannot rehearse: prod does not mount the data directory/);
     const { archive, files } = await mustBackup(project, 'create');
     assert.equal(files, 1);
     await inVolume(project, 'rm /v/mine');

@@ -4,7 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { tryCandidate } from '../docker/candidate.ts';
 import { inspectImage } from '../docker/objects.ts';
-import { TaskError } from '../errors.ts';
+import { TaskError, usageError } from '../errors.ts';
 import { type Phases, timed } from '../history.ts';
 import { log } from '../log.ts';
 import { imageReference, type Project, variable } from '../project.ts';
@@ -68,6 +68,10 @@ async function applyRetention(project: Project, { archives }: CreatedArchive): P
 
 async function makeBackup(project: Project, rehearses: boolean, phases: Phases): Promise<BackupResult> {
   await verifyOffsite(project);
+  if (rehearses && !(await backupPlaces(project)).data)
+    throw usageError('Cannot rehearse: prod does not mount the data directory', {
+      hint: 'omit --rehearse, and rehearse in [backup] of configs/release.toml',
+    });
   await runBeforeHooks(project);
   const created = await timed(phases, 'archive and verify', () => createArchive(project));
   const archive = created?.archive ?? UNNAMED;
