@@ -55,7 +55,7 @@ const FLAGS = {
 
 await runTask({
   name: 'backup',
-  summary: 'Verified snapshots of the data while both environments run, and restoring them.',
+  summary: 'Back up and restore the data: verified snapshots while both environments run.',
   arguments: `[${COMMANDS.join('|')}] [ARCHIVE]`,
   maxArguments: 2,
   choices: COMMANDS,

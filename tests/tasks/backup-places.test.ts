@@ -108,6 +108,10 @@ test('what is backed up is what prod mounts', async (t) => {
   });
 
   await t.test('a named volume alone is backed up as it is mounted', async () => {
+    await docker('rm', '--force', `${project.name}-prod`);
+    await mountInServices(project, ['later:/app/data']);
+    assert.match((await backup(project, ['create'])).stderr, /the volumes of prod do not exist yet/);
+    assert.doesNotMatch(await docker('volume', 'ls'), new RegExp(`${project.name}_later`));
     await mountInServices(project, ['files:/app/data']);
     // The archives of before belong to another user.
     await rm(backupsOf(project), { recursive: true });

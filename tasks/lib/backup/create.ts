@@ -47,6 +47,8 @@ export async function createArchive(project: Project): Promise<CreatedArchive | 
   const { mounts, options } = onBackups(project);
   const { lock_timeout, max_block, exclude } = project.backup;
   const places = await existingPlaces(await backupPlaces(project));
+  if (Object.keys(places).length === 0)
+    throw new TaskError('No files to back up: the volumes of prod do not exist yet', { code: 'no-data' });
   return runProgram(project, {
     command: 'create',
     options: {
