@@ -350,7 +350,7 @@ async function makeArchive(options: CreateOptions) {
 export async function create(options: CreateOptions) {
   const { source, places, backups, origin } = options;
   const read = places.filter((place) => !isExcluded(place, options.exclude));
-  const owner = becomeOwner(
+  becomeOwner(
     (read.length > 0 ? read : places).map((place) => join(source, place)),
     backups,
   );
@@ -365,7 +365,7 @@ export async function create(options: CreateOptions) {
   const held = new Set(entries.map(({ path }) => path));
   return {
     ...readRecord(backups, name)!,
-    ...{ cut, blocked, skipped, missing, seconds, owner, proofSeconds: proof?.seconds ?? 0 },
+    ...{ cut, blocked, skipped, missing, seconds, proofSeconds: proof?.seconds ?? 0 },
     /** A damaged database is held as it is. */
     unsaved: [...skipped, ...missing].map(({ path }) => path).filter((path) => !held.has(path)),
     peakMegabytes: Math.round(process.resourceUsage().maxRSS / 1024),

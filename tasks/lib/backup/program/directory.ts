@@ -47,21 +47,20 @@ function handOver(directory: string, owner: Owner): void {
 }
 
 /** Becomes the owner of the data for the rest of this process; stays root where places have different owners. */
-export function becomeOwner(places: readonly string[], backups: string): Owner {
+export function becomeOwner(places: readonly string[], backups: string): void {
   const [owner, ...others] = places.map(ownerOf);
   if (process.getuid?.() === 0) handOver(backups, owner!);
-  return others.every(({ uid, gid }) => uid === owner!.uid && gid === owner!.gid) ? become(owner!) : owner!;
+  if (others.every(({ uid, gid }) => uid === owner!.uid && gid === owner!.gid)) become(owner!);
 }
 
 /** Becomes whoever makes the archives, whose lock file tells; else the owner of the directory: the data may be lost. */
-export function becomeArchivist(backups: string, project: string): Owner {
+export function becomeArchivist(backups: string, project: string): void {
   const lock = join(backups, `.${project}.lock`);
-  return become(ownerOf(existsSync(lock) ? lock : backups));
+  become(ownerOf(existsSync(lock) ? lock : backups));
 }
 
-/** Becomes this user for the rest of the process; only root can. */
-export function become(owner: Owner): Owner {
-  if (process.getuid?.() !== 0 || owner.uid === 0) return owner;
+export function become(owner: Owner): void {
+  if (process.getuid?.() !== 0 || owner.uid === 0) return;
   try {
     process.setgroups?.([owner.gid]);
     process.setgid?.(owner.gid);
@@ -70,7 +69,6 @@ export function become(owner: Owner): Owner {
     const message = `Cannot become the data's owner ${owner.uid}: ${(error as Error).message}`;
     throw new BackupError('not-permitted', message);
   }
-  return owner;
 }
 
 // Names, e.g. `synapse-20261125T014822Z-v1.0.0.tar.zst`, and what lies beside them.

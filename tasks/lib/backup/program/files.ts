@@ -5,33 +5,22 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BackupError, isMissing } from './report.ts';
 
-// Names are bytes. In memory, in the manifest and on the command line a path is text, in which a byte that is not part of
-// valid UTF-8 is a lone surrogate U+DC80…U+DCFF, as Python has it (PEP 383). JSON keeps lone surrogates.
+// Names are bytes. In memory, in the manifest and on the command line a path is text; in a name that is not valid UTF-8 each
+// byte above 0x7f is a lone surrogate U+DC80…U+DCFF, as Python has it (PEP 383). JSON keeps lone surrogates.
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-export function decodeName(bytes: Buffer): string {
-  try {
-    return utf8.decode(bytes);
-  } catch {
-    let text = '';
-    for (let at = 0; at < bytes.length; ) {
-      const length = [1, 2, 3, 4].find((size) => isCharacter(bytes.subarray(at, at + size), size)) ?? 0;
-      text += length
-        ? utf8.decode(bytes.subarray(at, at + length))
-        : String.fromCharCode(0xdc00 + bytes[at]!);
-      at += length || 1;
+/** The text of a path, name by name. */
+export function decodeName(path: Buffer): string {
+  const decode = (name: Buffer) => {
+    try {
+      return utf8.decode(name);
+    } catch {
+      return String.fromCharCode(...[...name].map((byte) => (byte < 0x80 ? byte : 0xdc00 + byte)));
     }
-    return text;
-  }
-}
-
-function isCharacter(bytes: Buffer, size: number): boolean {
-  try {
-    return bytes.length === size && utf8.decode(bytes).length > 0;
-  } catch {
-    return false;
-  }
+  };
+  const names = path.toString('latin1').split('/');
+  return names.map((name) => decode(Buffer.from(name, 'latin1'))).join('/');
 }
 
 const isByte = (character: string) => /^[\udc80-\udcff]$/.test(character);

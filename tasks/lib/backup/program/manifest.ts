@@ -127,22 +127,20 @@ function counts(manifest: Manifest): { files: number; bytes: number } {
   return { files: files.length, bytes: files.reduce((sum, { size }) => sum + size, 0) };
 }
 
-/** The places that an archive holds, each with its owner. */
-export function placesIn({ entries }: Manifest) {
+/** The places that an archive holds, and whose each is. */
+export function placesIn({ entries }: Manifest): Record<string, { uid: number; gid: number }> {
   const tops = entries.filter(({ path }) => placeOf(path) === path);
-  return tops.map(({ path, uid, gid }) => ({ place: path, uid, gid }));
+  return Object.fromEntries(tops.map(({ path, uid, gid }) => [path, { uid, gid }]));
 }
 
 /** What a person wants to know of an archive's content. */
 export type Summary = ReturnType<typeof summary>;
 
 export function summary(manifest: Manifest) {
-  const { origin, at, dataFormat, cut, databases, skipped, missing } = manifest;
-  const places = placesIn(manifest);
-  const { uid, gid } = places[0] ?? { uid: 0, gid: 0 };
+  const { origin, at, dataFormat, skipped, missing } = manifest;
   return {
-    ...{ origin, at, dataFormat, cut, databases, skipped, missing },
-    ...{ owner: { uid, gid }, places: places.map(({ place }) => place), ...counts(manifest) },
+    ...{ origin, at, dataFormat, skipped, missing },
+    ...{ places: Object.keys(placesIn(manifest)), ...counts(manifest) },
   };
 }
 

@@ -209,12 +209,9 @@ async function unpackInto(
       'bad-archive',
       ['The archive is damaged:', ...problems.slice(0, 20)].join('\n  - '),
     );
-  applyAttributes(targets, manifest, { ...ownersIn(manifest), ...owners });
+  applyAttributes(targets, manifest, { ...placesIn(manifest), ...owners });
   return manifest;
 }
-
-const ownersIn = (manifest: Manifest) =>
-  Object.fromEntries(placesIn(manifest).map(({ place, uid, gid }) => [place, { uid, gid }]));
 
 /**
  * Unpacks into `targets`, which must not exist; on any failure nothing of it is left. `owners`: whose the data is, where
