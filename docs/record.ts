@@ -55,10 +55,10 @@ export interface Recorded extends Scene {
 /** In the pictures, a wait takes no longer than this. */
 const LONGEST_WAIT = 1.2;
 
-/** Runs a command on a terminal; `mapped` replaces the names of the temporary project. */
+/** Runs a command on a terminal wide enough to break no line; `mapped` replaces the names of the temporary project. */
 function record(project: TestProject, command: string, mapped: (text: string) => string): Promise<Chunk[]> {
   const env = { ...process.env, TERM: 'xterm-256color', npm_config_loglevel: 'silent', NO_COLOR: undefined };
-  const argv = ['-qec', `stty cols 100 rows 40; exec ${command}`, '/dev/null'];
+  const argv = ['-qec', `stty cols 400 rows 40; exec ${command}`, '/dev/null'];
   const child = spawn('script', argv, {
     cwd: project.root,
     env: { ...env, NODE_TEST_CONTEXT: undefined },

@@ -61,7 +61,7 @@ const LONGEST = [
   ...['release-kill', 'backup-live', 'synapse', 'readme', 'switch-kill', 'backup-accidents', 'release-push'],
   ...['switch-swarm', 'switch', 'migrate-situations', 'migrate', 'bad-input', 'release-undo'],
   ...['backup-formats', 'status', 'migrate-kill', 'release-options', 'switch-remote', 'release-faults'],
-  ...['engine', 'build-push', 'doctor', 'another-app', 'setup'],
+  ...['engine', 'build-push', 'results', 'doctor', 'another-app', 'setup'],
 ];
 
 function rank(file: string): number {
