@@ -51,7 +51,7 @@ await runTask({
 
 function verifyRequest(project: Project, tag: string, push: boolean): void {
   if (tag !== 'latest' && !versionOfTag(project, tag)) {
-    throw usageError(`build-push: "${tag}" is neither "latest" nor a version`, {
+    throw usageError(`build-push: "${tag}" is neither latest nor a version`, {
       hint: `a version looks like ${project.release.tag_prefix}1.2.3`,
     });
   }
