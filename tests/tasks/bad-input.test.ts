@@ -373,7 +373,7 @@ test('without a git identity, and without its port', async (t) => {
     const nobody = { GIT_CONFIG_GLOBAL: '/dev/null', GIT_CONFIG_SYSTEM: '/dev/null', EMAIL: undefined };
     const released = await project.task('release', ['patch', '--yes', '--json'], { env: nobody });
     assert.equal(released.code, 0, released.stderr);
-    assert.match(released.stderr, /git has no identity here; the release is signed as Release Flow/);
+    assert.match(released.stderr, /git has no identity here; the author of the release is Release Flow/);
     assert.match(released.stderr, /git config user\.name/);
     assert.match(
       await project.git('log', '-1', '--format=%an <%ae> %cn'),
