@@ -13,6 +13,7 @@ function masked(text: string): string[] {
     .replace(/\b\d+(?:\.\d+)? (?:ms|s|min|h)\b/g, 'TIME')
     .replace(/\b\d+(?:\.\d+)? (?:B|kB|MB|GB)\b/g, 'SIZE')
     .replace(/\b\d+(?:\.\d+)?(?: %|×)/g, 'SHARE')
+    .replace(/just now|TIME ago/g, 'AGO')
     .split('\n')
     .map((line) => line.replace(/ +/g, ' ').trimEnd());
 }
