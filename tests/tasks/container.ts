@@ -1,7 +1,7 @@
 // Single containers of the built image, for tests of the service that need no environment around it.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { askHealth } from '../../tasks/lib/docker/health.ts';
+import { queryHealth } from '../../tasks/lib/docker/health.ts';
 import { docker } from './processes.ts';
 import type { TestProject } from './project.ts';
 
@@ -43,7 +43,7 @@ export async function startContainer(
 export async function answeredHealth(container: Started, seconds = 60): Promise<Record<string, unknown>> {
   const deadline = Date.now() + seconds * 1000;
   for (;;) {
-    const answer = await askHealth(`${container.url}/health`);
+    const answer = await queryHealth(`${container.url}/health`);
     if (answer.status !== 0) return answer.body;
     if (Date.now() > deadline) throw new Error(await docker('logs', container.name));
     await new Promise((resolve) => setTimeout(resolve, 50));

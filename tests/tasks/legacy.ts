@@ -16,8 +16,8 @@ import {
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { type AskEngine, withEngine } from '../../tasks/lib/docker/engine.ts';
-import { askHealth } from '../../tasks/lib/docker/health.ts';
+import { type QueryEngine, withEngine } from '../../tasks/lib/docker/engine.ts';
+import { queryHealth } from '../../tasks/lib/docker/health.ts';
 import { ensureProgram } from '../programs.ts';
 import { docker, runProcess } from './processes.ts';
 import type { TestProject } from './project.ts';
@@ -81,7 +81,7 @@ export class LegacySetup {
 
   /** Not by fetch, which may never settle while the service starts. */
   private async ask(path: string) {
-    const answer = await askHealth(`http://127.0.0.1:${this.port}${path}`, 5000);
+    const answer = await queryHealth(`http://127.0.0.1:${this.port}${path}`, 5000);
     if (answer.status !== 200) throw new Error(`${path}: ${answer.error ?? answer.status}`);
     return answer;
   }
@@ -162,20 +162,20 @@ type Filters = Record<string, string[]>;
 
 const question = (filters: Filters) => `filters=${encodeURIComponent(JSON.stringify(filters))}`;
 
-const containersOf = async (ask: AskEngine, filters: Filters) =>
+const containersOf = async (ask: QueryEngine, filters: Filters) =>
   (await ask(`/containers/json?all=1&${question(filters)}`)) as { Id: string }[];
 
 /** Each by itself: for a moment the engine's list still has a container running that it has stopped. */
-async function inspected(ask: AskEngine, containers: readonly { Id: string }[]): Promise<Inspected[]> {
+async function inspected(ask: QueryEngine, containers: readonly { Id: string }[]): Promise<Inspected[]> {
   const found: Inspected[] = [];
   for (const { Id } of containers) found.push((await ask(`/containers/${Id}/json`)) as Inspected);
   return found;
 }
 
-const networksOf = async (ask: AskEngine, filters: Filters) =>
+const networksOf = async (ask: QueryEngine, filters: Filters) =>
   (await ask(`/networks?${question(filters)}`)) as Network[];
 
-const volumesOf = async (ask: AskEngine, filters: Filters) =>
+const volumesOf = async (ask: QueryEngine, filters: Filters) =>
   ((await ask(`/volumes?${question(filters)}`)) as { Volumes: { Name: string }[] | null }).Volumes ?? [];
 
 /** One line for each, sorted: the engine lists in any order. */

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { askEngine } from '../../tasks/lib/docker/engine.ts';
+import { queryEngine } from '../../tasks/lib/docker/engine.ts';
 import { docker, execute, type Outcome, type RunOptions, runProcess } from './processes.ts';
 import { tinyBase } from './tiny-base.ts';
 
@@ -33,7 +33,7 @@ async function listed<T>(
     volumes: '/volumes',
   };
   const question = `all=1&filters=${encodeURIComponent(JSON.stringify(filters))}`;
-  const answer = await askEngine(`${path[kind]}?${question}`);
+  const answer = await queryEngine(`${path[kind]}?${question}`);
   return (kind === 'volumes' ? (answer as { Volumes: T[] | null }).Volumes : (answer as T[])) ?? [];
 }
 

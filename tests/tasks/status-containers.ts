@@ -1,7 +1,7 @@
 // Containers that are not well in a chosen way, in the place of an environment's own: what status must tell apart.
 import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { askEngine } from '../../tasks/lib/docker/engine.ts';
+import { queryEngine } from '../../tasks/lib/docker/engine.ts';
 import { docker } from './processes.ts';
 import type { TestProject } from './project.ts';
 
@@ -58,7 +58,7 @@ export async function waitForContainer(
 ): Promise<void> {
   const deadline = Date.now() + seconds * 1000;
   for (;;) {
-    const found = (await askEngine(`/containers/${name}/json`)) as Inspected;
+    const found = (await queryEngine(`/containers/${name}/json`)) as Inspected;
     if (isWanted(found)) return;
     if (Date.now() > deadline)
       throw new Error(`${name}: not as expected: ${JSON.stringify(found.State)}, ${found.RestartCount}`);

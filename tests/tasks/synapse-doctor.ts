@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { askHealth } from '../../tasks/lib/docker/health.ts';
+import { queryHealth } from '../../tasks/lib/docker/health.ts';
 import type { Verdict } from '../../tasks/lib/doctor/check.ts';
 import type { StatusReport } from '../../tasks/lib/status/report.ts';
 import { docker } from './processes.ts';
@@ -108,7 +108,7 @@ export async function testDoctor(t: TestContext, project: TestProject): Promise<
       `${project.name}:v1.0.0`,
     );
     const url = `http://127.0.0.1:${project.ports.prod}/health`;
-    for (let tries = 0; tries < 100 && (await askHealth(url)).status !== 200; tries += 1) {
+    for (let tries = 0; tries < 100 && (await queryHealth(url)).status !== 200; tries += 1) {
       await new Promise((resolve) => setTimeout(resolve, 100));
     }
     const { code, verdicts, finding } = await live();

@@ -11,9 +11,9 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readInfo, withEngine } from '../../tasks/lib/docker/engine.ts';
 import {
-  askHealth,
   type HealthAnswer,
   healthProblems,
+  queryHealth,
   waitForHealth,
 } from '../../tasks/lib/docker/health.ts';
 import type { ProjectConfig } from '../../tasks/lib/project-schema.ts';
@@ -62,10 +62,10 @@ test('an answer that is no object, no answer, and a door that is shut at once al
   const url = (one: { address: () => unknown }) =>
     `http://127.0.0.1:${(one.address() as AddressInfo).port}/health`;
   for (const body of [{}, {}, {}, { env: 'prod' }]) {
-    assert.deepEqual(await askHealth(url(server)), { status: 200, body });
+    assert.deepEqual(await queryHealth(url(server)), { status: 200, body });
   }
-  assert.equal((await askHealth(url(shut))).status, 0);
-  assert.deepEqual(await askHealth(url(silent), 50), {
+  assert.equal((await queryHealth(url(shut))).status, 0);
+  assert.deepEqual(await queryHealth(url(silent), 50), {
     status: 0,
     body: {},
     error: 'did not respond within 0.05 s',

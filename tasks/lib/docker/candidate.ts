@@ -15,7 +15,7 @@ import {
   resolvedModel,
   takeOutFiles,
 } from './compose.ts';
-import { askEngine, docker } from './engine.ts';
+import { docker, queryEngine } from './engine.ts';
 import { type ExpectedHealth, type HealthAnswer, waitForHealth } from './health.ts';
 import { containerIds, imageNames, inspectContainers, lastLogLines } from './objects.ts';
 import { withEngineRetries } from './registry.ts';
@@ -153,7 +153,7 @@ async function waitUntilProven(project: Project, container: string, port: number
 async function publishedPort(container: string, port: number): Promise<number> {
   const bindings = z.array(z.object({ HostPort: z.coerce.number() })).nullable();
   const schema = z.object({ NetworkSettings: z.object({ Ports: z.record(z.string(), bindings) }) });
-  const { data } = schema.safeParse(await askEngine(`/containers/${encodeURIComponent(container)}/json`));
+  const { data } = schema.safeParse(await queryEngine(`/containers/${encodeURIComponent(container)}/json`));
   // A container that has already died has no ports any more.
   const published = data?.NetworkSettings.Ports[`${port}/tcp`]?.[0]?.HostPort;
   if (published) return published;
@@ -187,7 +187,7 @@ export async function removeCandidates(project: Project): Promise<void> {
   const filter = { label: [`${LABEL}=${project.project.name}`] };
   const [containers, networks, images] = await Promise.all([
     containerIds(filter),
-    askEngine(`/networks?filters=${encodeURIComponent(JSON.stringify(filter))}`),
+    queryEngine(`/networks?filters=${encodeURIComponent(JSON.stringify(filter))}`),
     imageNames(imageReference(project, 'candidate-')),
   ]);
   if (containers.length > 0) await run(docker('rm', '--force', '--volumes', ...containers));

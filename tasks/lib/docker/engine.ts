@@ -109,7 +109,7 @@ export function isLocalEndpoint(endpoint: string): boolean {
 }
 
 /** Asks for a path, e.g. `/containers/json?all=1`: the parsed answer, or undefined for 404. */
-export type AskEngine = (path: string) => Promise<unknown>;
+export type QueryEngine = (path: string) => Promise<unknown>;
 
 /** Longer than any question here takes, also over ssh. */
 const REQUEST_TIMEOUT_MS = 20_000;
@@ -128,7 +128,7 @@ interface Connection {
  * Runs `work` over one connection, on which the questions are answered one after another.
  * @throws TaskError when no engine responds
  */
-export async function withEngine<T>(work: (ask: AskEngine) => Promise<T>): Promise<T> {
+export async function withEngine<T>(work: (ask: QueryEngine) => Promise<T>): Promise<T> {
   throwIfInterrupted();
   const socketPath = await localSocket();
   const connection = socketPath ? connectToSocket(socketPath) : connectThroughClient();
@@ -140,7 +140,7 @@ export async function withEngine<T>(work: (ask: AskEngine) => Promise<T>): Promi
 }
 
 /** One question. @throws TaskError when no engine responds */
-export const askEngine: AskEngine = (path) => withEngine((ask) => ask(path));
+export const queryEngine: QueryEngine = (path) => withEngine((ask) => ask(path));
 
 /** Where the engine listens on this machine, or is forwarded to; undefined if only the client knows a way to it. */
 async function localSocket(): Promise<string | undefined> {
@@ -246,7 +246,7 @@ export function engineInfo(): Promise<EngineInfo> {
 }
 
 /** @throws TaskError when no engine answers, or something else does */
-export async function readInfo(ask: AskEngine): Promise<EngineInfo> {
+export async function readInfo(ask: QueryEngine): Promise<EngineInfo> {
   const flag = z.boolean().default(false);
   const schema = z.object({
     ServerVersion: z.string().min(1),

@@ -23,7 +23,7 @@ export interface HealthAnswer {
 }
 
 /** Asks once; never throws. */
-export async function askHealth(
+export async function queryHealth(
   where: string | HttpAddress,
   timeoutMs = 2000,
   signal?: AbortSignal,
@@ -69,7 +69,7 @@ export async function waitForHealth(wait: HealthWait): Promise<HealthAnswer> {
   let askedEngine = performance.now();
   const healthy = await waitUntil(
     async () => {
-      const answer = await askHealth(wait);
+      const answer = await queryHealth(wait);
       problems = healthProblems(wait.keys, answer, wait.expected);
       if (problems.length === 0) return answer;
       log.progress(`health: ${problems.join('; ')} (limit ${wait.timeoutSeconds} s)`);

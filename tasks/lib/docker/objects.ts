@@ -5,7 +5,7 @@ import { probe, run } from '../command.ts';
 import { readIfPresent } from '../files.ts';
 import type { EnvironmentName, Project } from '../project.ts';
 import { environmentOfService } from './compose.ts';
-import { type AskEngine, askEngine, docker, withEngine } from './engine.ts';
+import { docker, type QueryEngine, queryEngine, withEngine } from './engine.ts';
 
 export interface Image {
   /** What the engine calls the image: the manifest digest in a containerd store, else the config digest. */
@@ -20,7 +20,7 @@ export interface Image {
 /** The image, or undefined if the engine does not have it. @throws TaskError when the engine is down */
 export async function inspectImage(reference: string): Promise<Image | undefined> {
   const path = reference.split('/').map(encodeURIComponent).join('/');
-  const answer = await askEngine(`/images/${path}/json`);
+  const answer = await queryEngine(`/images/${path}/json`);
   if (answer === undefined) return undefined;
   const schema = z.object({
     Id: z.string(),
@@ -52,7 +52,7 @@ export async function untagImage(reference: string): Promise<void> {
 export async function imageNames(beginning: string): Promise<string[]> {
   const schema = z.array(z.object({ RepoTags: z.array(z.string()).nullish() }));
   const filters = encodeURIComponent(JSON.stringify({ reference: [`${beginning}*`] }));
-  const images = schema.parse(await askEngine(`/images/json?filters=${filters}`));
+  const images = schema.parse(await queryEngine(`/images/json?filters=${filters}`));
   // An image comes with all its names.
   return images.flatMap(({ RepoTags }) => RepoTags ?? []).filter((name) => name.startsWith(beginning));
 }
@@ -108,20 +108,20 @@ export async function inspectContainers(ids: readonly string[]): Promise<Contain
   return withEngine((ask) => inspectAll(ask, ids));
 }
 
-async function inspectAll(ask: AskEngine, ids: readonly string[]): Promise<Container[]> {
+async function inspectAll(ask: QueryEngine, ids: readonly string[]): Promise<Container[]> {
   const found = await Promise.all(ids.map((id) => ask(`/containers/${encodeURIComponent(id)}/json`)));
   return parseContainers(found.filter((container) => container !== undefined));
 }
 
 /** The containers of the project's environments, running or not. @throws TaskError when the engine is down */
-export function projectContainers(project: Project, asked?: AskEngine): Promise<Container[]> {
+export function projectContainers(project: Project, asked?: QueryEngine): Promise<Container[]> {
   const label = `com.docker.compose.project=${project.project.name}`;
-  const find = async (ask: AskEngine) => inspectAll(ask, await containerIds({ label: [label] }, ask));
+  const find = async (ask: QueryEngine) => inspectAll(ask, await containerIds({ label: [label] }, ask));
   return asked ? find(asked) : withEngine(find);
 }
 
 /** The ids of all containers, running or not, that pass the engine's filters, e.g. `{ label: ['a=b'] }`. */
-export async function containerIds(filters: Record<string, string[]>, ask = askEngine): Promise<string[]> {
+export async function containerIds(filters: Record<string, string[]>, ask = queryEngine): Promise<string[]> {
   const schema = z.array(z.object({ Id: z.string() }));
   const path = `/containers/json?all=1&filters=${encodeURIComponent(JSON.stringify(filters))}`;
   return schema.parse(await ask(path)).map(({ Id }) => Id);
@@ -240,8 +240,8 @@ const networkSchema = z
   }));
 
 /** Every network of the engine. @throws TaskError when the engine is down */
-export async function listNetworks(asked?: AskEngine) {
-  const find = async (ask: AskEngine) => {
+export async function listNetworks(asked?: QueryEngine) {
+  const find = async (ask: QueryEngine) => {
     const listed = z.array(z.object({ Id: z.string() })).parse(await ask('/networks'));
     // One by one: the list leaves their containers out.
     const found = await Promise.all(listed.map(({ Id }) => ask(`/networks/${Id}`)));
@@ -258,7 +258,7 @@ export interface Volume {
 
 /** The volume of that name, or undefined. @throws TaskError when the engine is down */
 export async function inspectVolume(name: string): Promise<Volume | undefined> {
-  const answer = await askEngine(`/volumes/${encodeURIComponent(name)}`);
+  const answer = await queryEngine(`/volumes/${encodeURIComponent(name)}`);
   if (answer === undefined) return undefined;
   const schema = z.object({
     Name: z.string(),
@@ -275,7 +275,7 @@ export type Usages = Partial<Record<EnvironmentName, Usage>>;
 
 /** What each running environment uses now; cheap, because it does not wait for a second reading. */
 export async function usagesOf(
-  ask: AskEngine,
+  ask: QueryEngine,
   project: Project,
   containers: readonly Container[],
 ): Promise<Usages> {

@@ -4,7 +4,7 @@ import { probe, run } from '../command.ts';
 import { CommandError, errorSummary, TaskError } from '../errors.ts';
 import { log } from '../log.ts';
 import { pause } from '../session.ts';
-import { askEngine, docker } from './engine.ts';
+import { docker, queryEngine } from './engine.ts';
 import { inspectImage, tagImage } from './objects.ts';
 
 /** A registry in the engine's insecure-registries, or with a certificate that only the engine knows. */
@@ -12,7 +12,7 @@ const NOT_FOR_BUILDX = /server gave HTTP response to HTTPS client|x509:/;
 
 /** The engine reaches a registry as `docker push` does. */
 async function askEngineForDigest(reference: string): Promise<string | undefined> {
-  const answer = await askEngine(`/distribution/${reference}/json`);
+  const answer = await queryEngine(`/distribution/${reference}/json`);
   return answer === undefined
     ? undefined
     : z.object({ Descriptor: z.object({ digest: z.string() }) }).parse(answer).Descriptor.digest;

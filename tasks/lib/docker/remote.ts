@@ -51,11 +51,11 @@ export async function withReach<T>(work: (reach: Reach, endpoint: string) => Pro
     return await work((port) => addressOf(endpoint, port), endpoint);
   } finally {
     users -= 1;
-    if (users === 0) await hangUp();
+    if (users === 0) await closeConnection();
   }
 }
 
-async function hangUp(): Promise<void> {
+async function closeConnection(): Promise<void> {
   const open = line;
   line = undefined;
   session.engineSocket = undefined;

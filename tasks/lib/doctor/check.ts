@@ -2,7 +2,7 @@
 // all questions to the engine over one connection.
 import { z } from 'zod';
 import { parseServices, resolvedConfig } from '../docker/compose.ts';
-import { type AskEngine, engineEndpoint, isLocalEndpoint, readInfo } from '../docker/engine.ts';
+import { engineEndpoint, isLocalEndpoint, type QueryEngine, readInfo } from '../docker/engine.ts';
 import { listNetworks, projectContainers } from '../docker/objects.ts';
 import { imageName, type Project, variable } from '../project.ts';
 import { releaseTags } from '../release/record.ts';
@@ -58,7 +58,7 @@ function once<T>(ask: () => Promise<T>): () => Promise<T> {
 
 export type Facts = ReturnType<typeof collectFacts>;
 
-export function collectFacts(project: Project, ask: AskEngine) {
+export function collectFacts(project: Project, ask: QueryEngine) {
   const info = once(() => readInfo(ask));
   // Where no engine answers to the first question, none of the others is put.
   const afterInfo = <T>(question: () => Promise<T>) => once(() => info().then(question));

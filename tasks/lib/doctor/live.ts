@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
 import { effectiveValues, loadConfig } from '../../../service/config/config.ts';
 import { switchCommand } from '../active.ts';
-import { askHealth } from '../docker/health.ts';
+import { queryHealth } from '../docker/health.ts';
 import { withReach } from '../docker/remote.ts';
 import { TaskError } from '../errors.ts';
 import { type HttpAddress, request } from '../http.ts';
@@ -88,7 +88,7 @@ async function checkConfig(facts: Facts, name: EnvironmentName, { fail }: Report
   const { project } = facts;
   const wanted = await wantedConfig(facts, name);
   const { status, body, error } = await withReach(async (reach) =>
-    askHealth(await healthAddress(project, name, reach)),
+    queryHealth(await healthAddress(project, name, reach)),
   );
   if (status !== 200) fail(`${name} answers ${status || error}`, 'see why: npm run status');
   const remedy = `replace it: ${switchCommand(project, name)}; where a value comes from: npm run doctor -- --config ${name}`;

@@ -8,7 +8,7 @@ import { backupDirectory } from '../backup/places.ts';
 import { probe } from '../command.ts';
 import { parseResolved, resolvedConfig } from '../docker/compose.ts';
 import { engineEndpoint, engineInfo, isLocalEndpoint } from '../docker/engine.ts';
-import { askHealth } from '../docker/health.ts';
+import { queryHealth } from '../docker/health.ts';
 import { overlaps } from '../docker/network.ts';
 import {
   inspectContainers,
@@ -104,7 +104,7 @@ export async function planMigration(
     models: await planModels(project, description, legacy, resolved),
     ports: { dev: portOf(project, 'dev'), prod: portOf(project, 'prod') },
     first: legacy.ports.includes(portOf(project, 'dev')) ? 'dev' : 'prod',
-    answered: legacy.state === 'running' && (await askHealth(oldUrl)).status === 200,
+    answered: legacy.state === 'running' && (await queryHealth(oldUrl)).status === 200,
     oldUrl,
   };
   const problems = await Promise.all([

@@ -1,7 +1,7 @@
 // Stopping and starting: the old service, which must answer again if anything goes wrong, and the new one.
 import { run } from '../command.ts';
 import { docker } from '../docker/engine.ts';
-import { askHealth } from '../docker/health.ts';
+import { queryHealth } from '../docker/health.ts';
 import { lastLogLines, listNetworks, projectContainers } from '../docker/objects.ts';
 import { errorSummary, TaskError } from '../errors.ts';
 import { readIfPresent } from '../files.ts';
@@ -54,7 +54,7 @@ export async function startOld(_project: Project, data: Migration): Promise<void
     async () => {
       const [container] = await oldContainers(data);
       if (container && container.state !== 'running') return false;
-      const isWell = !plan.answered || (await askHealth(plan.oldUrl)).status === 200;
+      const isWell = !plan.answered || (await queryHealth(plan.oldUrl)).status === 200;
       return (container && isWell) || undefined;
     },
     { withinMs: ANSWER_SECONDS * 1000, everyMs: 200 },
@@ -97,7 +97,7 @@ export async function removeNew(project: Project, data: Migration): Promise<void
 export async function verifyFirst(project: Project, data: Migration): Promise<void> {
   const { first, data: places } = data.plan;
   const url = healthUrl(project, data, first);
-  const { status, error } = await askHealth(url);
+  const { status, error } = await queryHealth(url);
   if (status !== 200)
     throw new TaskError(`${first} does not answer at ${url}: ${error ?? status}`, { code: 'unhealthy' });
   const before = inventorySchema.parse(JSON.parse((await readIfPresent(inventoryPath(project))) ?? ''));

@@ -3,7 +3,7 @@
 import { isActive } from '../active.ts';
 import { run } from '../command.ts';
 import { docker, withEngine } from '../docker/engine.ts';
-import { askHealth } from '../docker/health.ts';
+import { queryHealth } from '../docker/health.ts';
 import { type Container, projectContainers, usagesOf } from '../docker/objects.ts';
 import { withReach } from '../docker/remote.ts';
 import { errorSummary, TaskError } from '../errors.ts';
@@ -53,7 +53,7 @@ async function lookAtProd(project: Project) {
 async function downBecause(project: Project, container: Container | undefined): Promise<string | undefined> {
   if (container?.state !== 'running') return unhealthyReason({ container, health: undefined });
   const health = await withReach(async (reach) =>
-    askHealth(await healthAddress(project, 'prod', reach), 5000),
+    queryHealth(await healthAddress(project, 'prod', reach), 5000),
   );
   return unhealthyReason({ container, health });
 }

@@ -11,8 +11,8 @@ import {
   environmentOfService,
   verifyServices,
 } from '../docker/compose.ts';
-import { askEngine, isLocalEndpoint } from '../docker/engine.ts';
-import { askHealth, type HealthAnswer } from '../docker/health.ts';
+import { isLocalEndpoint, queryEngine } from '../docker/engine.ts';
+import { type HealthAnswer, queryHealth } from '../docker/health.ts';
 import { type Container, projectContainers } from '../docker/objects.ts';
 import { type Reach, withReach } from '../docker/remote.ts';
 import { loadDotenv } from '../dotenv.ts';
@@ -101,7 +101,7 @@ async function look(
   const { service } = project.environments[name];
   const containerName = model.services[service]!.container;
   const container = containerOf(containers, service, containerName);
-  const health = container?.state === 'running' ? await askHealth(addresses[name]) : undefined;
+  const health = container?.state === 'running' ? await queryHealth(addresses[name]) : undefined;
   const outdated = container !== undefined && !isUpToDate(container, model.digests[service], byHand[service]);
   const port = portOf(project, name);
   const url = `http://${hostOf(endpoint)}:${port}`;
@@ -111,7 +111,7 @@ async function look(
 
 /** What a stopped container needs and does not find any more, e.g. after `docker network prune`. */
 export async function missingNeed({ networkIds }: Container): Promise<string | undefined> {
-  const found = await Promise.all(networkIds.map((id) => askEngine(`/networks/${id}`)));
+  const found = await Promise.all(networkIds.map((id) => queryEngine(`/networks/${id}`)));
   return found.includes(undefined) ? 'a network of its container is gone' : undefined;
 }
 

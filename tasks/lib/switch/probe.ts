@@ -1,7 +1,7 @@
 // Measures the downtime of a switch as a client would see it: asks the environments all the time while it goes on.
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { askHealth } from '../docker/health.ts';
+import { queryHealth } from '../docker/health.ts';
 import type { HttpAddress } from '../http.ts';
 
 /** One request: when it was sent and when it was over, in milliseconds, and whether anybody answered. */
@@ -39,7 +39,7 @@ export function downtimeOf(ports: readonly (readonly Sample[])[]): number {
 async function probe(address: HttpAddress, stop: AbortSignal, samples: Sample[]): Promise<void> {
   const ask = async () => {
     const asked = performance.now();
-    const { status } = await askHealth(address, REQUEST_TIMEOUT_MS, stop);
+    const { status } = await queryHealth(address, REQUEST_TIMEOUT_MS, stop);
     if (!stop.aborted) samples.push({ asked, over: performance.now(), answered: status !== 0 });
   };
   while (!stop.aborted) {

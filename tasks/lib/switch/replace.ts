@@ -5,7 +5,7 @@
 import { type Command, run } from '../command.ts';
 import { type ComposeModel, copyFilesInto, modelCommand } from '../docker/compose.ts';
 import { docker } from '../docker/engine.ts';
-import { askHealth } from '../docker/health.ts';
+import { queryHealth } from '../docker/health.ts';
 import { type Container, inspectContainers, projectContainers } from '../docker/objects.ts';
 import { withReach } from '../docker/remote.ts';
 import { allOrThrow, TaskError } from '../errors.ts';
@@ -245,7 +245,7 @@ async function bringBack(project: Project, name: EnvironmentName, old: Container
 export async function waitForAnswer(project: Project, name: EnvironmentName): Promise<void> {
   await withReach(async (reach) => {
     const address = await healthAddress(project, name, reach);
-    const answers = async () => ((await askHealth(address)).status === 200 ? true : undefined);
+    const answers = async () => ((await queryHealth(address)).status === 200 ? true : undefined);
     if (await waitUntil(answers, { withinMs: ANSWER_WITHIN_MS })) return log.done(`${name} responds again`);
     // It runs as it did before; a run that cannot end would keep every later switch from starting.
     log.warn(`${name} runs again, but ${address.url} does not answer 200`);

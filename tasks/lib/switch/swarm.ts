@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { type ActiveEnvironment, environmentsOf } from '../active.ts';
 import { probe, run } from '../command.ts';
 import { resolvedModel } from '../docker/compose.ts';
-import { askEngine, docker } from '../docker/engine.ts';
+import { docker, queryEngine } from '../docker/engine.ts';
 import { waitForHealth } from '../docker/health.ts';
 import { withReach } from '../docker/remote.ts';
 import { TaskError } from '../errors.ts';
@@ -49,7 +49,7 @@ const engineInfo = z.object({
 
 /** This engine's node and how many the swarm has. @throws TaskError where it is no manager of a swarm */
 async function swarmNode() {
-  const { Swarm } = engineInfo.parse(await askEngine('/info'));
+  const { Swarm } = engineInfo.parse(await queryEngine('/info'));
   if (Swarm.ControlAvailable) return { node: Swarm.NodeID, nodes: Swarm.Nodes };
   throw new TaskError('This engine is not a manager of a swarm', {
     code: 'no-swarm',
@@ -84,7 +84,7 @@ const listedService = z
 async function swarmServices(project: Project) {
   const filters = JSON.stringify({ label: [`com.docker.stack.namespace=${project.project.name}`] });
   const path = `/services?status=true&filters=${encodeURIComponent(filters)}`;
-  const listed = z.array(listedService).parse(await askEngine(path));
+  const listed = z.array(listedService).parse(await queryEngine(path));
   const find = (name: EnvironmentName) => listed.find((one) => one.name === nameOf(project, name));
   return { dev: find('dev'), prod: find('prod') };
 }
