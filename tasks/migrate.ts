@@ -45,10 +45,7 @@ await runTask({
     },
     rollback: { type: 'boolean', description: 'start the old service again, with its data as it was' },
   },
-  examples: [
-    'npx tsx tasks/migrate.ts --dry-run',
-    'npx tsx tasks/migrate.ts --from ~/pi-rag/docker-compose.mcp.yml',
-  ],
+  examples: ['npm run migrate -- --dry-run', 'npm run migrate -- --from ~/pi-rag/docker-compose.mcp.yml'],
   run: async ({ flags: { status, rollback, from } }) => {
     if ([status, rollback, from !== undefined].filter(Boolean).length > 1)
       throw usageError('migrate: --status, --rollback and --from cannot be combined');
@@ -64,7 +61,7 @@ async function migrationStatus(project: Project) {
     const { data, undoing, committed, current, done } = interrupted;
     const state = undoing ? 'rolling-back' : 'migrating';
     const next = committed && !undoing ? 'completes it' : `first rolls back to ${data.legacy.service}`;
-    const text = `${undoing ? 'A rollback' : 'A migration'} was interrupted at "${current ?? done.at(-1) ?? 'its start'}". The next run ${next}: npx tsx tasks/migrate.ts`;
+    const text = `${undoing ? 'A rollback' : 'A migration'} was interrupted at "${current ?? done.at(-1) ?? 'its start'}". The next run ${next}: npm run migrate`;
     return { data: { ...migrationData(state, data), interruptedAt: interrupted.at }, text };
   }
   const record = await readRecord(project.root);
@@ -99,7 +96,7 @@ function report(data: Migration) {
 async function withNextStep(project: Project, { legacy }: Migration, error: unknown) {
   if (!(error instanceof TaskError) || error.code === 'not-restored') return error;
   const now = (await interruptedRun(migrationJourney(project)))?.committed
-    ? 'what has started keeps running; resume: npx tsx tasks/migrate.ts\nor roll back: npx tsx tasks/migrate.ts --rollback'
+    ? 'what has started keeps running; resume: npm run migrate\nor roll back: npm run migrate -- --rollback'
     : `rolled back: ${legacy.service} is ${legacy.state} as before`;
   const hint = [error.hint, now].filter(Boolean).join('\n');
   const { message, code, exitCode } = error;

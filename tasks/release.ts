@@ -61,9 +61,9 @@ await runTask({
     },
   },
   examples: [
-    'npx tsx tasks/release.ts patch',
-    'npx tsx tasks/release.ts auto --push --deploy --yes',
-    'npx tsx tasks/release.ts --undo v1.2.0',
+    'npm run release -- patch',
+    'npm run release -- auto --push --deploy --yes',
+    'npm run release -- --undo v1.2.0',
   ],
   run: async ({ flags, positionals }) => {
     const { preid, push, deploy, edit, undo } = flags;
@@ -81,7 +81,7 @@ function verifyFlags(options: Options, undo: string | undefined, notesOnly: bool
   const acts = push || deploy || edit;
   if (undo !== undefined && (requested || preid || acts || notesOnly)) {
     throw usageError('release: --undo cannot be combined with other options', {
-      hint: `tsx tasks/release.ts --undo ${undo}`,
+      hint: `npm run release -- --undo ${undo}`,
     });
   }
   if (notesOnly && acts) {

@@ -16,7 +16,7 @@ await runTask({
   name: 'setup',
   summary: 'Set up this machine: Docker engine, base image, data directory, .env.',
   flags: {},
-  examples: ['npx tsx tasks/setup.ts', 'npx tsx tasks/setup.ts --dry-run', 'npx tsx tasks/setup.ts --yes'],
+  examples: ['npm run setup', 'npm run setup -- --dry-run', 'npm run setup -- --yes'],
   run: async () => {
     const began = performance.now();
     const project = await loadProject();

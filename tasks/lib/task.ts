@@ -233,8 +233,13 @@ function verifyPositionals(spec: CommandLine<Flags>, positionals: readonly strin
   }
 }
 
+/** The npm script that starts a task; `switch` is the script of switch-env.ts. */
+function scriptOf({ name }: { name: string }): string {
+  return name === 'switch-env' ? 'switch' : name;
+}
+
 function wrong(spec: CommandLine<Flags>, message: string, hint?: string): TaskError {
-  const help = `see: tsx tasks/${spec.name}.ts --help`;
+  const help = `see: npm run ${scriptOf(spec)} -- --help`;
   return usageError(`${spec.name}: ${message}`, { hint: hint ? `${hint}\n${help}` : help });
 }
 
@@ -245,7 +250,7 @@ export function helpPage<F extends Flags>(spec: CommandLine<F>): string {
     return [`  ${short}--${name}${value}`, flag.description] as const;
   });
   const width = Math.max(...rows.map(([left]) => left.length)) + 2;
-  const usage = `Usage: tsx tasks/${spec.name}.ts${spec.arguments ? ` ${spec.arguments}` : ''} [flags]`;
+  const usage = `Usage: npm run ${scriptOf(spec)} --${spec.arguments ? ` ${spec.arguments}` : ''} [flags]`;
   const examples = spec.examples?.length
     ? ['', 'Examples:', ...spec.examples.map((line) => `  ${line}`)]
     : [];

@@ -119,12 +119,7 @@ const REFUSALS: [name: string, observed: EngineObserved, code: string, hint: Reg
     'engine-down',
     /open -a Docker/,
   ],
-  [
-    'not root',
-    machine({ root: false }),
-    'engine-missing',
-    /sudo env "PATH=\$PATH" npx tsx tasks\/setup\.ts --yes/,
-  ],
+  ['not root', machine({ root: false }), 'engine-missing', /sudo env "PATH=\$PATH" npm run setup -- --yes/],
   [
     'not root, daemon dead',
     machine({ root: false, parts: ALL_PARTS, systemd: true }),

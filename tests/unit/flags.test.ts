@@ -21,7 +21,7 @@ const SPEC = {
     knots: { type: 'string', value: 'N', description: 'speed' },
     night: { type: 'boolean', description: 'with lights' },
   },
-  examples: ['tsx tasks/sail.ts north --knots 5'],
+  examples: ['npm run sail -- north --knots 5'],
 } as const;
 
 function refusal(argv: string[]): TaskError {
@@ -74,7 +74,7 @@ test('everything else is refused with exit 2, saying what was meant and where th
     const error = refusal(argv);
     assert.deepEqual([error.message, error.code, error.exitCode], [message, 'usage', 2]);
     assert.match(error.hint ?? '', hint, argv.join(' '));
-    assert.match(error.hint ?? '', /see: tsx tasks\/sail\.ts --help/);
+    assert.match(error.hint ?? '', /see: npm run sail -- --help/);
   }
 });
 
@@ -90,7 +90,7 @@ test('the help page', () => {
     helpPage(SPEC),
     `Take the ship out.
 
-Usage: tsx tasks/sail.ts [north|south] [flags]
+Usage: npm run sail -- [north|south] [flags]
 
 Flags:
       --knots N  speed
@@ -103,7 +103,7 @@ Flags:
   -h, --help     print this page
 
 Examples:
-  tsx tasks/sail.ts north --knots 5
+  npm run sail -- north --knots 5
 `,
   );
 });
@@ -113,7 +113,8 @@ for (const name of readdirSync(join(ROOT, 'tasks')).filter((file) => file.endsWi
     const argv = ['tasks/start.mjs', name.slice(0, -3), '--help'];
     const { status, stdout, stderr } = spawnSync(process.execPath, argv, { cwd: ROOT, encoding: 'utf8' });
     assert.equal(status, 0, stderr);
-    const page = new RegExp(`^\\S.+\\n\\nUsage: tsx tasks/${name.replace('.', '\\.')}.* \\[flags\\]\\n`);
+    const script = name === 'switch-env.ts' ? 'switch' : name.slice(0, -3);
+    const page = new RegExp(`^\\S.+\\n\\nUsage: npm run ${script} --.* \\[flags\\]\\n`);
     assert.match(stdout, page);
   });
 }

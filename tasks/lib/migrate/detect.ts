@@ -120,7 +120,7 @@ async function handleOf(
       hint: [
         `restore it, or write one that matches the container: docker inspect ${container.name}`,
         `it needs name: ${project} and the service ${service} with image ${container.image}, its ports, volumes, environment, networks`,
-        'then: npx tsx tasks/migrate.ts --from FILE; nothing was changed',
+        'then: npm run migrate -- --from FILE; nothing was changed',
       ].join('\n'),
     },
   );

@@ -130,8 +130,8 @@ export function describeMigrated({ legacy, plan, settings, ...data }: Migration)
     `Backup: ${backup?.archive}`,
     `Old data, kept untouched: ${plan.data.aside ?? plan.data.from}`,
     data.commit ? `Committed: ${data.commit.slice(0, 7)} (settings, notes); not pushed` : 'Nothing to commit',
-    'Roll back: npx tsx tasks/migrate.ts --rollback',
-    `Clean up later: npx tsx tasks/migrate.ts --status   prints the commands that remove ${legacy.service}`,
+    'Roll back: npm run migrate -- --rollback',
+    `Clean up later: npm run migrate -- --status   prints the commands that remove ${legacy.service}`,
   ].join('\n');
 }
 
@@ -154,14 +154,14 @@ export async function describeRecord({ state, at, data }: MigrationRecord): Prom
     return [
       `Rolled back at ${at}: ${legacy.service} runs as before`,
       ...(isKept ? [`What the new service wrote is kept: ${plan.data.kept}`] : []),
-      'Migrate again: npx tsx tasks/migrate.ts',
+      'Migrate again: npm run migrate',
     ].join('\n');
   }
   const leftovers = await legacyLeftovers(data);
   return [
     `Migrated from ${legacy.service} at ${at}`,
     `Old data: ${plan.data.aside ?? plan.data.from}`,
-    'Roll back: npx tsx tasks/migrate.ts --rollback',
+    'Roll back: npm run migrate -- --rollback',
     ...(leftovers.length > 0
       ? ['Remove what is left of it (no rollback after that):', ...leftovers.map((line) => `  ${line}`)]
       : []),
@@ -240,7 +240,7 @@ export function migrationEntry({ id, legacy, plan, settings, backup }: Migration
     `- Settings: carried ${keys('carried')}; renamed ${keys('renamed')}; dropped ${keys('dropped')}`,
     `- Old compose file: now ${plan.compose.map(({ deprecated }) => `\`${basename(deprecated)}\``).join(', ')}`,
     `- Backup: \`${basename(backup?.archive ?? 'none')}\``,
-    '- Roll back: `npx tsx tasks/migrate.ts --rollback`',
+    '- Roll back: `npm run migrate -- --rollback`',
   ].join('\n');
 }
 

@@ -46,7 +46,7 @@ export function migrationJourney({ root }: Project): Journey<Migration> {
   return {
     root,
     task: 'migrate',
-    command: 'npx tsx tasks/migrate.ts',
+    command: 'npm run migrate',
     schema: migrationSchema,
     steps: (data) => rows(data).map((row) => stepOf(root, row)),
     history: ({ legacy, rollsBack }) =>

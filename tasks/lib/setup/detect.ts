@@ -171,7 +171,7 @@ function installSteps(observed: EngineObserved, missing: readonly EnginePart[]):
 }
 
 const DOCS = 'https://docs.docker.com/engine/install/';
-const AS_ROOT = 'sudo env "PATH=$PATH" npx tsx tasks/setup.ts --yes';
+const AS_ROOT = 'sudo env "PATH=$PATH" npm run setup -- --yes';
 const JOIN_GROUP = 'sudo usermod -aG docker "$USER", then log in again';
 
 /** @throws TaskError where this program may not, or cannot, bring an engine up: with the command for this machine */

@@ -54,7 +54,7 @@ async function planOwnDirectory(
   const holder = engineRuns && state ? await legacyHolder(project, path) : undefined;
   if (!holder) return planDataDirectory(project, state, owner);
   log.warn(`${path} is the data of the older service ${holder.name}; it is not changed`);
-  log.hint('migrate the older service: npx tsx tasks/migrate.ts');
+  log.hint('migrate the older service: npm run migrate');
   return [];
 }
 
