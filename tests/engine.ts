@@ -1,5 +1,6 @@
 // The engine that the tests run on: a user's own if one answers, else one that is brought up by the same
 // code as `npm run setup` and stopped again at the end (left running where systemd runs it).
+import { log } from '../tasks/lib/log.ts';
 import { loadProject } from '../tasks/lib/project.ts';
 import { ensureBaseImage, standInFor } from '../tasks/lib/setup/base-image.ts';
 import { stopDaemon } from '../tasks/lib/setup/daemon.ts';
@@ -21,6 +22,7 @@ export async function bringUpEngine(
   const official = project.image.base_image ?? 'node:24-bookworm-slim';
   const standIn = standInFor(project.project.name, official) ?? 'test-node:24';
   const [baseImage] = await Promise.all([ensureBaseImage(official, standIn), meanwhile()]);
+  log.idle();
   process.env.TEST_BASE_IMAGE = baseImage;
   return { baseImage, stop: async () => (started ? stopDaemon() : undefined) };
 }

@@ -86,6 +86,8 @@ const PLAIN_EVERY_MS = 10_000;
 const DRAWS_OVER = process.stderr.isTTY && process.env.TERM !== 'dumb';
 
 let working: { title: string; since: number; detail: string; printedAt: number } | undefined;
+/** What is being done where no step is. */
+let between: string | undefined;
 let isDrawn = false;
 let ticker: NodeJS.Timeout | undefined;
 
@@ -124,7 +126,10 @@ export const log = {
     startProgress(text);
   },
   /** Shows as progress that this is being done, without a line of its own. */
-  working: (title: string) => startProgress(title),
+  working: (title: string) => {
+    between = title;
+    startProgress(title);
+  },
   /** How far the present step is, e.g. `512 MB of 1.1 GB`; shown beside its duration. */
   progress: (detail: string) => {
     if (working) working.detail = detail;
@@ -139,6 +144,7 @@ export const log = {
   /** Silent once a dry run has withheld something: then nothing was done. */
   done: (text: string) => {
     if (!session.withheld && !session.quiet) write(text, `${paint('green', '✓')} `);
+    if (working && between) startProgress(between);
   },
   warn: (text: string) => write(text, `${paint('yellow', '!')} `),
   error: (text: string) => write(text, `${paint('red', '✗')} `),

@@ -1,7 +1,7 @@
 // Questions. They go to stderr, only to a terminal, and are never waited for without one. A terminal that cannot move its
 // cursor (TERM=dumb) gets plain lines.
 import { createInterface } from 'node:readline/promises';
-import { InterruptedError, TaskError, usageError } from './errors.ts';
+import { EXIT, InterruptedError, TaskError, usageError } from './errors.ts';
 import { log } from './log.ts';
 import { interrupt, interruptSignal, pause, session } from './session.ts';
 
@@ -20,8 +20,8 @@ export async function confirm(question: string): Promise<void> {
   await openTerminal(question, PASS_YES);
   if (isDumb()) return declineUnless(/^y(es)?$/i.test(await typedLine(`${question} [y/N]`)));
   const prompts = await import('@clack/prompts');
-  const answer = await prompts.confirm({ message: question, output: process.stderr });
-  if (prompts.isCancel(answer)) throw new InterruptedError('SIGINT', CANCELLED);
+  const answer = await prompts.confirm({ message: question, ...onTerminal() });
+  if (prompts.isCancel(answer)) throw cancelled();
   declineUnless(answer);
 }
 
@@ -35,8 +35,8 @@ export async function confirmByName(question: string, names: readonly [string, .
   const message = `${question}\nThis cannot be undone. Type ${names.join(' or ')} to confirm, or press Enter to cancel.`;
   if (isDumb()) return declineUnless(names.includes(await typedLine(message)));
   const prompts = await import('@clack/prompts');
-  const answer = await prompts.text({ message, output: process.stderr });
-  if (prompts.isCancel(answer)) throw new InterruptedError('SIGINT', CANCELLED);
+  const answer = await prompts.text({ message, ...onTerminal() });
+  if (prompts.isCancel(answer)) throw cancelled();
   declineUnless(names.includes((answer ?? '').trim()));
 }
 
@@ -58,9 +58,21 @@ export async function choose<T extends string>(
   }
   const prompts = await import('@clack/prompts');
   const options = choices.map((choice) => ({ ...choice, value: choice.value as string }));
-  const answer = await prompts.select({ message: question, options, output: process.stderr });
-  if (prompts.isCancel(answer)) throw new InterruptedError('SIGINT', CANCELLED);
+  const answer = await prompts.select({ message: question, options, ...onTerminal() });
+  if (prompts.isCancel(answer)) throw cancelled();
   return answer as T;
+}
+
+/** Questions go to stderr and end when a signal comes. */
+function onTerminal() {
+  const signal = interruptSignal();
+  return { output: process.stderr, ...(signal ? { signal } : {}) };
+}
+
+/** Ctrl-C at a question, or what a signal asked for. */
+function cancelled(): InterruptedError {
+  const reason = interruptSignal()?.reason as InterruptedError | undefined;
+  return new InterruptedError(reason?.exitCode === EXIT.sigterm ? 'SIGTERM' : 'SIGINT', CANCELLED);
 }
 
 function declineUnless(isConfirmed: boolean): void {
@@ -91,7 +103,7 @@ async function typedLine(question: string): Promise<string> {
   const ended = new Promise<string>((resolve) => lines.once('close', () => resolve('')));
   const signal = interruptSignal();
   const answer = lines.question(`${question} `, signal ? { signal } : {}).catch(() => {
-    throw new InterruptedError('SIGINT', CANCELLED);
+    throw cancelled();
   });
   return Promise.race([answer, ended])
     .then((line) => line.trim())

@@ -42,11 +42,13 @@ function ask(question: string, terminal: string, early: string, ...keys: [shown:
 
 const CONFIRM = `await confirm('Cast off?');`;
 const BY_NAME = `await confirmByName('Scuttle her?', ['Beagle', 'latest']);`;
+const TERMINATED = `setTimeout(() => process.kill(process.pid, 'SIGTERM'), 500); ${CONFIRM}`;
 const CASES: [name: string, question: string, early: string, typed: string, code: number, sailed: boolean][] =
   [
     ['a yes', CONFIRM, '', 'y\r', 0, true],
     ['a no', CONFIRM, '', 'n\r', 1, false],
     ['Ctrl-C', CONFIRM, '', '\u0003', 130, false],
+    ['SIGTERM', TERMINATED, '', '', 143, false],
     ['a yes typed before the question, then a no', CONFIRM, 'y', 'n\r', 1, false],
     ['the name in words', BY_NAME, '', 'Beagle\r', 0, true],
     ['Enter alone where it cannot be undone', BY_NAME, '', '\r', 1, false],
