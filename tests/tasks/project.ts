@@ -1,7 +1,7 @@
 // A project of a test's own: a real git repository with a bare remote, on the real engine, with names,
 // ports and a subnet that nobody else uses, so that tests run beside each other and a user's environments.
 import { randomBytes, randomInt } from 'node:crypto';
-import { cp, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -166,6 +166,8 @@ export class TestProject {
       images.flatMap(({ RepoTags }) => RepoTags.filter((tag) => tag.startsWith(`${this.name}:`))),
     );
     await rm(this.directory, { recursive: true, force: true });
+    const locks = (await readdir(tmpdir())).filter((name) => name.startsWith(`release-flow-${this.name}-`));
+    for (const name of locks) await rm(join(tmpdir(), name), { recursive: true, force: true });
   }
 }
 
