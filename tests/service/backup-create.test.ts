@@ -58,6 +58,17 @@ test('everything comes back: content, modes, times, links, empty files and direc
   assert.equal(statSync(join(restored, 'nothing.db')).size, 0);
 });
 
+test('names that are not UTF-8 come back byte for byte, the targets of links too', async (t) => {
+  const places = dataDirectory(t);
+  const [file, link] = ['caf\xe9', 'to-\xff'].map((name) => Buffer.from(name, 'latin1'));
+  const below = (root: string, name: Buffer) => Buffer.concat([Buffer.from(`${root}/`), name]);
+  writeFileSync(below(places.data, file!), 'coffee');
+  symlinkSync(file!, below(places.data, link!));
+  const restored = await unpack(places, (await create(places)).archive);
+  assert.equal(readFileSync(below(restored, file!), 'utf8'), 'coffee');
+  assert.deepEqual(readlinkSync(below(restored, link!), { encoding: 'buffer' }), file);
+});
+
 test('rows that are only in the write-ahead log are in the archive, and the log is left alone', async (t) => {
   const places = dataDirectory(t);
   const file = join(places.data, 'memory.db');

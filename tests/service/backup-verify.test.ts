@@ -214,8 +214,16 @@ const HOSTILE: [name: string, mutate: (parts: Part[]) => Part[], expected: RegEx
     /Refused/,
   ],
   [
+    'a link that leads out',
+    (parts) => more(parts, { name: 'data/x', type: 'symlink', linkname: '../x' }),
+    /Refused/,
+  ],
+  [
     'a link through a link that leads out',
-    (parts) => more(parts, { name: 'data/x', type: 'symlink', linkname: 'deep/link/../../..' }),
+    (parts) => {
+      const up = more(parts, { name: 'data/deep/sub/up', type: 'symlink', linkname: '../..' });
+      return more(up, { name: 'data/deep/sub/x', type: 'symlink', linkname: 'up/..' });
+    },
     /Refused/,
   ],
   [

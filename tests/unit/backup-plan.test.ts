@@ -72,7 +72,7 @@ describe('what an archive may contain', () => {
     ['a pipe', header('data/x', 'fifo')],
     ['a link to an absolute path', header('data/x', 'symlink', '/etc')],
     ['a link that leads out', header('data/a/x', 'symlink', '../../x')],
-    ['a link that turns back behind another', header('data/x', 'symlink', 'a/../../etc')],
+    ['a link that turns back behind another', header('data/a/b/x', 'symlink', 'up/..')],
     ['a link out of a volume', header('volumes/models/x', 'symlink', '../other/x')],
     ['a link in place of the directory', header('data', 'symlink', 'x')],
     ['a link in place of a volume', header('volumes/models', 'symlink', 'x')],

@@ -160,7 +160,7 @@ function applyAttributes(targets: Targets, { entries }: Manifest, owners: Record
     // Never read untorn.
     if (!stays.has(entry.path)) rmSync(file, { force: true });
     if (entry.superseded) continue;
-    if (entry.type === 'symlink') symlinkSync(entry.linkname ?? '', file);
+    if (entry.type === 'symlink') symlinkSync(encodeName(entry.linkname ?? ''), file);
     const { uid, gid } = owners[placeOf(entry.path)] ?? entry;
     try {
       lchownSync(file, uid, gid);
