@@ -21,7 +21,9 @@ import {
 import { compareEntries, type Entry, type Seen } from '../../tasks/lib/backup/program/manifest.ts';
 import { progressLine } from '../../tasks/lib/backup/program.ts';
 import { verifyBackupFlags } from '../../tasks/lib/backup/report.ts';
+import { describeRestore, type RestorePlan } from '../../tasks/lib/backup/restore.ts';
 import { cronTime, crontabLine, editCrontab, type Job } from '../../tasks/lib/backup/schedule.ts';
+import { loadProject } from '../../tasks/lib/project.ts';
 
 describe('names of archives', () => {
   const now = new Date('2026-03-01T12:00:00.700Z');
@@ -254,6 +256,47 @@ describe('a schedule', () => {
     const old = "5 2 * * * cd '/srv/my synapse' && PATH=/bin /usr/bin/node x >> y 2>&1 # synapse-backup\n";
     assert.equal(editCrontab(old, job, crontabLine(job)), `${crontabLine(job)}\n`);
   });
+});
+
+describe('the plan of a restore names what will be lost', () => {
+  const summary = {
+    ...{ at: '2026-03-01', origin: { version: 'v1.0.0' }, dataFormat: 1, files: 2, bytes: 3, skipped: [] },
+    ...{ missing: [{ path: 'data/key.pem', reason: 'unreadable' }], places: ['data', 'volumes/up'] },
+  };
+  const archive = { name: 'a.tar.zst' };
+  const restore = {
+    archive,
+    places: { data: '/d' },
+    replaces: true,
+    running: [{ environment: 'prod' }],
+    prodTag: null,
+  };
+  const plan = (changes: object) =>
+    ({
+      ...{ archive, summary, present: { files: 4, bytes: 5 }, to: undefined },
+      restore: { ...restore, ...changes },
+    }) as unknown as RestorePlan;
+  const all = [
+    '  ! data/key.pem is not in it: unreadable',
+    '  ! volumes/up is not restored: prod does not mount it',
+    '  replaces  4 files, 5 B: they are backed up first',
+    '  new data  what was written after 2026-03-01 is only in that backup afterwards',
+    '  downtime  prod, from "stop prod" until "start prod and wait until it is healthy"',
+  ];
+  const cases: [name: string, changes: object, lines: string[]][] = [
+    ['over live data', {}, all],
+    ['where nothing runs', { running: [] }, all.slice(0, 4)],
+    ['where nothing is', { running: [], replaces: false }, all.slice(0, 2)],
+    ['of every place', { places: { data: '/d', 'volumes/up': 'v' } }, [all[0]!, ...all.slice(2)]],
+  ];
+  for (const [name, changes, expected] of cases)
+    it(name, async () => {
+      const lines = describeRestore(await loadProject(), plan(changes), 'a.tar.zst').split('\n');
+      assert.deepEqual(
+        lines.filter((line) => /^ {2}(!|replaces|new data|downtime)/.test(line)),
+        expected,
+      );
+    });
 });
 
 describe('the command line', () => {

@@ -214,14 +214,20 @@ test('a name that only looks like a secret is none, and one that is stays hidden
 test('what was open to the network stays open only with a token, and only where its health can be asked', async () => {
   const project = await loadProject();
   const open = { SYNAPSE_BIND_ADDRESS: '0.0.0.0' };
-  const cases: [address: string, variables: Record<string, string>, refused: RegExp | undefined][] = [
-    ['0.0.0.0', { ...open, SYNAPSE_TOKEN: 'x' }, undefined],
+  const token = { SYNAPSE_TOKEN: 'x' };
+  type Variables = Record<string, string>;
+  const cases: [address: string, variables: Variables, refused?: RegExp | undefined, dotenv?: Variables][] = [
+    ['0.0.0.0', { ...open, ...token }, undefined],
+    ['::', { ...open, ...token }, undefined],
+    ['0.0.0.0', open, undefined, token],
     ['0.0.0.0', open, /answers the network on 0\.0\.0\.0 without a token/],
+    ['::', open, /answers the network on :: without a token/],
     ['0.0.0.0', {}, undefined],
-    ['192.168.1.5', { ...open, SYNAPSE_TOKEN: 'x' }, /listens on 192\.168\.1\.5 alone/],
+    ['192.168.1.5', { ...open, ...token }, /listens on 192\.168\.1\.5 alone/],
   ];
-  for (const [address, variables, refused] of cases) {
-    const verify = () => verifyOpening(project, { address }, { outcomes: [], files: {}, variables });
+  for (const [address, variables, refused, dotenv = {}] of cases) {
+    const settings = { outcomes: [], files: {}, variables };
+    const verify = () => verifyOpening({ ...project, dotenv }, { address }, settings);
     if (refused) assert.throws(verify, { code: 'exposed', message: refused });
     else verify();
   }
