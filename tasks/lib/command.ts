@@ -60,11 +60,13 @@ for (const name of Object.keys(process.env)) if (isRedirecting(name)) delete pro
 process.env.PATH = searchPath(process.env.PATH);
 useBash();
 
-/** The command as a person could type it, secrets redacted. */
+/** The command as a person could type it, secrets redacted; of a script of several lines only the first. */
 export function describeCommand(command: Command): string {
-  const quoted = command.map((part) =>
-    /^[\w@%+=:,./{}~^-]+$/.test(part) ? part : `'${part.replaceAll("'", "'\\''")}'`,
-  );
+  const quoted = command.map((part) => {
+    const [first = '', ...more] = part.trimStart().split('\n');
+    const shown = more.length > 1 ? `${first} …` : part;
+    return /^[\w@%+=:,./{}~^-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", "'\\''")}'`;
+  });
   return redact(quoted.join(' '));
 }
 

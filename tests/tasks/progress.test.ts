@@ -69,3 +69,54 @@ test('--quiet says nothing of a task that ends well, and everything of one that 
   assert.notEqual(failed.code, 0);
   assert.match(failed.stderr, /nope[\s\S]*hint: /);
 });
+
+/** Each task that runs by steps, in an order in which each finds something to do. */
+const JOURNEYS: [task: string, ...argv: string[]][] = [
+  ['release', 'patch'],
+  ['switch-env', 'both', '--version', 'v1.0.1'],
+  ['backup', 'restore'],
+  ['switch-env', 'prod'],
+  ['release', '--undo', 'v1.0.2'],
+  ['setup'],
+];
+
+test('a dry run prints, as its result, the steps that the run then does', async (t) => {
+  const project = await tinyWithData(t);
+  await project.commit('fix: something to release', { note: 'x' });
+  assert.equal((await project.task('backup', ['create', '--yes'])).code, 0);
+  for (const [task, ...argv] of JOURNEYS) {
+    await t.test([task, ...argv].join(' '), async () => {
+      const planned = await project.task(task, [...argv, '--dry-run']);
+      const done = await project.task(task, [...argv, '--yes']);
+      assert.deepEqual([planned.code, done.code], [0, 0], planned.stderr + done.stderr);
+      const steps = done.stderr.match(/^→ .*$/gm)!.map((line) => line.slice(2));
+      const plan = planned.stdout.split('\n').map((line) => line.replace(/^ +(→ |\d+\. |- )?/, ''));
+      assert.deepEqual(
+        plan.filter((line) => steps.includes(line)),
+        steps,
+      );
+    });
+  }
+});
+
+test('a release whose image a stopped dev was made from can be undone', async (t) => {
+  const project = await tinyWithData(t);
+  const before = await project.snapshot();
+  await project.commit('fix: something to release', { note: 'x' });
+  for (const [task, ...argv] of [
+    ['release', 'patch'],
+    ['switch-env', 'both', '--version', 'v1.0.1'],
+    ['switch-env', 'prod'],
+    ['release', '--undo', 'v1.0.2'],
+  ] as const) {
+    const { code, stderr } = await project.task(task, [...argv, '--yes']);
+    assert.equal(code, 0, stderr);
+  }
+  const after = await project.snapshot();
+  assert.deepEqual(
+    after.images!.split('\n').map((line) => line.split(' ')[0]),
+    before.images!.split('\n').map((line) => line.split(' ')[0]),
+  );
+  const dev = await project.task('switch-env', ['dev', '--yes']);
+  assert.equal(dev.code, 0, dev.stderr);
+});

@@ -130,8 +130,8 @@ export async function tryCandidate(project: Project, trial: Trial): Promise<Heal
   } catch (error) {
     throw await withLogs(`${name}-${service}-1`, trial.image, error);
   } finally {
-    const down = compose('down', '--volumes', '--timeout', '0', '--remove-orphans');
-    await uninterrupted(() => run(down, { input }).catch(() => ''));
+    const trial = { label: [`com.docker.compose.project=${name}`] };
+    await uninterrupted(() => removeAll(trial).catch(() => {}));
   }
 }
 
@@ -184,14 +184,16 @@ export function candidateReference(project: Project, commit: string): string {
 
 /** Removes the containers, networks and image names of candidates, a killed run's included. */
 export async function removeCandidates(project: Project): Promise<void> {
-  const filter = { label: [`${LABEL}=${project.project.name}`] };
-  const [containers, networks, images] = await Promise.all([
-    containerIds(filter),
-    queryEngine(`/networks?filters=${encodeURIComponent(JSON.stringify(filter))}`),
-    imageNames(imageReference(project, 'candidate-')),
-  ]);
-  if (containers.length > 0) await run(docker('rm', '--force', '--volumes', ...containers));
-  for (const { Id } of z.array(z.object({ Id: z.string() })).parse(networks))
-    await run(docker('network', 'rm', Id));
+  await removeAll({ label: [`${LABEL}=${project.project.name}`] });
+  const images = await imageNames(imageReference(project, 'candidate-'));
   if (images.length > 0) await run(docker('image', 'rm', '--no-prune', ...images));
+}
+
+/** Containers with their anonymous volumes, and networks. */
+async function removeAll(filters: Record<string, string[]>): Promise<void> {
+  const containers = await containerIds(filters);
+  if (containers.length > 0) await run(docker('rm', '--force', '--volumes', ...containers));
+  const answer = await queryEngine(`/networks?filters=${encodeURIComponent(JSON.stringify(filters))}`);
+  const networks = z.array(z.object({ Id: z.string() })).parse(answer);
+  if (networks.length > 0) await run(docker('network', 'rm', ...networks.map(({ Id }) => Id)));
 }

@@ -43,9 +43,9 @@ export async function tagImage(source: string, target: string): Promise<void> {
   await run(docker('image', 'tag', source, target));
 }
 
-/** Removes a tag; the image itself goes with its last one. Missing: nothing to do. */
+/** Removes a tag, also of an image that a stopped container was made from; the image goes with its last tag. */
 export async function untagImage(reference: string): Promise<void> {
-  if (await inspectImage(reference)) await run(docker('image', 'rm', '--no-prune', reference));
+  if (await inspectImage(reference)) await run(docker('image', 'rm', '--force', '--no-prune', reference));
 }
 
 /** The local names that begin so, e.g. with `synapse:candidate-`. */

@@ -169,7 +169,7 @@ export function undoJourney(project: Project): Journey<UndoData> {
   };
 }
 
-/** The steps of an undo: what runs goes back first, and dev last, once `latest` is another image. */
+/** The steps of an undo: prod goes back first; dev once `latest` is another image, and before its image goes. */
 export function undoReleaseSteps(project: Project, data: UndoData): Step<UndoData>[] {
   const { root, release } = project;
   const { kind, tag, branch, notes, successor, isProd, active } = data;
@@ -223,6 +223,13 @@ function imageSteps(project: Project, data: UndoData): Step<UndoData>[] {
       title: successor ? `tag ${successor} as ${latest}` : `remove the tag ${latest}`,
       apply: () => moveLatest(project, latest, successor),
     },
+    isLatest.local &&
+      successor !== null &&
+      (active === 'dev' || active === 'both') && {
+        name: 'dev',
+        title: 'switch dev to that image',
+        apply: () => runOtherTask(project, 'switch-env', active),
+      },
     kind === 'remove' && {
       name: 'images',
       title: `remove the tag ${imageReference(project, tag)}`,
@@ -243,13 +250,6 @@ function imageSteps(project: Project, data: UndoData): Step<UndoData>[] {
       apply: ({ head, next }) =>
         publish(project, { branch, from: head, commit: next, tag: undefined, what: `${tag} is withdrawn` }),
     },
-    isLatest.local &&
-      successor !== null &&
-      (active === 'dev' || active === 'both') && {
-        name: 'dev',
-        title: 'switch dev to that image',
-        apply: () => runOtherTask(project, 'switch-env', active),
-      },
   ];
   return steps.filter((step) => step !== false);
 }
