@@ -21,9 +21,15 @@ import {
 } from '../../tasks/lib/backup/program/restore.ts';
 import { temporaryDirectory } from './support.ts';
 
-const OLD = { a: 'old', 'deep/b': 'old', key: 'secret', 'deep/socket': 'held by nobody', both: 'old' };
+const OLD = {
+  ...{ a: 'old', 'deep/b': 'old', key: 'secret', 'deep/socket': 'held by nobody', both: 'old' },
+  ...{ cache: 'excluded', 'deep/cache': 'excluded' },
+};
 const NEW = { a: 'new', c: 'new', both: 'new' };
-const KEPT = { key: 'secret', 'deep/socket': 'held by nobody' };
+const KEPT = {
+  ...{ key: 'secret', 'deep/socket': 'held by nobody' },
+  ...{ cache: 'excluded', 'deep/cache': 'excluded' },
+};
 
 function fill(root: string, files: Record<string, string>): void {
   for (const [path, text] of Object.entries(files)) {
@@ -45,7 +51,7 @@ function prepare(t: TestContext): Swap {
   const place = temporaryDirectory(t);
   fill(place, OLD);
   chmodSync(place, 0o750);
-  const swap = { place, id: '1', unsaved: ['key', 'deep/socket', 'both'], absent: [] };
+  const swap = { place, id: '1', unsaved: ['key', 'deep/socket', 'both'], absent: ['cache', 'deep/cache'] };
   fill(stagingOf(place, '1'), NEW);
   return swap;
 }
@@ -106,7 +112,7 @@ const BACK: [name: string, reach: (swap: Swap) => void][] = [
     'while the old comes',
     (swap) => {
       moveSome(swap.place, work(swap, 'new'), ['a', 'c', 'both']);
-      moveSome(join(swap.place, 'deep'), join(work(swap, 'old'), 'deep'), ['socket']);
+      moveSome(join(swap.place, 'deep'), join(work(swap, 'old'), 'deep'), ['socket', 'cache']);
       moveSome(swap.place, work(swap, 'new'), ['deep']);
       renameSync(work(swap, 'old'), work(swap, 'leaving'));
       moveSome(work(swap, 'leaving'), swap.place, ['a']);
@@ -125,7 +131,8 @@ for (const [name, reach] of BACK)
 
 test('what no backup could be made of stays, all of it, under a name that a person finds', (t) => {
   const swap = prepare(t);
-  swapIn({ ...swap, unsaved: [] });
-  assert.deepEqual(finishSwap({ ...swap, unsaved: [] }, 'before-restore', false), ['before-restore']);
+  const nothing = { ...swap, unsaved: [], absent: [] };
+  swapIn(nothing);
+  assert.deepEqual(finishSwap(nothing, 'before-restore', false), ['before-restore']);
   assert.deepEqual(contentOf(join(swap.place, 'before-restore')), sorted(OLD));
 });
