@@ -81,6 +81,7 @@ test('the shell that a task is started from redirects neither git nor docker', (
     'DOCKER_DEFAULT_PLATFORM',
     'DOCKER_CONTENT_TRUST',
     'BUILDX_BUILDER',
+    'BUILDKIT_HOST',
     'COMPOSE_FILE',
     'COMPOSE_PROFILES',
   ];

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { TaskError } from '../../tasks/lib/errors.ts';
+import { redact } from '../../tasks/lib/log.ts';
 import {
   dataDirectory,
   imageReference,
@@ -107,4 +108,29 @@ test('a folder without a project falls back to the one that the tasks belong to'
   folders.push(folder);
   cpSync(join(ROOT, 'package.json'), join(folder, 'package.json'));
   assert.equal(`${(await loadProject(folder)).root}/`, ROOT);
+});
+
+test('a secret is redacted by its name or its place in a URL, in .env and in the files of the containers', async () => {
+  const rows: [file: string, assigned: (value: string) => string][] = [
+    ['.env', (value) => `SMTP_PASS=${value}`],
+    ['.env', (value) => `DB_PWD=${value}`],
+    ['.env', (value) => `SIGNING_KEY=${value}`],
+    ['.env', (value) => `PROXY_AUTH=${value}`],
+    ['.env', (value) => `MAIL_PASSPHRASE='${value}'`],
+    ['.env', (value) => `DATABASE_URL=postgres://app:${value}@db:5432/app`],
+    ['.env.dev', (value) => `export API_TOKEN="${value}"`],
+    ['.env.prod', (value) => `DB_PASSWORD=${value}`],
+    ['.env.prod', (value) => `no assignment\nCLIENT_SECRET: ${value}`],
+    ['.env.prod', (value) => `CACHE_URL=redis://:${value}@cache`],
+  ];
+  const root = projectFolder(TINY);
+  const valueOf = (index: number) => `hidden-value-${String.fromCharCode(97 + index)}`;
+  for (const file of new Set(rows.map(([name]) => name))) {
+    const lines = rows.map(([name, assigned], index) => (name === file ? assigned(valueOf(index)) : ''));
+    writeFileSync(join(root, file), `${lines.join('\n')}\nMAX_TOKENS=plain-value\n`);
+  }
+  await loadProject(root);
+  for (const [index, [file, assigned]] of rows.entries())
+    assert.equal(redact(`<${valueOf(index)}>`), '<***>', `${file}: ${assigned('…')}`);
+  assert.equal(redact('plain-value'), 'plain-value');
 });
