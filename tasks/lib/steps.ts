@@ -194,7 +194,7 @@ export async function resumeSteps<Data>(journey: Journey<Data>) {
   if (log.withhold(`resume: ${what}; it is ${outcome} first`)) return undefined;
   log.warn(`${what} (${journal.at}): resuming, it is ${outcome} first`);
   if (outcome === 'finished') {
-    if (!journal.committed) log.warn('what ran before it is gone, so it cannot be undone');
+    if (!journal.committed) log.warn('the previous state is gone, so it cannot be undone');
     journal.undoing = false;
     await carryOut(journey, journal);
   } else {

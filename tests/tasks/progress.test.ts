@@ -36,6 +36,7 @@ const CASES: [argv: string[], slow: string, shown: RegExp][] = [
   [['release', 'patch', '--yes'], 'buildx build', /build tiny-\S+ from that commit: \d+ s/],
   [['switch-env', 'both', '--yes'], 'compose --project-name', /: \d+ s/],
   [['backup', 'create'], 'run ', /backup: \d+ s/],
+  [['backup', 'restore', '--yes'], 'run ', /: \d+ s/],
   [['build-push', 'latest', '--yes'], 'load', /: \d+ s/],
 ];
 

@@ -81,7 +81,7 @@ test('over ssh the other machine runs what was released here, and keeps it when 
     assert.equal(await config(), '{"price": "6$"}');
   });
 
-  await t.test('one that says it is another version is taken back', async () => {
+  await t.test('a container that reports another version is rolled back', async () => {
     const outcome = await remote('prod', '--version', 'v1.0.2');
     assert.equal((outcome.json().error as { code: string }).code, 'unhealthy', outcome.stderr);
     assert.deepEqual(await running(), [`${project.name}-prod ${project.name}:v1.0.1`]);

@@ -1,5 +1,5 @@
 // Switching on a swarm of one node, on a private engine: what is wanted proves healthy there, a version that
-// fails is taken back by the swarm, and configs are objects of the swarm.
+// fails is rolled back by the swarm, and configs are objects of the swarm.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ensureProgram } from '../programs.ts';

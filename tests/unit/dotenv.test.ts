@@ -133,7 +133,7 @@ describe('the file', () => {
     assert.equal((await stat(path)).mode & 0o777, 0o600);
   });
 
-  it('with a line that is no assignment is refused, with its number', async () => {
+  it('with an invalid line is refused by its number', async () => {
     await writeFile(join(root, '.env'), '# fine\nA="x\ny"\nwhat is this\n');
     await assert.rejects(loadDotenv(root), {
       exitCode: 2,
