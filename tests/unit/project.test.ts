@@ -124,13 +124,13 @@ test('a secret is redacted by its name or its place in a URL, in .env and in the
     ['.env.prod', (value) => `CACHE_URL=redis://:${value}@cache`],
   ];
   const root = projectFolder(TINY);
-  const valueOf = (index: number) => `hidden-value-${String.fromCharCode(97 + index)}`;
+  const valueAt = (index: number) => `hidden-value-${String.fromCharCode(97 + index)}`;
   for (const file of new Set(rows.map(([name]) => name))) {
-    const lines = rows.map(([name, assigned], index) => (name === file ? assigned(valueOf(index)) : ''));
+    const lines = rows.map(([name, assigned], index) => (name === file ? assigned(valueAt(index)) : ''));
     writeFileSync(join(root, file), `${lines.join('\n')}\nMAX_TOKENS=plain-value\n`);
   }
   await loadProject(root);
   for (const [index, [file, assigned]] of rows.entries())
-    assert.equal(redact(`<${valueOf(index)}>`), '<***>', `${file}: ${assigned('…')}`);
+    assert.equal(redact(`<${valueAt(index)}>`), '<***>', `${file}: ${assigned('…')}`);
   assert.equal(redact('plain-value'), 'plain-value');
 });

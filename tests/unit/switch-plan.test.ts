@@ -250,7 +250,8 @@ describe('reaching an engine', () => {
   for (const [host, address] of hosts)
     it(`DOCKER_HOST=${host} ${address ? `is ${address}` : 'is refused by its name'}`, () => {
       if (address) assert.equal(parseHost(host), address);
-      else assert.throws(() => parseHost(host), { exitCode: 2, message: new RegExp(`is "${host}", expected`) });
+      else
+        assert.throws(() => parseHost(host), { exitCode: 2, message: new RegExp(`is "${host}", expected`) });
     });
 });
 
