@@ -2,6 +2,7 @@
 // a network file system, a route in the way. What would be lost: a machine that is called fit and is not.
 
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import type { EngineInfo } from '../../tasks/lib/docker/engine.ts';
 import { overlaps, parseRoutes } from '../../tasks/lib/docker/network.ts';
@@ -11,6 +12,7 @@ import { judgeFileSystem } from '../../tasks/lib/doctor/machine.ts';
 import { findSecrets } from '../../tasks/lib/doctor/project.ts';
 import { CHECKS } from '../../tasks/lib/doctor/run.ts';
 import { loadProject } from '../../tasks/lib/project.ts';
+import { REPOSITORY } from '../tasks/project.ts';
 
 const INFO: EngineInfo = {
   version: '26.1.5+dfsg1',
@@ -319,6 +321,15 @@ for (const line of secretLines) {
     assert.ok(!/hunter2|s3cr3t|correct horse/.test(found[0]!.why), 'the value is not repeated');
   });
 }
+
+// The limit is one of a check that hangs: what grows by the square of the length takes hours here.
+test('a line of a megabyte cannot stop the check for secrets', () => {
+  const texts = ['a', 'a.', 'token ', 'eyJ', '-----BEGIN ', 'sk-', '"'];
+  const check = `import { findSecrets } from '${REPOSITORY}tasks/lib/doctor/project.ts';
+    for (const text of ${JSON.stringify(texts)}) findSecrets(text.repeat(1_000_000 / text.length));`;
+  const argv = ['--import', 'tsx/esm', '--input-type=module', '--eval', check];
+  execFileSync(process.execPath, argv, { cwd: REPOSITORY, timeout: 120_000 });
+});
 
 const harmlessLines: string[] = [
   `SYNAPSE_TOKEN: ${'$'}{SYNAPSE_TOKEN:-}`,

@@ -1,5 +1,6 @@
 // configs/release.toml and .env: every mistake is named by file, key and nearest valid key, all at once.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +15,8 @@ import {
   portOf,
   registryReference,
 } from '../../tasks/lib/project.ts';
+import { planRelease } from '../../tasks/lib/release/plan.ts';
+import { readRepository } from '../../tasks/lib/release/preflight.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const TINY = readFileSync(join(ROOT, 'tests/tasks/tiny-app/configs/release.toml'), 'utf8');
@@ -133,4 +136,17 @@ test('a secret is redacted by its name or its place in a URL, in .env and in the
   for (const [index, [file, assigned]] of rows.entries())
     assert.equal(redact(`<${valueAt(index)}>`), '<***>', `${file}: ${assigned('…')}`);
   assert.equal(redact('plain-value'), 'plain-value');
+});
+
+test('the sections of release.toml are those that the notes get', async () => {
+  const root = projectFolder(`${TINY}\n[release.sections]\nNews = ["add"]\n`);
+  const git = (...argv: string[]) =>
+    execFileSync('git', ['-c', 'user.name=x', '-c', 'user.email=x@y', ...argv], { cwd: root });
+  git('init', '--quiet', '--initial-branch=main');
+  git('add', '--all');
+  git('commit', '--quiet', '-m', 'add: a first one');
+  const project = await loadProject(root);
+  const request = { requested: 'auto', preid: undefined, push: false, date: new Date() };
+  const { entry } = await planRelease(project, await readRepository(project), request);
+  assert.match(entry, /### News\n\n- a first one \(/);
 });

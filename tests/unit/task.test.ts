@@ -192,3 +192,24 @@ test('from cron, whose PATH is short, programs in the usual places are found; PA
   assert.ok(searchPath('/mine:/usr/local/bin').startsWith('/mine:/usr/local/bin:'));
   assert.ok(searchPath().startsWith('/usr/local/bin:'));
 });
+
+test('the machine that DOCKER_CONTEXT names has its own .env, as the one of --context', () => {
+  const flags = `{ context: { type: 'string', value: 'NAME', description: 'x' } }`;
+  const script = `import { runTask } from './tasks/lib/task.ts';
+    import { dotenvPath } from './tasks/lib/dotenv.ts';
+    const run = async () => ({ text: dotenvPath('/p') });
+    await runTask({ name: 'sail', summary: 'x', flags: ${flags}, run }, process.argv.slice(1));`;
+  const rows: [env: Record<string, string>, argv: string[], path: string][] = [
+    [{}, [], '/p/.env'],
+    [{ DOCKER_CONTEXT: 'pi' }, [], '/p/.env.context.pi'],
+    [{ DOCKER_CONTEXT: 'pi' }, ['--context', 'mac'], '/p/.env.context.mac'],
+    [{ DOCKER_CONTEXT: 'pi', DOCKER_HOST: 'ssh://mac' }, [], '/p/.env'],
+  ];
+  const { DOCKER_HOST: _host, DOCKER_CONTEXT: _context, ...shell } = process.env;
+  for (const [env, argv, path] of rows) {
+    const options = ['--import', 'tsx/esm', '--input-type=module', '--eval', script, '--', ...argv];
+    const place = { cwd: ROOT, encoding: 'utf8', env: { ...shell, ...env } } as const;
+    const { stdout, stderr } = spawnSync(process.execPath, options, place);
+    assert.equal(stdout, `${path}\n`, `${JSON.stringify(env)} ${argv.join(' ')}: ${stderr}`);
+  }
+});
