@@ -8,6 +8,7 @@ import { docker } from './processes.ts';
 import { configure, type TestProject, tinyProject } from './project.ts';
 import { startRegistry } from './registry.ts';
 import { errorOf, released } from './release-support.ts';
+import { fakeDocker } from './switch-support.ts';
 import { makeBase } from './tiny-base.ts';
 
 const build = (project: TestProject, ...argv: string[]) =>
@@ -100,6 +101,17 @@ test('a push is verified by digest; a version that the registry has otherwise is
   assert.equal(pushed.json().pushed, digest);
   assert.equal(registry.faults, 1, 'although it limited requests once');
   registry.fault = () => undefined;
+
+  // One in the engine's insecure-registries: buildx does not know of them.
+  const { PATH } = await fakeDocker(
+    t,
+    `case "$*" in "buildx imagetools"*) echo 'http: server gave HTTP response to HTTPS client' >&2; exit 1;; esac`,
+  );
+  const insecure = await project.task('build-push', ['v1.0.0', '--push', '--yes', '--json'], {
+    env: { PATH },
+  });
+  assert.equal(insecure.code, 0, insecure.stderr);
+  assert.equal(insecure.json().pushed, digest);
 
   await project.commit('fix: next', { note: 'next' });
   assert.equal((await build(project, 'latest', '--push', '--platform', 'linux/amd64,linux/arm64')).code, 0);
