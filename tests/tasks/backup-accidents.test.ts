@@ -139,11 +139,13 @@ test('accidents', async (t) => {
     await project.write('configs/release.toml', config);
     const waiting = backup(project, ['create', '--wait', '60']);
     const second = await backup(project, ['create']);
+    const listed = await backup(project, ['list']);
     await writeFile(go, '');
     const waited = await waiting;
     assert.equal((await first).code, 0, (await first).stderr);
     assert.equal(second.code, 1);
     assert.match(second.stderr, /Cannot start backup: backup runs since/);
+    assert.equal(listed.code, 0, listed.stderr);
     assert.equal(waited.code, 0, waited.stderr);
   });
 

@@ -113,6 +113,8 @@ test('data that is not simple', async (t) => {
       assert.equal(await readFile(join(project.directory, 'hooks'), 'utf8'), 'incomplete\n');
       assert.deepEqual(await problemCodes(project), ['backup-incomplete']);
       await writeFile(join(dataOf(project), 'text'), 'new');
+      // In the backup of the current data, but not in the archive.
+      await chown(pathOf(project, 'key.pem'), 1000, 1000);
       for (const { name, becomes } of ENTRIES)
         if (becomes === 'kept') await rm(pathOf(project, name), { recursive: true });
       await mustBackup(project, 'restore', archive);
