@@ -63,6 +63,8 @@ test('doctor, on the real engine', async (t) => {
 
   await done('release', 'patch');
   await done('switch-env', 'both');
+  // Of before these tasks: history, not a mistake.
+  await project.git('tag', 'v0.1.0', 'HEAD~1');
 
   await t.test('a fit machine: nothing fails, nothing is changed', async () => {
     const before = await project.snapshot();
