@@ -77,10 +77,11 @@ export function lastLines(text: string, count = 20): string {
 
 /** Ctrl-C or SIGTERM, raised at the next safe place; carries the exit code that a shell expects. */
 export class InterruptedError extends TaskError {
-  constructor(signal: 'SIGINT' | 'SIGTERM', message = `Interrupted by ${signal}`) {
-    super(message, {
+  /** With a message of its own where nothing was started that could be resumed. */
+  constructor(signal: 'SIGINT' | 'SIGTERM', message?: string) {
+    super(message ?? `Interrupted by ${signal}`, {
       code: 'interrupted',
-      hint: 'run the same command again to resume',
+      ...(message ? {} : { hint: 'run the same command again to resume' }),
       exitCode: signal === 'SIGINT' ? EXIT.sigint : EXIT.sigterm,
     });
     this.name = 'InterruptedError';

@@ -31,6 +31,10 @@ interface Task<F extends Flags> extends CommandLine<F> {
 /** Runs a task from the command line; sets the process's exit code, never throws. */
 export async function runTask<F extends Flags>(task: Task<F>, argv = process.argv.slice(2)): Promise<void> {
   session.json = argv.includes('--json');
+  // Whoever reads the result may stop early: `… | head`.
+  process.stdout.on('error', ({ code }: NodeJS.ErrnoException) =>
+    process.exit(code === 'EPIPE' ? 0 : EXIT.failed),
+  );
   // Until it has ended well: a process that dies of an empty event loop must not look successful.
   process.exitCode = EXIT.failed;
   const stopWatching = watchForSilentEnds(task.name);
@@ -41,6 +45,7 @@ export async function runTask<F extends Flags>(task: Task<F>, argv = process.arg
       process.exitCode = 0;
       return;
     }
+    verifyNpmPassedFlags(task, input.flags);
     const common = input.flags as FlagValues<typeof COMMON_FLAGS>;
     session.dryRun = common['dry-run'];
     session.json = common.json;
@@ -199,6 +204,15 @@ export function parseCommandLine<F extends Flags>(spec: CommandLine<F>, argv: re
   const positionals = tokens.flatMap((token) => (token.kind === 'positional' ? [token.value] : []));
   verifyPositionals(spec, positionals);
   return { flags: values as FlagValues<F & typeof COMMON_FLAGS>, positionals };
+}
+
+/** `npm run backup --dry-run` without `--` gives the flag to npm: the task would do what it was meant only to show. */
+function verifyNpmPassedFlags(spec: CommandLine<Flags>, given: Record<string, unknown>): void {
+  for (const name of [...Object.keys(spec.flags), 'dry-run']) {
+    if (given[name] || !process.env[`npm_config_${name.replaceAll('-', '_')}`]) continue;
+    const command = `npm run ${scriptOf(spec)} -- --${name}`;
+    throw wrong(spec, `npm took --${name} for itself, so it did not reach the task`, `write: ${command}`);
+  }
 }
 
 interface OptionToken {

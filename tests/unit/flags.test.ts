@@ -118,3 +118,28 @@ for (const name of readdirSync(join(ROOT, 'tasks')).filter((file) => file.endsWi
     assert.match(stdout, page);
   });
 }
+
+test('a flag that npm took for itself does not run the task without it', () => {
+  const rows: [argv: string[], env: Record<string, string>, code: number, says: RegExp][] = [
+    [['doctor'], { npm_config_dry_run: 'true' }, 2, /npm run doctor -- --dry-run/],
+    [['release'], { npm_config_push: 'true' }, 2, /npm run release -- --push/],
+    [
+      ['schemas', '--check', '--dry-run'],
+      { npm_config_dry_run: 'true', npm_config_check: 'true' },
+      0,
+      /^(?!.*npm took)/s,
+    ],
+  ];
+  for (const [argv, env, code, says] of rows) {
+    const options = { cwd: ROOT, encoding: 'utf8', env: { ...process.env, ...env } } as const;
+    const { status, stderr } = spawnSync(process.execPath, ['tasks/start.mjs', ...argv], options);
+    assert.equal(status, code, stderr);
+    assert.match(stderr, says);
+  }
+});
+
+test('a reader that stops early is no failure', () => {
+  const command = `'${process.execPath}' tasks/start.mjs release --help | head -1; exit "\${PIPESTATUS[0]}"`;
+  const { status, stderr } = spawnSync('bash', ['-c', command], { cwd: ROOT, encoding: 'utf8' });
+  assert.deepEqual([status, stderr], [0, '']);
+});
