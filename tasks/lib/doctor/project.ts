@@ -114,7 +114,7 @@ async function secrets({ project }: Facts, { fail }: Report) {
 // Values in configuration files that look like secrets: by the name of their key, or by their own well-known form.
 // Each pattern starts at a fixed word or at the beginning of a name, so that a long line takes no long time.
 
-const ASSIGNMENT = /(?<![\w.-])([\w.-]+)["']?[^\S\n]*[:=][^\S\n]*(.*)$/;
+const ASSIGNED_NAME = /(?<![\w.-])([\w.-]+)["']?[^\S\n]*[:=]/g;
 const SECRET_KEY = /token|secret|password|passwd|api[_-]?key|private[_-]?key|credential/i;
 /** Names of keys that speak about secrets without holding one. */
 const HARMLESS_KEY =
@@ -146,17 +146,20 @@ export function findSecrets(text: string): { line: number; why: string }[] {
 /** The first name on the line that speaks of a secret and is given one. */
 function secretKey(line: string): string | undefined {
   // A whole-line comment explains and sets nothing.
-  for (let rest = /^\s*(#|\/\/)/.test(line) ? '' : line; ; ) {
-    const [, key = '', value = ''] = ASSIGNMENT.exec(rest) ?? [];
-    if (!key) return undefined;
-    if (SECRET_KEY.test(key)) return HARMLESS_KEY.test(key) || isHarmlessValue(value) ? undefined : key;
-    rest = value;
+  if (/^\s*(#|\/\/)/.test(line)) return undefined;
+  for (const { 0: found, 1: name = '', index } of line.matchAll(ASSIGNED_NAME)) {
+    if (!SECRET_KEY.test(name)) continue;
+    const value = line.slice(index + found.length);
+    return HARMLESS_KEY.test(name) || isHarmlessValue(value) ? undefined : name;
   }
+  return undefined;
 }
 
 /** A value that a person would recognize as no secret: empty, a variable, a path, a word of configuration. */
 function isHarmlessValue(text: string): boolean {
+  // Its beginning tells; the patterns below would take long over a megabyte.
   const value = text
+    .slice(0, 1000)
     .replace(/#.*$/, '')
     .trim()
     .replace(/[,;}\]]+$/, '')
