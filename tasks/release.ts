@@ -124,7 +124,7 @@ async function release(project: Project, options: Options) {
 type Released = ReturnType<typeof releaseData>;
 
 function report(project: Project, released: Released, details: Record<string, unknown>) {
-  const { tag, version, commit, digest, push, deploy, failedDeploy } = released;
+  const { tag, version, commit, digest, push, deploy, failedDeploy, failedFollow } = released;
   if (failedDeploy) {
     const { message, code, hint } = failedDeploy;
     throw new TaskError(`${tag} is released, but the switch of prod failed: ${message}`, { code, hint });
@@ -132,7 +132,10 @@ function report(project: Project, released: Released, details: Record<string, un
   const image = imageReference(project, tag);
   const data = { version, tag, commit, digest, image, pushed: push, ...details };
   const published = push ? ', published' : '';
-  const next = deploy ? 'prod runs it' : `Run it:  ${switchCommand(project, 'prod', { version: tag })}`;
+  const runIt = deploy ? 'prod runs it' : `Run it:  ${switchCommand(project, 'prod', { version: tag })}`;
+  const next = failedFollow
+    ? `Dev does not start with it. Undo it:  npm run release -- --undo ${tag}`
+    : runIt;
   return {
     data: deploy ? { ...data, deployed: true } : data,
     text: `Released ${tag}: commit ${shortHash(commit)}, image ${image}${published}\n${next}`,

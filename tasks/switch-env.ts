@@ -153,7 +153,7 @@ async function switchTo(project: Project, active: ActiveEnvironment, options: Op
   await confirm(`Switch to ${active}?`);
 
   const report = await plan.run(options.waitSeconds);
-  logReport(report);
+  logReport(report, active);
   const { data, text } = await plan.observe();
   return { data: { changed: true, active, ...report, ...data }, text };
 }

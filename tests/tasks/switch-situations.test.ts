@@ -6,7 +6,14 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { docker, runProcess } from './processes.ts';
 import { START, type TestProject, tinyProject } from './project.ts';
-import { answerOf, mustSwitch, runningProject, switchTo, verifyUnchanged } from './switch-support.ts';
+import {
+  answerOf,
+  fakeDocker,
+  mustSwitch,
+  runningProject,
+  switchTo,
+  verifyUnchanged,
+} from './switch-support.ts';
 
 const inspect = (name: string, format: string) => docker('inspect', '--format', format, name);
 const ofProject = ({ name }: TestProject) => `label=com.docker.compose.project=${name}`;
@@ -272,4 +279,19 @@ test('a running dev follows a release that moves latest, if release.toml says so
     assert.equal((await mustSwitch(project, 'both', '--json')).json().changed, true, 'dev by its own name');
     assert.notEqual(await dev(), before);
   });
+});
+
+test('a release that dev does not start with recommends its undoing, not prod', async (t) => {
+  const project = await runningProject(t);
+  await mustSwitch(project, 'both', '--version', 'v1.0.0');
+  await project.commit('fix: something to release', { note: 'x' });
+  const { PATH } = await fakeDocker(t, 'case "$*" in *"up --no-start"*) echo "no room" >&2; exit 1;; esac');
+  const { code, stdout, stderr } = await project.task('release', ['patch', '--yes'], { env: { PATH } });
+  assert.equal(code, 0, stderr);
+  assert.match(stderr, /dev was not switched to the new latest/);
+  assert.match(
+    stdout,
+    /Released v1\.0\.2[\s\S]*Dev does not start with it\. Undo it: {2}npm run release -- --undo v1\.0\.2/,
+  );
+  assert.doesNotMatch(stdout, /npm run switch/);
 });

@@ -63,6 +63,8 @@ const releaseSchema = z.strictObject({
   digest: z.string(),
   platforms: z.record(z.string(), z.string()),
   /** Why prod could not be switched: the release stands all the same. */
+  /** Dev, which follows `latest`, did not start with it. */
+  failedFollow: z.boolean().optional(),
   failedDeploy: z.strictObject({ message: z.string(), code: z.string(), hint: z.string() }).optional(),
 });
 
@@ -232,7 +234,9 @@ function closingSteps(project: Project, { tag, deploy, movesLatest }: ReleaseDat
         title: 'switch dev to the new latest',
         apply: async (data) => {
           const error = data.movesLatest && (await trySwitch(project, activeEnvironment(project)));
-          if (error) log.warn(`dev was not switched to the new latest: ${error.message}`);
+          if (!error) return;
+          log.warn(`dev was not switched to the new latest: ${error.message}`);
+          data.failedFollow = true;
         },
       },
   ];

@@ -219,10 +219,14 @@ function probedAddresses({ observed, addresses }: EngineSnapshot, { starts, stop
   return Object.fromEntries(names.map((name) => [name, addresses[name]]));
 }
 
-/** Downtime in words; nothing after a dry run. */
-export function logReport({ gaps }: SwitchReport): void {
+/** Downtime in words, of an environment that was stopped that it was; nothing after a dry run. */
+export function logReport({ gaps }: SwitchReport, active: ActiveEnvironment): void {
+  const inWords = (name: string, ms: number) => {
+    if (active !== 'both' && active !== name) return 'stopped';
+    return ms > 0 ? duration(ms / 1000) : 'none';
+  };
   const parts = Object.entries(gaps).flatMap(([name, ms]) =>
-    name === 'any' ? [] : `${name} ${ms > 0 ? duration(ms / 1000) : 'none'}`,
+    name === 'any' ? [] : `${name} ${inWords(name, ms)}`,
   );
   if (parts.length > 0) log.done(`Downtime: ${parts.join(', ')}`);
 }
