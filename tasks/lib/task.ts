@@ -316,7 +316,7 @@ function stepFailure(name: string, exitCode: number, stdout: string): TaskError 
   const { code = 'step-failed', message = 'see above', hint } = parseError(stdout);
   return new TaskError(`${name} failed: ${message}`, {
     code,
-    hint: hint ?? 'once repaired, run the same command again: what is done is not done twice',
+    hint: hint ?? 'repair the cause, then run the same command again',
     exitCode,
   });
 }

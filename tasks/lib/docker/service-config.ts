@@ -30,7 +30,7 @@ export async function verifyServiceConfig(
       if (!(error instanceof ConfigError)) throw error;
       throw new TaskError(error.message.replaceAll(`${project.root}/`, ''), {
         code: 'service-config-invalid',
-        hint: `repair ${relative(project.root, resolve(project.root, config))} or the synapse.json beside it; editors complete the keys`,
+        hint: `repair ${relative(project.root, resolve(project.root, config))}, the synapse.json beside it or, for a variable, .env.${name}`,
         exitCode: EXIT.usage,
       });
     }
