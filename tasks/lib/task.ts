@@ -45,8 +45,8 @@ export async function runTask<F extends Flags>(task: Task<F>, argv = process.arg
       process.exitCode = 0;
       return;
     }
-    verifyNpmPassedFlags(task, input.flags);
     const common = input.flags as FlagValues<typeof COMMON_FLAGS>;
+    verifyDryRunReached(task, common['dry-run']);
     session.dryRun = common['dry-run'];
     session.json = common.json;
     session.verbose = common.verbose;
@@ -206,13 +206,11 @@ export function parseCommandLine<F extends Flags>(spec: CommandLine<F>, argv: re
   return { flags: values as FlagValues<F & typeof COMMON_FLAGS>, positionals };
 }
 
-/** `npm run backup --dry-run` without `--` gives the flag to npm: the task would do what it was meant only to show. */
-function verifyNpmPassedFlags(spec: CommandLine<Flags>, given: Record<string, unknown>): void {
-  for (const name of [...Object.keys(spec.flags), 'dry-run']) {
-    if (given[name] || !process.env[`npm_config_${name.replaceAll('-', '_')}`]) continue;
-    const command = `npm run ${scriptOf(spec)} -- --${name}`;
-    throw wrong(spec, `npm took --${name} for itself, so it did not reach the task`, `write: ${command}`);
-  }
+/** `npm run backup --dry-run`, without `--`, gives the flag to npm: the task would do what it was meant only to show. */
+function verifyDryRunReached(spec: CommandLine<Flags>, isDryRun: boolean): void {
+  if (isDryRun || !process.env.npm_config_dry_run) return;
+  const command = `npm run ${scriptOf(spec)} -- --dry-run`;
+  throw wrong(spec, 'npm took --dry-run for itself, so it did not reach the task', `write: ${command}`);
 }
 
 interface OptionToken {
