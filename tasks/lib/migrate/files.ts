@@ -12,11 +12,11 @@ import { type Migration, migrationEntry, withEntry, withoutEntry } from './repor
 import { oldCompose } from './service.ts';
 import { planNewSettings } from './settings.ts';
 
-export async function setComposeAside(_project: Project, { plan }: Migration): Promise<void> {
+export async function renameComposeFile(_project: Project, { plan }: Migration): Promise<void> {
   for (const { path, deprecated } of plan.compose) await move(path, deprecated);
 }
 
-export async function bringComposeBack(_project: Project, { plan }: Migration): Promise<void> {
+export async function restoreComposeFile(_project: Project, { plan }: Migration): Promise<void> {
   for (const { path, deprecated } of plan.compose) await move(deprecated, path);
 }
 

@@ -25,9 +25,9 @@ import {
 } from './data.ts';
 import { detectLegacy } from './detect.ts';
 import {
-  bringComposeBack,
   removeNotes,
-  setComposeAside,
+  renameComposeFile,
+  restoreComposeFile,
   undoSettings,
   writeNotes,
   writeSettings,
@@ -83,7 +83,7 @@ function rows({ legacy, plan }: Migration): Row[] {
     ['copy', copy, copyData, removeCopy],
     ['place', place, placeData, displaceData],
     ['backup', 'back up and verify; count every row, hash every file', backUp],
-    ['compose', aside, setComposeAside, bringComposeBack],
+    ['compose', aside, renameComposeFile, restoreComposeFile],
     ['models', describeModels(plan), carryModels, removeModels],
     ['settings', 'translate the settings: configs/ and .env', writeSettings, undoSettings],
     ['start', `start ${first} on ${ports[first]}`, startNew(first), removeNew],
