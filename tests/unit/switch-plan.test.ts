@@ -272,6 +272,7 @@ describe('the stack file', () => {
   };
   const file = fileURLToPath(import.meta.url);
   const model = (change: object) => ({
+    name: 'x',
     services: { prod: { ...service, ...change } },
     networks: { net: { ipam: {} } },
     volumes: { models: { name: 'm' } },

@@ -82,6 +82,7 @@ export function candidateModel(
   const networks = Object.keys(model.networks ?? {}).map((name) => [name, { labels: label }]);
   const { configs, secrets } = model;
   return {
+    name: model.name,
     services,
     networks: Object.fromEntries(networks),
     ...(configs ? { configs } : {}),

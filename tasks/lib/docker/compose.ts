@@ -70,8 +70,8 @@ export async function verifyCompose(): Promise<void> {
 
 // What the compose files say once everything is resolved, and whether release.toml speaks of the same.
 
-/** The compose files with everything resolved, as JSON. @throws TaskError (exit 2) with compose's own words */
-export async function resolvedConfig(project: Project, tag: string | undefined): Promise<string> {
+/** The compose files with everything resolved. @throws TaskError (exit 2) with compose's own words */
+export async function resolvedModel(project: Project, tag: string | undefined): Promise<ResolvedModel> {
   const options = { env: composeEnvironment(project, tag) };
   const answer = await probe(composeCommand(project, 'config', '--format', 'json'), options);
   if (!answer.ok) {
@@ -80,7 +80,7 @@ export async function resolvedConfig(project: Project, tag: string | undefined):
       hint: `see: ${project.project.compose.join(', ')} and .env`,
     });
   }
-  return answer.stdout;
+  return parseResolved(answer.stdout);
 }
 
 /** Service → the hash that compose gives its container when somebody runs it by hand on the same files. */
@@ -95,7 +95,7 @@ export async function composeHashes(
 
 /** The services as compose understands them. @throws TaskError (exit 2) */
 export async function composeServices(project: Project, tag: string | undefined) {
-  return parseServices(project, await resolvedConfig(project, tag));
+  return parseServices(await resolvedModel(project, tag));
 }
 
 /** release.toml and the compose file must speak of the same services and ports. @throws TaskError (exit 2) */
@@ -130,7 +130,88 @@ export function verifyServices(project: Project, services: Record<string, Compos
   }
 }
 
-// The services of a compose file as data of ours: the few things that a switch plans and checks with.
+// The one reader of compose's resolved model. What is looked at is checked; the rest is passed on as it is.
+
+const sourceSchema = z.looseObject({
+  file: z.string().optional(),
+  content: z.string().optional(),
+  environment: z.string().optional(),
+});
+const referenceSchema = z.looseObject({
+  source: z.string(),
+  target: z.string().optional(),
+  mode: z.union([z.string(), z.number()]).optional(),
+});
+const portSchema = z.looseObject({
+  target: z.number(),
+  published: z.union([z.string(), z.number()]).optional(),
+  host_ip: z.string().optional(),
+});
+const volumeSchema = z.looseObject({
+  type: z.string(),
+  target: z.string(),
+  source: z.string().optional(),
+  read_only: z.boolean().optional(),
+});
+const namedSchema = z.looseObject({ name: z.string().optional() });
+const networkSchema = namedSchema.extend({
+  ipam: z
+    .looseObject({ config: z.array(z.looseObject({ subnet: z.string().optional() })).optional() })
+    .optional(),
+});
+const resourcesSchema = z
+  .looseObject({
+    cpus: z.union([z.string(), z.number()]).optional(),
+    memory: z.union([z.string(), z.number()]).optional(),
+  })
+  .optional();
+const serviceSchema = z.looseObject({
+  image: z.string().optional(),
+  container_name: z.string().optional(),
+  user: z.string().optional(),
+  restart: z.string().optional(),
+  environment: z.record(z.string(), z.string().nullable()).nullish(),
+  labels: z.record(z.string(), z.string()).optional(),
+  networks: z.record(z.string(), z.unknown()).optional(),
+  depends_on: z.record(z.string(), z.looseObject({ condition: z.string() })).optional(),
+  configs: z.array(referenceSchema).optional(),
+  secrets: z.array(referenceSchema).optional(),
+  deploy: z
+    .looseObject({
+      resources: z.looseObject({ limits: resourcesSchema, reservations: resourcesSchema }).optional(),
+    })
+    .optional(),
+  ports: z.array(portSchema).optional(),
+  tmpfs: z.array(z.string()).optional(),
+  volumes: z.array(volumeSchema).optional(),
+});
+const modelSchema = z.looseObject({
+  name: z.string(),
+  services: z.record(z.string(), serviceSchema),
+  networks: z.record(z.string(), networkSchema).optional(),
+  volumes: z.record(z.string(), namedSchema).optional(),
+  configs: z.record(z.string(), sourceSchema).optional(),
+  secrets: z.record(z.string(), sourceSchema).optional(),
+});
+
+export type ResolvedService = z.output<typeof serviceSchema>;
+/** The compose files with everything resolved, as compose's own JSON has it. */
+export type ResolvedModel = z.output<typeof modelSchema>;
+
+/** Compose writes a literal `$` as `$$` in what it resolved. */
+export function parseResolved(resolved: string): ResolvedModel {
+  const model: unknown = JSON.parse(resolved.replaceAll('$$', '$'));
+  modelSchema.parse(model);
+  // As it came: digests of it must not depend on the order of the keys above.
+  return model as ResolvedModel;
+}
+
+/** The model as text for `docker compose --file -`. */
+export function modelInput(model: Record<string, unknown>): string {
+  return JSON.stringify(model).replaceAll('$', '$$$$');
+}
+
+// The services as data of ours: the few things that a switch plans and checks with.
 
 export interface PublishedPort {
   published: number;
@@ -139,91 +220,45 @@ export interface PublishedPort {
   address: string;
 }
 
-export interface ComposeService {
-  image: string;
-  container: string;
-  /** Published host ports. */
-  ports: number[];
-  publishes: PublishedPort[];
-  hasBuild: boolean;
-  environment: Record<string, string>;
-  /** `uid[:gid]` or a name, as written; undefined: the image decides. */
-  user: string | undefined;
-  restart: string;
-  binds: { source: string; target: string }[];
-  /** Bytes; 0: not said. */
-  memory: { limit: number; reservation: number };
-  /** Service → the condition on which compose would start this one. */
-  dependsOn: Record<string, string>;
+export type ComposeService = ReturnType<typeof describeService>;
+
+/** Service → what the tasks look at. */
+export function parseServices(model: ResolvedModel): Record<string, ComposeService> {
+  const described = Object.entries(model.services).map(([name, service]) => [
+    name,
+    describeService(`${model.name}-${name}-1`, service),
+  ]);
+  return Object.fromEntries(described);
 }
 
-const bytes = z.coerce.number().default(0);
-const resources = z.object({ memory: bytes }).prefault({});
-const port = z.object({
-  published: z.coerce.number().optional(),
-  target: z.number(),
-  host_ip: z.string().default(''),
-});
-const serviceSchema = z.object({
-  image: z.string().default(''),
-  container_name: z.string().optional(),
-  build: z.unknown().optional(),
-  user: z.string().optional(),
-  restart: z.string().default('no'),
-  depends_on: z.record(z.string(), z.object({ condition: z.string() })).default({}),
-  environment: z.record(z.string(), z.string().nullable()).nullish(),
-  ports: z.array(port).default([]),
-  volumes: z
-    .array(z.object({ type: z.string(), source: z.string().default(''), target: z.string() }))
-    .default([]),
-  deploy: z
-    .object({ resources: z.object({ limits: resources, reservations: resources }).partial().prefault({}) })
-    .prefault({}),
-});
-const modelSchema = z.object({ services: z.record(z.string(), serviceSchema) });
-
-/** Compose writes a literal `$` as `$$` in what it resolved. */
-export function parseResolved(resolved: string): unknown {
-  return JSON.parse(resolved.replaceAll('$$', '$'));
-}
-
-export function parseServices(
-  { project }: { project: { name: string } },
-  resolved: string,
-): Record<string, ComposeService> {
-  const { services } = modelSchema.parse(parseResolved(resolved));
-  return Object.fromEntries(
-    Object.entries(services).map(([name, found]): [string, ComposeService] => {
-      const publishes = found.ports.flatMap(({ published, target, host_ip: address }) =>
-        published === undefined ? [] : [{ published, target, address }],
-      );
-      const { limits, reservations } = found.deploy.resources;
-      return [
-        name,
-        {
-          image: found.image,
-          container: found.container_name ?? `${project.name}-${name}-1`,
-          ports: publishes.map(({ published }) => published),
-          publishes,
-          hasBuild: found.build !== undefined,
-          environment: withoutNulls(found.environment ?? {}),
-          user: found.user,
-          restart: found.restart,
-          binds: found.volumes.filter(({ type }) => type === 'bind'),
-          memory: { limit: limits?.memory ?? 0, reservation: reservations?.memory ?? 0 },
-          dependsOn: Object.fromEntries(
-            Object.entries(found.depends_on).map(([service, { condition }]) => [service, condition]),
-          ),
-        },
-      ];
-    }),
+function describeService(defaultName: string, service: ResolvedService) {
+  const publishes = (service.ports ?? []).flatMap(
+    ({ published, target, host_ip: address = '' }): PublishedPort[] =>
+      published === undefined ? [] : [{ published: Number(published), target, address }],
   );
-}
-
-function withoutNulls(environment: Record<string, string | null>): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(environment).flatMap(([name, value]) => (value === null ? [] : [[name, value]])),
-  );
+  const environment = Object.entries(service.environment ?? {}).filter(([, value]) => value !== null);
+  const { limits, reservations } = service.deploy?.resources ?? {};
+  return {
+    image: service.image ?? '',
+    container: service.container_name ?? defaultName,
+    publishes,
+    /** Published host ports. */
+    ports: publishes.map(({ published }) => published),
+    hasBuild: 'build' in service,
+    environment: Object.fromEntries(environment) as Record<string, string>,
+    /** `uid[:gid]` or a name, as written; undefined: the image decides. */
+    user: service.user,
+    restart: service.restart ?? 'no',
+    binds: (service.volumes ?? []).flatMap(({ type, source = '', target }) =>
+      type === 'bind' ? [{ source, target }] : [],
+    ),
+    /** Bytes; 0: not said. */
+    memory: { limit: Number(limits?.memory ?? 0), reservation: Number(reservations?.memory ?? 0) },
+    /** Service → the condition on which compose would start this one. */
+    dependsOn: Object.fromEntries(
+      Object.entries(service.depends_on ?? {}).map(([other, { condition }]) => [other, condition]),
+    ),
+  };
 }
 
 // The compose files in the form that the tasks hand to compose, on stdin: nothing in it depends on this
@@ -264,57 +299,10 @@ export const CHECKOUT_LABEL = 'release-flow.checkout';
 /** Compose's own, of the service as its files say it. */
 export const CONFIG_HASH_LABEL = 'com.docker.compose.config-hash';
 
-interface Source {
-  file?: string;
-  content?: string;
-  environment?: string;
-}
-
-interface Reference {
-  source: string;
-  target?: string;
-  mode?: string | number;
-}
-
-/** A service as compose resolved it: what is looked at here; the rest is passed on as it is. */
-export interface ResolvedService {
-  image?: string;
-  container_name?: string;
-  configs?: Reference[];
-  secrets?: Reference[];
-  labels?: Record<string, string>;
-  networks?: Record<string, unknown>;
-  depends_on?: Record<string, unknown>;
-  volumes?: { type: string; target: string; source?: string; read_only?: boolean }[];
-  ports?: { target: number; published?: string; host_ip?: string }[];
-  [key: string]: unknown;
-}
-
-/** The compose files with everything resolved, as compose's own JSON has it. */
-export interface ResolvedModel {
-  services: Record<string, ResolvedService>;
-  networks?: Record<string, unknown>;
-  volumes?: Record<string, unknown>;
-  configs?: Record<string, Source>;
-  secrets?: Record<string, Source>;
-  [key: string]: unknown;
-}
-
-/** @throws TaskError (exit 2) with compose's own words */
-export async function resolvedModel(project: Project, tag: string | undefined): Promise<ResolvedModel> {
-  return parseResolved(await resolvedConfig(project, tag)) as ResolvedModel;
-}
-
-/** The model as text for `docker compose --file -`. */
-export function modelInput(model: ResolvedModel): string {
-  return JSON.stringify(model).replaceAll('$', '$$$$');
-}
-
 /** @throws TaskError (exit 2) when a compose file or a file that it names cannot be read */
 export async function composeModel(project: Project, tag: string | undefined): Promise<ComposeModel> {
-  const resolved = await resolvedConfig(project, tag);
-  const services = parseServices(project, resolved);
-  const model = parseResolved(resolved) as ResolvedModel;
+  const model = await resolvedModel(project, tag);
+  const services = parseServices(model);
   const files = await takeOutFiles(model);
   const digests: ComposeModel['digests'] = {};
   for (const [name, service] of Object.entries(model.services)) {
@@ -367,8 +355,8 @@ function digest(service: ResolvedService, files: readonly InjectedFile[]): strin
 }
 
 async function injectedFiles(
-  references: readonly Reference[] = [],
-  sources: Record<string, Source> = {},
+  references: ResolvedService['configs'] = [],
+  sources: ResolvedModel['configs'] = {},
   secret: boolean,
 ): Promise<InjectedFile[]> {
   return Promise.all(
@@ -387,7 +375,7 @@ async function injectedFiles(
   );
 }
 
-async function contentOf(name: string, source: Source): Promise<Buffer> {
+async function contentOf(name: string, source: z.output<typeof sourceSchema>): Promise<Buffer> {
   if (source.content !== undefined) return Buffer.from(source.content);
   if (source.environment !== undefined) return Buffer.from(process.env[source.environment] ?? '');
   if (source.file === undefined) throw unreadable(name, 'it names no file and no content');

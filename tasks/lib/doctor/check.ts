@@ -1,7 +1,7 @@
 // What a check is, what it finds, and what checks ask: each question put once however many checks need its answer, and
 // all questions to the engine over one connection.
 import { z } from 'zod';
-import { parseServices, resolvedConfig } from '../docker/compose.ts';
+import { parseServices, resolvedModel } from '../docker/compose.ts';
 import { engineEndpoint, isLocalEndpoint, type QueryEngine, readInfo } from '../docker/engine.ts';
 import { listNetworks, projectContainers } from '../docker/objects.ts';
 import { imageName, type Project, variable } from '../project.ts';
@@ -63,7 +63,7 @@ export function collectFacts(project: Project, ask: QueryEngine) {
   // Where no engine answers to the first question, none of the others is put.
   const afterInfo = <T>(question: () => Promise<T>) => once(() => info().then(question));
   const reference = encodeURIComponent(JSON.stringify({ reference: [imageName(project)] }));
-  const compose = once(() => resolvedConfig(project, variable(project, 'PROD_TAG')));
+  const model = once(() => resolvedModel(project, variable(project, 'PROD_TAG')));
   return {
     project,
     ask,
@@ -73,9 +73,8 @@ export function collectFacts(project: Project, ask: QueryEngine) {
     containers: afterInfo(() => projectContainers(project, ask)),
     /** The images under the project's name. */
     images: afterInfo(async () => z.array(imageSchema).parse(await ask(`/images/json?filters=${reference}`))),
-    services: once(async () => parseServices(project, await compose())),
-    /** What compose made of the files beyond the services that a switch reads. */
-    model: once(async () => modelSchema.parse(JSON.parse(await compose()))),
+    services: once(async () => parseServices(await model())),
+    model,
     releases: once(() => releaseTags(project.root, project.release.tag_prefix)),
     /** The engine sees this machine's files and ports. */
     isLocal: once(async () => isLocalEndpoint(await engineEndpoint())),
@@ -94,20 +93,3 @@ const imageSchema = z
     Labels: z.record(z.string(), z.string()).nullish(),
   })
   .transform(({ Id, RepoTags, Labels }) => ({ id: Id, names: RepoTags ?? [], labels: Labels ?? {} }));
-
-const limits = z.object({ cpus: z.coerce.number().optional() }).optional();
-const modelSchema = z.object({
-  services: z.record(
-    z.string(),
-    z.object({ deploy: z.object({ resources: z.object({ limits }).optional() }).nullish() }),
-  ),
-  networks: z
-    .record(
-      z.string(),
-      z.object({
-        name: z.string(),
-        ipam: z.object({ config: z.array(z.object({ subnet: z.string().optional() })).nullish() }).nullish(),
-      }),
-    )
-    .default({}),
-});

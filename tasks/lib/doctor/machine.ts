@@ -99,7 +99,7 @@ async function cpus({ info, model }: Facts, { fail }: Report) {
   const has = (await info()).cpus;
   const wanted = Object.entries((await model()).services).flatMap(([name, { deploy }]) => {
     const count = deploy?.resources?.limits?.cpus;
-    return count === undefined ? [] : [{ name, count }];
+    return count === undefined ? [] : [{ name, count: Number(count) }];
   });
   for (const { name, count } of wanted.filter((one) => one.count > has))
     fail(
@@ -218,7 +218,7 @@ async function ports({ project, services, containers, endpoint }: Facts, { fail 
 }
 
 async function subnet({ project, model, networks, isLocal }: Facts, { fail }: Report) {
-  const own = Object.values((await model()).networks);
+  const own = Object.values((await model()).networks ?? {});
   const wanted = own.flatMap(({ ipam }) => (ipam?.config ?? []).flatMap((one) => one.subnet ?? []));
   if (wanted.length === 0) return 'none is fixed: the engine chooses';
   const found = await networks();

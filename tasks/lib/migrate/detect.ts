@@ -269,40 +269,19 @@ export async function resolveCompose(handle: ComposeHandle): Promise<ResolvedCom
       hint: 'fix it, or name another one: --from FILE; nothing was changed',
     });
   }
-  const { name, services, volumes, networks } = composeSchema.parse(parseResolved(answer.stdout));
-  const known = parseServices({ project: { name } }, answer.stdout);
+  const model = parseResolved(answer.stdout);
+  const { name, services, volumes = {}, networks = {} } = model;
+  const known = parseServices(model);
   const describe = (key: string): ResolvedCompose['services'][string] => ({
     image: known[key]!.image || `${name}-${key}`,
     environment: known[key]!.environment,
     ports: known[key]!.ports,
     address: known[key]!.publishes[0]?.address,
-    mounts: services[key]!.volumes.map(({ type, source, target, read_only }) => ({
+    mounts: (services[key]!.volumes ?? []).map(({ type, source = '', target, read_only = false }) => ({
       ...{ type, target, isReadOnly: read_only },
       source: type === 'volume' ? (volumes[source]?.name ?? source) : source,
     })),
-    networks: Object.keys(services[key]!.networks).map((one) => networks[one]?.name ?? one),
+    networks: Object.keys(services[key]!.networks ?? {}).map((one) => networks[one]?.name ?? one),
   });
   return { name, services: Object.fromEntries(Object.keys(services).map((key) => [key, describe(key)])) };
 }
-
-const named = z.record(z.string(), z.object({ name: z.string().optional() })).default({});
-const mount = z.object({
-  type: z.string(),
-  source: z.string().default(''),
-  target: z.string(),
-  read_only: z.boolean().default(false),
-});
-
-/** What the common reader leaves out. */
-const composeSchema = z.object({
-  name: z.string(),
-  volumes: named,
-  networks: named,
-  services: z.record(
-    z.string(),
-    z.object({
-      volumes: z.array(mount).default([]),
-      networks: z.record(z.string(), z.unknown()).default({}),
-    }),
-  ),
-});

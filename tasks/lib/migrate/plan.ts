@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { backupDirectory } from '../backup/places.ts';
 import { probe } from '../command.ts';
-import { parseResolved, resolvedConfig } from '../docker/compose.ts';
+import { type ResolvedModel, resolvedModel } from '../docker/compose.ts';
 import { engineEndpoint, engineInfo, isLocalEndpoint } from '../docker/engine.ts';
 import { queryHealth } from '../docker/health.ts';
 import { overlaps } from '../docker/network.ts';
@@ -90,7 +90,7 @@ export async function planMigration(
   id: string,
 ): Promise<MigrationPlan> {
   await verifyLocalEngine();
-  const resolved = parseResolved(await resolvedConfig(project, variable(project, 'PROD_TAG'))) as Resolved;
+  const resolved = await resolvedModel(project, variable(project, 'PROD_TAG'));
   const [from, to] = [legacy.data.path, await resolvedPath(dataDirectory(project))];
   const sizes = await probe(['du', '-sk', from]);
   const oldUrl = `http://127.0.0.1:${legacy.ports[0]}${description.health}`;
@@ -120,12 +120,6 @@ export async function planMigration(
   return plan;
 }
 
-/** Of compose's resolved model, what this file reads. */
-interface Resolved {
-  networks?: Record<string, { name?: string; ipam?: { config?: { subnet?: string }[] } }>;
-  volumes?: Record<string, { name?: string }>;
-}
-
 const problemIf = (isSo: unknown, message: string, code: string, hint: string) =>
   isSo ? [new TaskError(message, { code, hint })] : [];
 
@@ -142,7 +136,7 @@ async function planModels(
   project: Project,
   description: LegacyDescription,
   legacy: Legacy,
-  { volumes }: Resolved,
+  { volumes }: ResolvedModel,
 ): Promise<MigrationPlan['models']> {
   const key = description.models_volume;
   const wanted = volumes?.[key]?.name ?? `${project.project.name}_${key}`;
@@ -256,7 +250,11 @@ async function portProblems(project: Project, legacy: Legacy, name: EnvironmentN
   return problemIf(true, `Port ${port}, which ${name} needs, is taken by ${holder}`, 'port-taken', hint);
 }
 
-async function subnetProblems(project: Project, legacy: Legacy, resolved: Resolved): Promise<TaskError[]> {
+async function subnetProblems(
+  project: Project,
+  legacy: Legacy,
+  resolved: ResolvedModel,
+): Promise<TaskError[]> {
   const networks = await listNetworks();
   const own = Object.values(resolved.networks ?? {});
   const isOurs = ({ name, labels }: (typeof networks)[number]) =>
