@@ -129,14 +129,9 @@ export function dataDirectory(project: Project): string {
   return resolve(project.root, variable(project, 'DATA_DIR') ?? project.data.directory);
 }
 
-/** The image without a tag, with its registry when one is set. */
-export function imageName(project: Project): string {
-  return project.image.name;
-}
-
 /** `synapse:v1.2.0` */
 export function imageReference(project: Project, tag: string): string {
-  return `${imageName(project)}:${tag}`;
+  return `${project.image.name}:${tag}`;
 }
 
 /** `ghcr.io/me/synapse:v1.2.0`, or undefined when no registry is set. */

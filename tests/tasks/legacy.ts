@@ -16,7 +16,7 @@ import {
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { type QueryEngine, withEngine } from '../../tasks/lib/docker/engine.ts';
+import { queryEngine, withEngine } from '../../tasks/lib/docker/engine.ts';
 import { queryHealth } from '../../tasks/lib/docker/health.ts';
 import { ensureProgram } from '../programs.ts';
 import { docker, runProcess } from './processes.ts';
@@ -105,8 +105,8 @@ export class LegacySetup {
   private engineObjects(): Promise<Record<string, string>> {
     const old = { label: [`com.docker.compose.project=${this.id}`] };
     const own = { label: [`com.docker.compose.project=${this.project.name}`] };
-    return withEngine(async (ask) => ({
-      containers: lines(await inspected(ask, await containersOf(ask, old)), (one) =>
+    return withEngine(async () => ({
+      containers: lines(await inspected(await containersOf(old)), (one) =>
         [
           one.Name.slice(1),
           one.State.Status,
@@ -114,27 +114,27 @@ export class LegacySetup {
           JSON.stringify(one.NetworkSettings.Ports),
         ].join(' '),
       ),
-      networks: lines(await networksOf(ask, old), ({ Name, Driver, IPAM }) =>
+      networks: lines(await networksOf(old), ({ Name, Driver, IPAM }) =>
         [Name, Driver, JSON.stringify(IPAM.Config)].join(' '),
       ),
-      volumes: lines(await volumesOf(ask, old), ({ Name }) => Name),
-      newContainers: lines(await containersOf(ask, own), ({ Id }) => Id),
-      newNetworks: lines(await networksOf(ask, own), ({ Id }) => Id),
-      newVolumes: lines(await volumesOf(ask, own), ({ Name }) => Name),
+      volumes: lines(await volumesOf(old), ({ Name }) => Name),
+      newContainers: lines(await containersOf(own), ({ Id }) => Id),
+      newNetworks: lines(await networksOf(own), ({ Id }) => Id),
+      newVolumes: lines(await volumesOf(own), ({ Name }) => Name),
     }));
   }
 
   async remove(): Promise<void> {
     const old = { label: [`com.docker.compose.project=${this.id}`] };
     const programs = { label: [`release-flow.backup=${this.project.name}`] };
-    const found = await withEngine(async (ask) => ({
+    const found = await withEngine(async () => ({
       containers: [
-        ...(await containersOf(ask, old)),
-        ...(await containersOf(ask, { volume: [this.volume] })),
-        ...(await containersOf(ask, programs)),
+        ...(await containersOf(old)),
+        ...(await containersOf({ volume: [this.volume] })),
+        ...(await containersOf(programs)),
       ],
-      networks: await networksOf(ask, old),
-      volumes: await volumesOf(ask, old),
+      networks: await networksOf(old),
+      volumes: await volumesOf(old),
     }));
     const containers = [...new Set(found.containers.map(({ Id }) => Id))];
     if (containers.length > 0) await docker('rm', '--force', '--volumes', ...containers);
@@ -162,21 +162,22 @@ type Filters = Record<string, string[]>;
 
 const question = (filters: Filters) => `filters=${encodeURIComponent(JSON.stringify(filters))}`;
 
-const containersOf = async (ask: QueryEngine, filters: Filters) =>
-  (await ask(`/containers/json?all=1&${question(filters)}`)) as { Id: string }[];
+const containersOf = async (filters: Filters) =>
+  (await queryEngine(`/containers/json?all=1&${question(filters)}`)) as { Id: string }[];
 
 /** Each by itself: for a moment the engine's list still has a container running that it has stopped. */
-async function inspected(ask: QueryEngine, containers: readonly { Id: string }[]): Promise<Inspected[]> {
+async function inspected(containers: readonly { Id: string }[]): Promise<Inspected[]> {
   const found: Inspected[] = [];
-  for (const { Id } of containers) found.push((await ask(`/containers/${Id}/json`)) as Inspected);
+  for (const { Id } of containers) found.push((await queryEngine(`/containers/${Id}/json`)) as Inspected);
   return found;
 }
 
-const networksOf = async (ask: QueryEngine, filters: Filters) =>
-  (await ask(`/networks?${question(filters)}`)) as Network[];
+const networksOf = async (filters: Filters) =>
+  (await queryEngine(`/networks?${question(filters)}`)) as Network[];
 
-const volumesOf = async (ask: QueryEngine, filters: Filters) =>
-  ((await ask(`/volumes?${question(filters)}`)) as { Volumes: { Name: string }[] | null }).Volumes ?? [];
+const volumesOf = async (filters: Filters) =>
+  ((await queryEngine(`/volumes?${question(filters)}`)) as { Volumes: { Name: string }[] | null }).Volumes ??
+  [];
 
 /** One line for each, sorted: the engine lists in any order. */
 const lines = <T>(found: readonly T[], describe: (one: T) => string) => found.map(describe).sort().join('\n');

@@ -1,12 +1,10 @@
 // The one edge to the engine: acts go through its client `docker`, questions straight to its HTTP interface, where the
 // client would need a process each. Also: which engine it is, and what it means when there is none.
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { Agent } from 'node:http';
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { z } from 'zod';
-import { type Command, connect, read } from '../command.ts';
+import { type Command, connect, probe } from '../command.ts';
 import { TaskError, usageError } from '../errors.ts';
-import { readIfPresent } from '../files.ts';
 import { type HttpResponse, request } from '../http.ts';
 import { log } from '../log.ts';
 import { session, throwIfInterrupted } from '../session.ts';
@@ -45,22 +43,37 @@ function howToReach(reason: string): string {
   const host = process.env.DOCKER_HOST;
   if (/permission denied/i.test(reason))
     return 'this user may not use it: sudo usermod -aG docker "$USER", then log in again';
-  if (/context .*not found|no such context/i.test(reason)) return 'see the contexts: docker context ls';
   if (host)
     return `DOCKER_HOST names the engine at ${host}: start that one, or unset DOCKER_HOST to use this machine's`;
   return 'start Docker, or let `npm run setup` install and start it (Debian, Raspberry Pi OS)';
 }
 
-const DEFAULT_ENDPOINT = 'unix:///var/run/docker.sock';
+/** Context → its endpoint: a process for each question would need longer than the question. */
+const endpoints = new Map<string, string>();
 
 /**
  * Where the client finds the engine, e.g. `unix:///var/run/docker.sock`, `ssh://me@pi`.
- * @throws TaskError (exit 2) when DOCKER_HOST is not an address
+ * @throws TaskError; exit 2 when DOCKER_HOST is not an address, or there is no such context
  */
 export async function engineEndpoint(): Promise<string> {
-  if (!session.context && process.env.DOCKER_HOST) return parseHost(process.env.DOCKER_HOST);
-  if (!session.context && (await isDefaultContext())) return DEFAULT_ENDPOINT;
-  return endpointOf(session.context ?? '');
+  const { context = '' } = session;
+  if (!context && process.env.DOCKER_HOST) return parseHost(process.env.DOCKER_HOST);
+  const endpoint = endpoints.get(context) ?? (await endpointOf(context));
+  endpoints.set(context, endpoint);
+  return endpoint;
+}
+
+/** Of the client's own choice where `context` is empty. */
+async function endpointOf(context: string): Promise<string> {
+  const names = context ? [context] : [];
+  const format = ['--format', '{{.Endpoints.docker.Host}}'];
+  const { ok, stdout, stderr } = await probe(docker('context', 'inspect', ...format, ...names));
+  if (ok) return stdout.trim();
+  const [, name] = /context "(.*)": context not found/.exec(stderr) ?? [];
+  if (name === undefined) throw engineDown(stderr);
+  throw usageError(`There is no Docker context "${name}"`, {
+    hint: 'see which there are: docker context ls; make one: docker context create',
+  });
 }
 
 const ADDRESS = /^((unix|npipe|fd):\/\/.+|(ssh|https?):\/\/[^/]+|tcp:\/\/[^/]+:\d+\/?)/;
@@ -71,45 +84,14 @@ export function parseHost(host: string): string {
   if (ADDRESS.test(address) && URL.canParse(address)) return address;
   throw usageError(
     `DOCKER_HOST is "${host}", expected an address like unix:///var/run/docker.sock or ssh://me@pi`,
-    {
-      hint: "unset DOCKER_HOST to use this machine's engine",
-    },
+    { hint: "unset DOCKER_HOST to use this machine's engine" },
   );
-}
-
-const endpoints = new Map<string, Promise<string>>();
-
-/** Asked once: a process for each question would need longer than the question. */
-function endpointOf(context: string): Promise<string> {
-  const names = context ? [context] : [];
-  const command = docker('context', 'inspect', '--format', '{{.Endpoints.docker.Host}}', ...names);
-  const endpoint =
-    endpoints.get(context) ??
-    read(command).catch((error: Error) => {
-      if (!/context not found/.test(error.message)) throw error;
-      throw usageError(`There is no Docker context "${context}"`, {
-        hint: 'see which there are: docker context ls; make one: docker context create',
-      });
-    });
-  endpoints.set(context, endpoint);
-  return endpoint;
-}
-
-/** Spares a process in the most common case: nobody ever chose another context. */
-async function isDefaultContext(): Promise<boolean> {
-  if (process.platform !== 'linux' || process.env.DOCKER_CONTEXT) return false;
-  const folder = process.env.DOCKER_CONFIG ?? join(homedir(), '.docker');
-  const text = await readIfPresent(join(folder, 'config.json'));
-  return text === undefined || !text.includes('"currentContext"');
 }
 
 /** True if the engine sees this machine's files and its published ports are ours. */
 export function isLocalEndpoint(endpoint: string): boolean {
   return /^(unix|npipe|fd):/.test(endpoint);
 }
-
-/** Asks for a path, e.g. `/containers/json?all=1`: the parsed answer, or undefined for 404. */
-export type QueryEngine = (path: string) => Promise<unknown>;
 
 /** Longer than any question here takes, also over ssh. */
 const REQUEST_TIMEOUT_MS = 20_000;
@@ -124,32 +106,37 @@ interface Connection {
   close: () => void;
 }
 
+/** The connection of the `withEngine` that the caller runs in. */
+const shared = new AsyncLocalStorage<Connection>();
+
 /**
- * Runs `work` over one connection, on which the questions are answered one after another.
+ * Runs `work` with one connection for all its questions, which are answered one after another.
  * @throws TaskError when no engine responds
  */
-export async function withEngine<T>(work: (ask: QueryEngine) => Promise<T>): Promise<T> {
+export async function withEngine<T>(work: () => Promise<T>): Promise<T> {
+  if (shared.getStore()) return work();
   throwIfInterrupted();
   const socketPath = await localSocket();
   const connection = socketPath ? connectToSocket(socketPath) : connectThroughClient();
   try {
-    return await work((path) => query(connection, path));
+    return await shared.run(connection, work);
   } finally {
     connection.close();
   }
 }
 
-/** One question. @throws TaskError when no engine responds */
-export const queryEngine: QueryEngine = (path) => withEngine((ask) => ask(path));
+/**
+ * Asks for a path, e.g. `/containers/json?all=1`: the parsed answer, or undefined for 404.
+ * @throws TaskError when no engine responds
+ */
+export function queryEngine(path: string): Promise<unknown> {
+  return withEngine(() => query(shared.getStore()!, path));
+}
 
 /** Where the engine listens on this machine, or is forwarded to; undefined if only the client knows a way to it. */
 async function localSocket(): Promise<string | undefined> {
   if (session.engineSocket) return session.engineSocket;
-  // What is wrong with a context the client says best.
-  const endpoint = await engineEndpoint().catch((error: TaskError) => {
-    if (error.code === 'usage') throw error;
-    return '';
-  });
+  const endpoint = await engineEndpoint();
   return endpoint.startsWith('unix://') ? endpoint.slice('unix://'.length) : undefined;
 }
 
@@ -169,14 +156,8 @@ function connectToSocket(socketPath: string): Connection {
 function connectThroughClient(): Connection {
   const { stream, closed } = connect(docker('system', 'dial-stdio'));
   // What node's HTTP client expects of a socket and a pair of pipes does not have.
-  const nothing = () => stream;
-  const calls = {
-    setKeepAlive: nothing,
-    setNoDelay: nothing,
-    setTimeout: nothing,
-    ref: nothing,
-    unref: nothing,
-  };
+  const names = ['setKeepAlive', 'setNoDelay', 'setTimeout', 'ref', 'unref'];
+  const calls = Object.fromEntries(names.map((name) => [name, () => stream]));
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   Object.assign(agent, { createConnection: () => Object.assign(stream, calls) });
   stream.on('error', () => {});
@@ -213,42 +194,13 @@ async function query(connection: Connection, path: string): Promise<unknown> {
   const body = parseJson(response.text);
   if (response.status === 200) return body;
   const { message } = (body ?? {}) as { message?: string };
-  throw new TaskError(
-    `The Docker engine answered ${response.status} to ${path}: ${message ?? response.text}`,
-    {
-      code: 'engine-answer',
-    },
-  );
+  const what = `The Docker engine answered ${response.status} to ${path}: ${message ?? response.text}`;
+  throw new TaskError(what, { code: 'engine-answer' });
 }
 
-export interface EngineInfo {
-  version: string;
-  /** Machine name as `uname -m` has it, e.g. `x86_64`, `aarch64`. */
-  architecture: string;
-  cpus: number;
-  /** Bytes. */
-  memory: number;
-  /** `1` or `2`. */
-  cgroup: string;
-  /** What the kernel enforces of a container's limits. */
-  limits: { memory: boolean; swap: boolean; cpu: boolean; pids: boolean };
-  /** What it would print under `docker info`. */
-  warnings: string[];
-  /** Images live in containerd: digests are real manifest digests and several platforms fit in one image. */
-  containerdStore: boolean;
-  /** Where it keeps its images, on its own machine. */
-  dataRoot: string;
-}
-
-/** @throws TaskError when no engine answers */
-export function engineInfo(): Promise<EngineInfo> {
-  return withEngine(readInfo);
-}
-
-/** @throws TaskError when no engine answers, or something else does */
-export async function readInfo(ask: QueryEngine): Promise<EngineInfo> {
-  const flag = z.boolean().default(false);
-  const schema = z.object({
+const flag = z.boolean().default(false);
+const infoSchema = z
+  .object({
     ServerVersion: z.string().min(1),
     Architecture: z.string(),
     NCPU: z.number(),
@@ -261,20 +213,43 @@ export async function readInfo(ask: QueryEngine): Promise<EngineInfo> {
     Warnings: z.array(z.string()).nullish(),
     DriverStatus: z.array(z.array(z.string())).nullish(),
     DockerRootDir: z.string().default(''),
-  });
-  const answer = schema.safeParse(await ask('/info'));
-  if (!answer.success) throw engineDown('what answers /info is none');
-  const { MemoryLimit: memory, SwapLimit: swap, CpuCfsQuota: cpu, PidsLimit: pids, ...info } = answer.data;
-  return {
+  })
+  .transform((info) => ({
     version: info.ServerVersion,
+    /** Machine name as `uname -m` has it, e.g. `x86_64`, `aarch64`. */
     architecture: info.Architecture,
     cpus: info.NCPU,
+    /** Bytes. */
     memory: info.MemTotal,
+    /** `1` or `2`. */
     cgroup: info.CgroupVersion,
-    limits: { memory, swap, cpu, pids },
+    /** What the kernel enforces of a container's limits. */
+    limits: {
+      memory: info.MemoryLimit,
+      swap: info.SwapLimit,
+      cpu: info.CpuCfsQuota,
+      pids: info.PidsLimit,
+    },
+    /** What it would print under `docker info`. */
     warnings: info.Warnings ?? [],
-    containerdStore:
-      info.DriverStatus?.some(([, value]) => value?.startsWith('io.containerd.snapshotter')) ?? false,
+    /** Images live in containerd: digests are real manifest digests and several platforms fit in one image. */
+    containerdStore: (info.DriverStatus ?? []).some(([, value]) =>
+      value?.startsWith('io.containerd.snapshotter'),
+    ),
+    /** Where it keeps its images, on its own machine. */
     dataRoot: info.DockerRootDir,
-  };
+  }));
+
+export type EngineInfo = z.output<typeof infoSchema>;
+
+/** @throws TaskError when no engine answers */
+export async function engineInfo(): Promise<EngineInfo> {
+  return parseInfo(await queryEngine('/info'));
+}
+
+/** @throws TaskError when something else than an engine answered */
+export function parseInfo(answer: unknown): EngineInfo {
+  const info = infoSchema.safeParse(answer);
+  if (!info.success) throw engineDown('what answers /info is none');
+  return info.data;
 }

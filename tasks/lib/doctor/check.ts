@@ -2,9 +2,9 @@
 // all questions to the engine over one connection.
 import { z } from 'zod';
 import { parseServices, resolvedModel } from '../docker/compose.ts';
-import { engineEndpoint, isLocalEndpoint, type QueryEngine, readInfo } from '../docker/engine.ts';
+import { engineEndpoint, engineInfo, isLocalEndpoint, queryEngine } from '../docker/engine.ts';
 import { listNetworks, projectContainers } from '../docker/objects.ts';
-import { imageName, type Project, variable } from '../project.ts';
+import { type Project, variable } from '../project.ts';
 import { releaseTags } from '../release/record.ts';
 
 /** `unchecked`: it could not be asked, or does not apply, and the detail says why; never counted as well. */
@@ -58,21 +58,23 @@ function once<T>(ask: () => Promise<T>): () => Promise<T> {
 
 export type Facts = ReturnType<typeof collectFacts>;
 
-export function collectFacts(project: Project, ask: QueryEngine) {
-  const info = once(() => readInfo(ask));
+export function collectFacts(project: Project) {
+  const info = once(engineInfo);
   // Where no engine answers to the first question, none of the others is put.
   const afterInfo = <T>(question: () => Promise<T>) => once(() => info().then(question));
-  const reference = encodeURIComponent(JSON.stringify({ reference: [imageName(project)] }));
+  const reference = encodeURIComponent(JSON.stringify({ reference: [project.image.name] }));
   const model = once(() => resolvedModel(project, variable(project, 'PROD_TAG')));
   return {
     project,
-    ask,
+    ask: queryEngine,
     info,
-    networks: afterInfo(() => listNetworks(ask)),
+    networks: afterInfo(listNetworks),
     /** The project's own containers, in full. */
-    containers: afterInfo(() => projectContainers(project, ask)),
+    containers: afterInfo(() => projectContainers(project)),
     /** The images under the project's name. */
-    images: afterInfo(async () => z.array(imageSchema).parse(await ask(`/images/json?filters=${reference}`))),
+    images: afterInfo(async () =>
+      z.array(imageSchema).parse(await queryEngine(`/images/json?filters=${reference}`)),
+    ),
     services: once(async () => parseServices(await model())),
     model,
     releases: once(() => releaseTags(project.root, project.release.tag_prefix)),

@@ -69,8 +69,8 @@ export async function examine({ live }: { live: boolean }): Promise<Examined[]> 
       ? check
       : { ...check, check: async () => unchecked('.env cannot be read') },
   );
-  return withEngine(async (ask) => {
-    const facts = collectFacts(project, ask);
+  return withEngine(async () => {
+    const facts = collectFacts(project);
     const findings: Examined[] = [];
     const waiting = checks.map((check, index) => ({ check, index }));
     const worker = async () => {

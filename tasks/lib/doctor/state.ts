@@ -165,14 +165,14 @@ async function interrupted({ project: { root } }: Facts, { fail }: Report) {
   return 'no task was interrupted';
 }
 
-async function leftovers({ project, images, ask }: Facts, { fail }: Report) {
+async function leftovers({ project, images }: Facts, { fail }: Report) {
   const { root } = project;
   const owner = await runningTask(root);
   if (owner) return `${owner.task} is running; what it uses is no leftover`;
   // What an interrupted task left is what it will resume with.
   if ((await interruptedRuns(root)).length > 0) return unchecked('resume the interrupted task first');
   const label = `release-flow.candidate=${project.project.name}`;
-  for (const { name } of await inspectContainers(await containerIds({ label: [label] }, ask)))
+  for (const { name } of await inspectContainers(await containerIds({ label: [label] })))
     fail(`container ${name} is left over from a release that died`, `docker rm --force --volumes ${name}`);
   for (const name of (await images()).flatMap((image) => image.names)) {
     if (!name.startsWith(imageReference(project, 'candidate-'))) continue;

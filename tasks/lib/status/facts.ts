@@ -4,7 +4,7 @@
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadBackupFacts } from '../backup/report.ts';
-import { withEngine } from '../docker/engine.ts';
+import { queryEngine, withEngine } from '../docker/engine.ts';
 import { type Container, cpuPercent, projectContainers, type Usages, usagesOf } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
 import { type HistoryEntry, readHistory } from '../history.ts';
@@ -65,18 +65,18 @@ interface Running {
 }
 
 function observeEngine(project: Project): Promise<Running> {
-  return withEngine(async (ask) => {
+  return withEngine(async () => {
     let containers: Container[] = [];
     let before: Usages = {};
     const observation = await observe(project, async () => {
-      containers = await projectContainers(project, ask);
-      before = await usagesOf(ask, project, containers);
+      containers = await projectContainers(project);
+      before = await usagesOf(project, containers);
       return containers;
     });
     // CPU is a difference; what compose and /health took in between is long enough.
-    const usages = await usagesOf(ask, project, containers);
+    const usages = await usagesOf(project, containers);
     const cpu = { dev: cpuPercent(before.dev, usages.dev), prod: cpuPercent(before.prod, usages.prod) };
-    const image = await ask(`/images/${encodeURI(imageReference(project, 'latest'))}/json`);
+    const image = await queryEngine(`/images/${encodeURI(imageReference(project, 'latest'))}/json`);
     const latest = (image as { Id?: string } | undefined)?.Id;
     return { observation, engineError: undefined, containers, usages, cpu, latest };
   });

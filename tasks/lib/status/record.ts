@@ -38,13 +38,10 @@ export async function recordStatus(project: Project, heal: boolean, now = new Da
 
 /** Prod's container, what both environments use, and why prod is down; undefined: it is up. */
 async function lookAtProd(project: Project) {
-  return withEngine(async (ask) => {
-    const containers = await projectContainers(project, ask);
+  return withEngine(async () => {
+    const containers = await projectContainers(project);
     const container = containers.find(({ service }) => service === project.environments.prod.service);
-    const [usages, why] = await Promise.all([
-      usagesOf(ask, project, containers),
-      downBecause(project, container),
-    ]);
+    const [usages, why] = await Promise.all([usagesOf(project, containers), downBecause(project, container)]);
     const used = ENVIRONMENTS.flatMap((name) => (usages[name] ? [[name, usages[name].memory] as const] : []));
     return { container, why, memory: used.length > 0 ? { memory: Object.fromEntries(used) } : {} };
   });

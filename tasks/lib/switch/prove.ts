@@ -3,13 +3,7 @@
 
 import { withEngine } from '../docker/engine.ts';
 import { type ExpectedHealth, waitForHealth } from '../docker/health.ts';
-import {
-  type Container,
-  type Image,
-  inspectContainers,
-  lastLogLines,
-  parseContainers,
-} from '../docker/objects.ts';
+import { type Container, type Image, inspectContainers, lastLogLines } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
 import type { HttpAddress } from '../http.ts';
 import type { EnvironmentName, Project } from '../project.ts';
@@ -36,11 +30,8 @@ interface Proof {
 /** Waits until the container and its /health are both well, and the right ones. @throws TaskError */
 export function proveHealthy(project: Project, proof: Proof): Promise<void> {
   // One connection for all the questions: a process each would slow down the very start that is waited for.
-  return withEngine(async (ask) => {
-    const find = async (): Promise<Container | undefined> => {
-      const found = await ask(`/containers/${encodeURIComponent(proof.container)}/json`);
-      return found === undefined ? undefined : parseContainers([found])[0];
-    };
+  return withEngine(async () => {
+    const find = async () => (await inspectContainers([proof.container]))[0];
     const givenUp = async () => causeOfDeath(await find());
     verifyImage(await find(), proof.image);
     await waitForHealth({
