@@ -1,6 +1,6 @@
 // The only place that starts a process: by zx, from an array, never from a string that a shell would split. `run` changes
 // the world and under --dry-run only prints the very command; `read` asks and always runs; `probe` returns the exit code
-// instead of throwing; `stream` is for output too large to hold.
+// instead of throwing; `stream` is for output too large to hold; `connect` speaks with a process.
 import type { StdioOptions } from 'node:child_process';
 import { constants } from 'node:os';
 import { delimiter } from 'node:path';
@@ -26,6 +26,10 @@ export interface CommandOptions {
   onLine?: (line: string) => void;
   /** What `run` returns in a dry run, in place of the output, e.g. `<release commit>`. */
   placeholder?: string;
+  /** Stdin stays open after `input` until the command ends: one that works for this task ends with it. */
+  keepsInputOpen?: boolean;
+  /** The terminal is handed over, to an editor, say; its stdout goes to stderr, or is the answer. Ctrl-C is its own. */
+  terminal?: 'all' | 'all but stdout';
 }
 
 export interface ProcessResult {
@@ -71,37 +75,49 @@ export function describeCommand(command: Command): string {
 }
 
 interface StartOptions extends CommandOptions {
-  stdio?: ('ignore' | 'pipe' | 'inherit' | number)[];
   signal?: AbortSignal | undefined;
   /** In its own process group: Ctrl-C reaches the task, and the task decides what happens to the process. */
   detached?: boolean;
 }
 
-function start(command: Command, { cwd, env, input, stdio, signal, detached = true }: StartOptions) {
+function start(command: Command, options: StartOptions) {
+  const { cwd, env, input, signal, terminal, keepsInputOpen, detached = !terminal } = options;
   throwIfInterrupted();
   log.detail(`$ ${describeCommand(command)}`);
-  const options = { quiet: true, verbose: false, nothrow: true, detached, env: { ...process.env, ...env } };
-  const pipes = stdio ?? [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'];
-  const place = { ...(cwd ? { cwd } : {}), ...(signal ? { signal } : {}) };
-  const child = $({ ...options, ...place, stdio: pipes as StdioOptions })`${[...command]}`;
-  if (input !== undefined) {
-    // A program that ends before it has read its input has an exit code that says why.
-    child.stdin.on('error', () => {});
-    child.stdin.end(input);
-  }
+  if (terminal) log.idle();
+  const stdin = input !== undefined || keepsInputOpen ? 'pipe' : 'ignore';
+  const stdio: StdioOptions = terminal
+    ? ['inherit', terminal === 'all' ? 2 : 'pipe', 'inherit']
+    : [stdin, 'pipe', 'pipe'];
+  const how = {
+    quiet: true,
+    verbose: false,
+    nothrow: true,
+    detached,
+    stdio,
+    env: { ...process.env, ...env },
+  };
+  const child = $({ ...how, ...(cwd ? { cwd } : {}), ...(signal ? { signal } : {}) })`${[...command]}`;
+  if (stdin === 'ignore' || terminal) return child;
+  // A program that ends before it has read its input has an exit code that says why.
+  child.stdin.on('error', () => {});
+  if (input !== undefined) child.stdin.write(input);
+  if (!keepsInputOpen) child.stdin.end();
   return child;
 }
 
 async function execute(command: Command, options: CommandOptions): Promise<ProcessResult> {
-  const timeout = options.timeoutMs ? AbortSignal.timeout(options.timeoutMs) : undefined;
-  const signals = [interruptSignal(), timeout].filter((one) => one !== undefined);
+  const { timeoutMs, terminal, onLine } = options;
+  const timeout = timeoutMs ? AbortSignal.timeout(timeoutMs) : undefined;
+  const signals = [terminal ? undefined : interruptSignal(), timeout].filter((one) => one !== undefined);
   const signal = signals.length > 0 ? AbortSignal.any(signals) : undefined;
   const child = start(command, { ...options, signal });
-  if (options.onLine) createInterface({ input: child.stderr }).on('line', options.onLine);
+  if (onLine) createInterface({ input: child.stderr }).on('line', onLine);
   const output = await child;
+  if (options.keepsInputOpen) child.stdin.destroy();
   throwIfInterrupted();
   const result = resultOf(output);
-  const late = timeout?.aborted && !result.ok ? `did not end within ${options.timeoutMs} ms\n` : '';
+  const late = timeout?.aborted && !result.ok ? `did not end within ${timeoutMs} ms\n` : '';
   return { ...result, stderr: late + result.stderr };
 }
 
@@ -135,28 +151,6 @@ export async function probe(command: Command, options: CommandOptions = {}): Pro
   return execute(command, options);
 }
 
-/** Runs a command with the terminal handed over to it (an editor, a pager); its stdout goes to stderr. */
-export async function runAttached(command: Command, options: CommandOptions = {}): Promise<void> {
-  if (log.withhold(`run: ${describeCommand(command)}`)) return;
-  log.idle();
-  const result = resultOf(
-    await start(command, { ...options, stdio: ['inherit', 2, 'inherit'], detached: false }),
-  );
-  throwIfInterrupted();
-  if (!result.ok) throw failure(command, result);
-}
-
-/** The same for a task of ours, which has the dry-run gate itself; returns its stdout, whatever the exit code. */
-export async function attachForAnswer(
-  command: Command,
-  options: CommandOptions = {},
-): Promise<ProcessResult> {
-  log.idle();
-  const output = await start(command, { ...options, stdio: ['inherit', 'pipe', 'inherit'], detached: false });
-  throwIfInterrupted();
-  return resultOf(output);
-}
-
 /** Yields stdout as it comes, for histories and archives of any size. @throws CommandError at its end */
 export async function* stream(command: Command, options: CommandOptions = {}): AsyncGenerator<Buffer> {
   const process = start(command, { ...options, signal: interruptSignal() });
@@ -173,26 +167,8 @@ export async function* stream(command: Command, options: CommandOptions = {}): A
  */
 export function connect(command: Command, { lasting = false }: { lasting?: boolean } = {}) {
   const signal = lasting ? undefined : interruptSignal();
-  const process = start(command, { stdio: ['pipe', 'pipe', 'pipe'], signal, detached: lasting });
+  const process = start(command, { keepsInputOpen: true, signal, detached: lasting });
   const stream = Duplex.from({ readable: process.stdout, writable: process.stdin });
   const closed = async () => resultOf(await process);
   return { stream, closed: closed() };
-}
-
-/**
- * Runs a program that works for this task as long as its stdin stays open: it gets `input`, and each line that it prints
- * on stderr goes to `onLine`. When this task dies, its stdin ends with it. Never throws for what the program says.
- */
-export async function serve(
-  command: Command,
-  input: string,
-  onLine: (line: string) => void,
-): Promise<ProcessResult> {
-  const child = start(command, { stdio: ['pipe', 'pipe', 'pipe'], signal: interruptSignal() });
-  child.stdin.on('error', () => {});
-  child.stdin.write(input);
-  createInterface({ input: child.stderr }).on('line', onLine);
-  const output = await child;
-  child.stdin.destroy();
-  return resultOf(output);
 }

@@ -86,18 +86,6 @@ export async function makeDirectory(path: string, mode = 0o755): Promise<void> {
   await mkdir(path, { recursive: true, mode });
 }
 
-/**
- * Removes what killed runs left of files that they were replacing. `isOurs` says of which files nobody can
- * be writing now, because whoever does holds the caller's lock. A missing directory has nothing to remove.
- */
-export async function removeHalfWritten(directory: string, isOurs: (name: string) => boolean): Promise<void> {
-  const names = await readdir(directory).catch(() => [] as string[]);
-  for (const name of names) {
-    const target = /^\.(.+)\.[0-9a-f]{12}\.partial$/.exec(name)?.[1];
-    if (target && isOurs(target)) await rm(join(directory, name), { force: true });
-  }
-}
-
 // Where the tasks keep their own bookkeeping: `.synapse/` in the project, ignored by git. Nothing in it is
 // needed to run the service; it lets an interrupted task be finished and says who did what.
 
@@ -107,9 +95,9 @@ export function statePath(root: string, ...names: string[]): string {
   return join(root, STATE_DIRECTORY, ...names);
 }
 
-/** Makes `.synapse/`; it is not part of what a dry run keeps untouched only because dry runs never call it. */
-export async function ensureStateDirectory(root: string): Promise<string> {
-  const path = statePath(root);
+/** Makes `.synapse/`, or a folder in it. */
+export async function ensureStateDirectory(root: string, ...names: string[]): Promise<string> {
+  const path = statePath(root, ...names);
   await mkdir(path, { recursive: true, mode: 0o700 });
   return path;
 }
@@ -123,9 +111,10 @@ export async function appendLine(root: string, name: string, line: string): Prom
   await appendFile(path, `${isTorn ? '\n' : ''}${line}\n`, { mode: 0o600 });
 }
 
-// Scratch space of a task, below `.synapse/`, so that the next run can clear what a killed one left.
-
-/** Runs `work` with a fresh directory that is removed afterwards, in a dry run as well. */
+/**
+ * Runs `work` with a fresh directory that is removed afterwards, in a dry run as well. It lies in `.synapse/`, so that the
+ * next run can clear what a killed one left.
+ */
 export async function withWorkDirectory<T>(
   root: string,
   work: (directory: string) => Promise<T>,
@@ -141,10 +130,19 @@ export async function withWorkDirectory<T>(
   }
 }
 
-/** Removes what killed runs left of theirs. Call it holding the lock: every other directory has no owner then. */
-export async function clearWorkDirectories(root: string): Promise<void> {
-  const names = await readdir(statePath(root)).catch(() => []);
-  const left = names.filter((name) => /^(work-|index-\d)/.test(name));
-  if (left.length === 0 || log.withhold(`remove what a killed run left: ${left.join(', ')}`)) return;
-  await Promise.all(left.map((name) => rm(statePath(root, name), { recursive: true, force: true })));
+/**
+ * Removes what killed runs left: scratch space, and files that they were replacing. Call it holding the lock: then none of
+ * it has an owner. Samples are left alone, which `status` writes without one.
+ */
+export async function removeLeftovers(root: string): Promise<void> {
+  const places: [directory: string, names: RegExp][] = [
+    [statePath(root), /^work-|^\.owner\.json\.[0-9a-f]{12}\.partial$/],
+    [statePath(root, 'journal'), /^\..+\.[0-9a-f]{12}\.partial$/],
+    [root, /^\.\.env.*\.[0-9a-f]{12}\.partial$/],
+  ];
+  for (const [directory, names] of places) {
+    const found = await readdir(directory).catch(() => [] as string[]);
+    for (const name of found.filter((one) => names.test(one)))
+      await rm(join(directory, name), { recursive: true, force: true });
+  }
 }

@@ -5,7 +5,7 @@ import { hostname, userInfo } from 'node:os';
 import lockfile, { type LockOptions } from 'proper-lockfile';
 import { z } from 'zod';
 import { TaskError } from './errors.ts';
-import { ensureStateDirectory, readIfPresent, removeHalfWritten, replaceFile, statePath } from './files.ts';
+import { ensureStateDirectory, readIfPresent, removeLeftovers, replaceFile, statePath } from './files.ts';
 import { log } from './log.ts';
 import { pause, session } from './session.ts';
 
@@ -25,6 +25,11 @@ const ownerSchema = z.object({
 });
 type LockOwner = z.output<typeof ownerSchema>;
 
+/** The npm script of a task, which is how people know it: the one of switch-env.ts is `switch`. */
+export function scriptOf(task: string): string {
+  return task === 'switch-env' ? 'switch' : task;
+}
+
 /**
  * Runs `work` while holding the project's lock, and for work on an engine the one that all checkouts of this compose
  * project share there (`shared`, a folder); a dry run needs none. @throws TaskError if another task holds one of them
@@ -37,12 +42,12 @@ export async function withLock<T>(
 ): Promise<T> {
   if (session.dryRun || held.has(root)) return work();
   const isPart = await isPartOfOwner(root);
-  const release = isPart ? async () => {} : await acquire(root, task);
+  const release = isPart ? async () => {} : await acquire(root, scriptOf(task));
   // From now on every process that this one starts carries the mark.
   process.env[RUN_MARK] = `${root}#${process.pid}`;
   held.add(root);
   try {
-    const releaseShared = shared ? await acquireShared(shared, task) : undefined;
+    const releaseShared = shared ? await acquireShared(shared, scriptOf(task)) : undefined;
     return await work().finally(() => releaseShared?.());
   } finally {
     held.delete(root);
@@ -66,7 +71,7 @@ export async function runningTask(root: string): Promise<LockOwner | undefined> 
   return owner && (await isAlive(owner)) ? owner : undefined;
 }
 
-export async function readOwner(root: string): Promise<LockOwner | undefined> {
+async function readOwner(root: string): Promise<LockOwner | undefined> {
   const text = await readIfPresent(statePath(root, 'owner.json'));
   try {
     return text ? ownerSchema.safeParse(JSON.parse(text)).data : undefined;
@@ -75,7 +80,7 @@ export async function readOwner(root: string): Promise<LockOwner | undefined> {
   }
 }
 
-export async function isAlive({ pid, host, startTime }: LockOwner): Promise<boolean> {
+async function isAlive({ pid, host, startTime }: LockOwner): Promise<boolean> {
   if (host !== hostname()) return true;
   const found = await processStat(pid);
   if (!found) return false;
@@ -102,9 +107,10 @@ async function processStat(pid: number): Promise<{ startTime: string | undefined
 async function acquire(root: string, task: string): Promise<() => Promise<void>> {
   await ensureStateDirectory(root);
   for (const began = Date.now(); ; await pause(50)) {
-    const [release, owner] = await attempt(root, task);
+    const release = await attempt(root, task);
     if (release) return release;
     if (Date.now() - began < DYING_MS) continue;
+    const owner = await readOwner(root);
     const who = owner
       ? `${owner.task} runs since ${owner.since} (pid ${owner.pid}, ${owner.user}@${owner.host})`
       : 'its lock is held';
@@ -117,9 +123,9 @@ async function acquire(root: string, task: string): Promise<() => Promise<void>>
 
 /**
  * Looking at the owner, taking the lock and writing the new owner happen under a second, short lock: of two tasks that
- * find a dead owner's lock only one takes it over, and neither sees it without an owner.
+ * find a dead owner's lock only one takes it over, and neither sees it without an owner. Undefined if another task has it.
  */
-async function attempt(root: string, task: string): Promise<[(() => Promise<void>) | undefined, LockOwner?]> {
+async function attempt(root: string, task: string): Promise<(() => Promise<void>) | undefined> {
   const retries = { retries: 60, minTimeout: 20, maxTimeout: 250 };
   const releaseGuard = await lockPath(root, 'guard', { retries });
   try {
@@ -129,18 +135,17 @@ async function attempt(root: string, task: string): Promise<[(() => Promise<void
       await rm(statePath(root, 'task.lock'), { recursive: true, force: true });
       await stopOrphans(root);
     }
-    const release = await tryLock(root);
-    if (!release) return owner ? [undefined, owner] : [undefined];
-    await removeHalfWritten(statePath(root), (name) => name === 'owner.json');
-    await removeHalfWritten(statePath(root, 'journal'), () => true);
-    await removeHalfWritten(root, (name) => name.startsWith('.env'));
+    const onCompromised = (error: Error) => log.warn(`the lock was lost: ${error.message}`);
+    const release = await lockPath(root, 'task', { onCompromised }).catch((error: { code?: string }) => {
+      if (error.code !== 'ELOCKED') throw error;
+    });
+    if (!release) return undefined;
+    await removeLeftovers(root);
     await replaceFile(statePath(root, 'owner.json'), JSON.stringify(await self(task)));
-    return [
-      async () => {
-        await rm(statePath(root, 'owner.json'), { force: true });
-        await release().catch((error: Error) => log.warn(`could not release the lock: ${error.message}`));
-      },
-    ];
+    return async () => {
+      await rm(statePath(root, 'owner.json'), { force: true });
+      await release().catch((error: Error) => log.warn(`could not release the lock: ${error.message}`));
+    };
   } finally {
     await releaseGuard();
   }
@@ -150,17 +155,6 @@ async function self(task: string): Promise<LockOwner> {
   const startTime = (await processStat(process.pid))?.startTime ?? null;
   const who = { pid: process.pid, host: hostname(), user: userInfo().username };
   return { ...who, task, since: new Date().toISOString(), startTime };
-}
-
-/** Undefined if another process has it. */
-async function tryLock(root: string): Promise<(() => Promise<void>) | undefined> {
-  const onCompromised = (error: Error) => log.warn(`the lock was lost: ${error.message}`);
-  try {
-    return await lockPath(root, 'task', { onCompromised });
-  } catch (error) {
-    if ((error as { code?: string }).code === 'ELOCKED') return undefined;
-    throw error;
-  }
 }
 
 function lockPath(root: string, name: string, options: LockOptions): Promise<() => Promise<void>> {

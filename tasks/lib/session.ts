@@ -5,7 +5,7 @@ import { setMaxListeners } from 'node:events';
 import { setTimeout } from 'node:timers/promises';
 import { InterruptedError } from './errors.ts';
 
-interface Session {
+export interface Session {
   dryRun: boolean;
   /** A dry run has printed something that it would have done. */
   withheld: boolean;
@@ -17,7 +17,7 @@ interface Session {
   assumeYes: boolean;
   /** `--context`: the Docker context of the engine to work on; undefined is the client's own choice. */
   context: string | undefined;
-  /** A socket that leads to that context's engine through a login that is open already (docker/reach.ts). */
+  /** A socket that leads to that context's engine through a login that is open already (docker/remote.ts). */
   engineSocket: string | undefined;
 }
 

@@ -1,19 +1,13 @@
 // The frame around every task: flags, help, signals, and the one place where an error becomes a message
 // and an exit code. A task itself only tells its story.
-
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { attachForAnswer } from './command.ts';
+import { probe } from './command.ts';
 import { describeSystemError, EXIT, errorSummary, suggestion, TaskError, usageError } from './errors.ts';
-import { partMark } from './lock.ts';
+import { partMark, scriptOf } from './lock.ts';
 import { log, redact } from './log.ts';
 import { type Project, TASKS_FOLDER } from './project.ts';
-import { interrupt, session } from './session.ts';
-
-interface TaskInput<F extends Flags> {
-  flags: FlagValues<F & typeof COMMON_FLAGS>;
-  positionals: string[];
-}
+import { interrupt, type Session, session } from './session.ts';
 
 export interface TaskResult {
   /** Merged into the `--json` object. */
@@ -25,7 +19,7 @@ export interface TaskResult {
 }
 
 interface Task<F extends Flags> extends CommandLine<F> {
-  run: (input: TaskInput<F>) => Promise<TaskResult>;
+  run: (input: CommandLineInput<F>) => Promise<TaskResult>;
 }
 
 /** Runs a task from the command line; sets the process's exit code, never throws. */
@@ -45,18 +39,20 @@ export async function runTask<F extends Flags>(task: Task<F>, argv = process.arg
       process.exitCode = 0;
       return;
     }
-    const common = input.flags as FlagValues<typeof COMMON_FLAGS>;
-    verifyDryRunReached(task, common['dry-run']);
-    session.dryRun = common['dry-run'];
-    session.json = common.json;
-    session.verbose = common.verbose;
-    session.quiet = common.quiet;
-    session.assumeYes = common.yes;
-    session.context = contextOf(input.flags);
+    const { 'dry-run': dryRun, json, verbose, quiet, yes } = input.flags as FlagValues<typeof COMMON_FLAGS>;
+    verifyDryRunReached(task, dryRun);
+    const context = contextOf(input.flags);
+    Object.assign(session, {
+      dryRun,
+      json,
+      verbose,
+      quiet,
+      assumeYes: yes,
+      context,
+    } satisfies Partial<Session>);
     listenToSignals();
-    log.working(task.name);
-    const result = await task.run(input as TaskInput<F>);
-    report(task.name, result);
+    log.working(scriptOf(task.name));
+    report(task.name, await task.run(input));
   } catch (error) {
     // What comes after a command that a dry run withheld cannot be known: there the simulation ends.
     const isSimulated = session.withheld && (error as { code?: string }).code !== 'interrupted';
@@ -179,22 +175,24 @@ interface CommandLine<F extends Flags> {
   examples?: readonly string[];
 }
 
+interface CommandLineInput<F extends Flags> {
+  flags: FlagValues<F & typeof COMMON_FLAGS>;
+  positionals: string[];
+}
+
 /** @throws TaskError (exit 2) for an unknown flag, a missing value or a surplus argument. */
-export function parseCommandLine<F extends Flags>(spec: CommandLine<F>, argv: readonly string[]) {
+export function parseCommandLine<F extends Flags>(
+  spec: CommandLine<F>,
+  argv: readonly string[],
+): CommandLineInput<F> {
   const flags: Flags = { ...spec.flags, ...COMMON_FLAGS };
   const options = Object.fromEntries(
     Object.entries(flags).map(([name, { type, short }]) => [name, { type, ...(short ? { short } : {}) }]),
   );
-  const { tokens } = parseArgs({
-    args: [...argv],
-    options,
-    strict: false,
-    allowPositionals: true,
-    tokens: true,
-  });
-  const values: Record<string, boolean | string | undefined> = {};
-  for (const [name, flag] of Object.entries(flags))
-    values[name] = flag.type === 'boolean' ? false : undefined;
+  const { tokens } = parseArgs({ args: [...argv], options, strict: false, tokens: true });
+  const values: Record<string, boolean | string | undefined> = Object.fromEntries(
+    Object.entries(flags).map(([name, { type }]) => [name, type === 'boolean' ? false : undefined]),
+  );
   for (const token of tokens) {
     if (token.kind !== 'option') continue;
     const flag = Object.hasOwn(flags, token.name) ? flags[token.name] : undefined;
@@ -209,7 +207,7 @@ export function parseCommandLine<F extends Flags>(spec: CommandLine<F>, argv: re
 /** `npm run backup --dry-run`, without `--`, gives the flag to npm: the task would do what it was meant only to show. */
 function verifyDryRunReached(spec: CommandLine<Flags>, isDryRun: boolean): void {
   if (isDryRun || !process.env.npm_config_dry_run) return;
-  const command = `npm run ${scriptOf(spec)} -- --dry-run`;
+  const command = `npm run ${scriptOf(spec.name)} -- --dry-run`;
   throw wrong(spec, 'npm took --dry-run for itself, so it did not reach the task', `write: ${command}`);
 }
 
@@ -245,14 +243,9 @@ function verifyPositionals(spec: CommandLine<Flags>, positionals: readonly strin
   }
 }
 
-/** The npm script that starts a task; `switch` is the script of switch-env.ts. */
-function scriptOf({ name }: { name: string }): string {
-  return name === 'switch-env' ? 'switch' : name;
-}
-
-function wrong(spec: CommandLine<Flags>, message: string, hint?: string): TaskError {
-  const help = `see: npm run ${scriptOf(spec)} -- --help`;
-  return usageError(`${spec.name}: ${message}`, { hint: hint ? `${hint}\n${help}` : help });
+function wrong({ name }: CommandLine<Flags>, message: string, hint?: string): TaskError {
+  const help = `see: npm run ${scriptOf(name)} -- --help`;
+  return usageError(`${scriptOf(name)}: ${message}`, { hint: hint ? `${hint}\n${help}` : help });
 }
 
 export function helpPage<F extends Flags>(spec: CommandLine<F>): string {
@@ -262,7 +255,7 @@ export function helpPage<F extends Flags>(spec: CommandLine<F>): string {
     return [`  ${short}--${name}${value}`, flag.description] as const;
   });
   const width = Math.max(...rows.map(([left]) => left.length)) + 2;
-  const usage = `Usage: npm run ${scriptOf(spec)} --${spec.arguments ? ` ${spec.arguments}` : ''} [flags]`;
+  const usage = `Usage: npm run ${scriptOf(spec.name)} --${spec.arguments ? ` ${spec.arguments}` : ''} [flags]`;
   const examples = spec.examples?.length
     ? ['', 'Examples:', ...spec.examples.map((line) => `  ${line}`)]
     : [];
@@ -289,10 +282,9 @@ export async function runOtherTask(project: Project, name: string, ...argv: stri
 
 /** The same, but the result is returned and not shown. */
 export async function resultOfOtherTask(project: Project, name: string, ...argv: string[]): Promise<string> {
-  const asTyped = ['npx tsx', `tasks/${name}.ts`, ...argv].join(' ');
   // A dry run of it makes no sense once something is withheld that it would look at.
-  if (session.withheld && log.withhold(`run: ${asTyped}`)) return '';
-  const start = join(TASKS_FOLDER, 'start.mjs');
+  const typed = `npm run ${scriptOf(name)} -- ${argv.join(' ')}`;
+  if (session.withheld && log.withhold(`run: ${typed}`)) return '';
   const flags = [
     '--yes',
     ...(session.json ? ['--json'] : []),
@@ -300,19 +292,13 @@ export async function resultOfOtherTask(project: Project, name: string, ...argv:
     ...(session.quiet ? ['--quiet'] : []),
     ...(session.dryRun ? ['--dry-run'] : []),
   ];
-  const command = [process.execPath, start, name, ...argv, ...flags] as const;
-  const { exitCode, stdout } = await attachForAnswer(command, {
-    cwd: project.root,
-    env: partMark(project.root),
-  });
-  if (exitCode !== 0) throw stepFailure(name, exitCode, stdout);
-  return stdout;
-}
-
-function stepFailure(name: string, exitCode: number, stdout: string): TaskError {
+  const command = [process.execPath, join(TASKS_FOLDER, 'start.mjs'), name, ...argv, ...flags] as const;
+  const options = { cwd: project.root, env: partMark(project.root), terminal: 'all but stdout' } as const;
+  const { exitCode, stdout } = await probe(command, options);
+  if (exitCode === 0) return stdout;
   // It has printed its message and hint already; only a reader of --json has nothing but what is thrown here.
   const { code = 'step-failed', message = 'see above', hint } = parseError(stdout);
-  return new TaskError(`${name} failed: ${message}`, {
+  throw new TaskError(`${scriptOf(name)} failed: ${message}`, {
     code,
     hint: hint ?? 'repair the cause, then run the same command again',
     exitCode,

@@ -64,7 +64,7 @@ test('a live owner keeps its lock, and the refusal says who it is', async (t) =>
     withLock(root, 'switch-env', async () => {}),
     {
       code: 'locked',
-      message: `Cannot start switch-env: release runs since ${SELF.since} (pid ${SELF.pid}, somebody@${SELF.host})`,
+      message: `Cannot start switch: release runs since ${SELF.since} (pid ${SELF.pid}, somebody@${SELF.host})`,
     },
   );
 });

@@ -4,13 +4,13 @@ import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { type Command, describeCommand, serve } from '../command.ts';
+import { type Command, describeCommand, probe } from '../command.ts';
 import { csvOption, docker } from '../docker/engine.ts';
 import { TaskError, usageError } from '../errors.ts';
 import { formatBytes } from '../format.ts';
 import { log } from '../log.ts';
 import { type Project, TASKS_FOLDER, variable } from '../project.ts';
-import { throwIfInterrupted, waitUntil } from '../session.ts';
+import { waitUntil } from '../session.ts';
 import type { Commands } from './program/main.ts';
 
 /** To become the data's owner, which gives them up; as root, to act on files of any owner. */
@@ -128,13 +128,13 @@ function parse(text: string): unknown {
 /** One run; undefined while another one is at work. @throws TaskError */
 async function attempt(command: Command, input: string) {
   const said: string[] = [];
-  const { exitCode, stdout } = await serve(command, input, (line) => {
+  const onLine = (line: string) => {
     const { data } = Progress.safeParse(parse(line));
     if (!data) said.push(line);
     else if (data.event === 'progress') log.progress(progressLine(data.phase, data.done, data.total));
     else log[data.event === 'warn' ? 'warn' : 'info'](data.message);
-  });
-  throwIfInterrupted();
+  };
+  const { exitCode, stdout } = await probe(command, { input, onLine, keepsInputOpen: true });
   const { data } = Answer.safeParse(parse(stdout));
   if (!data) throw whyEnded(exitCode, said.join('\n'));
   if (data.ok) return { result: data.result };

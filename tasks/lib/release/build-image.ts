@@ -7,7 +7,6 @@ import { candidateReference, removeCandidates, tryCandidate } from '../docker/ca
 import type { EngineInfo } from '../docker/engine.ts';
 import { inspectImage, tagImage } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
-import { clearWorkDirectories } from '../files.ts';
 import { commitTime, git, localTags, sourceUrl, workTree } from '../git.ts';
 import { log } from '../log.ts';
 import { imageReference, type Project, registryReference } from '../project.ts';
@@ -115,11 +114,10 @@ async function acceptDiffering(
   log.hint(`it is used on this machine as ${reference}; to get the released image: ${source}`);
 }
 
-/** Also removes what a killed build left: its candidate and its work directory have no owner any more. */
+/** Also removes the candidate that a killed build left: it has no owner any more. */
 async function withCleanUp<T>(project: Project, work: () => Promise<T>): Promise<T> {
   const cleanUp = () => uninterrupted(() => removeCandidates(project));
   await cleanUp();
-  await clearWorkDirectories(project.root);
   try {
     return await work();
   } finally {

@@ -4,7 +4,7 @@ import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { probe, read, run } from '../command.ts';
 import { TaskError } from '../errors.ts';
-import { clearWorkDirectories, readIfPresent, withWorkDirectory } from '../files.ts';
+import { readIfPresent, withWorkDirectory } from '../files.ts';
 import { currentBranch, git, isAncestor, resolveRevision, setting } from '../git.ts';
 import { log } from '../log.ts';
 import { uninterrupted } from '../session.ts';
@@ -209,11 +209,10 @@ export async function gitLocks(root: string): Promise<GitLock[]> {
 }
 
 /**
- * Removes what a killed run left: work directories, and lock files that its git made since it began and before this
- * process did. Call it when no git of the interrupted run is alive.
+ * Removes the lock files that the git of a killed run made since that run began and before this process did. Call it when
+ * no git of the interrupted run is alive.
  */
 export async function clearLeftovers(root: string, { startedAt }: { startedAt: string }): Promise<void> {
-  await clearWorkDirectories(root);
   const began = Date.now() - process.uptime() * 1000;
   for (const { path, madeAt } of await gitLocks(root)) {
     if (madeAt < Date.parse(startedAt) - 1000 || madeAt > began) continue;

@@ -4,7 +4,7 @@
 import { join } from 'node:path';
 import semver from 'semver';
 import { switchCommand } from '../active.ts';
-import { read, runAttached, stream } from '../command.ts';
+import { read, run, stream } from '../command.ts';
 import { TaskError } from '../errors.ts';
 import { readIfPresent, withWorkDirectory, writeFileAtomic } from '../files.ts';
 import { fileAt, type GitTag, git, localTags, type RemoteState, remoteState } from '../git.ts';
@@ -215,7 +215,7 @@ export async function editEntry(project: Project, plan: ReleasePlan): Promise<Re
     const file = join(directory, `${tag}.md`);
     await writeFileAtomic(file, `${plan.entry.trimEnd()}\n`);
     const [program = 'vi', ...argv] = editor.split(/\s+/);
-    await runAttached([program, ...argv, file]);
+    await run([program, ...argv, file], { terminal: 'all' });
     return (await readIfPresent(file)) ?? plan.entry;
   });
   if (!findEntry(entry, tag)) {
