@@ -1,7 +1,7 @@
 // The one step engine: a release, a switch, a restore and a migration are each a list of steps with one commit point.
 // It prints each step, times it, writes it to the journal before and after, undoes in reverse order before the commit
 // point, finishes after it, and lets the next run resume from the journal.
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { type ZodType, z } from 'zod';
 import { CommandError, errorSummary, TaskError } from './errors.ts';
 import { ensureStateDirectory, readIfPresent, replaceFile, statePath } from './files.ts';
@@ -43,7 +43,7 @@ const journalSchema = z.strictObject({
   format: z.literal(1),
   task: z.string(),
   /** What resumes it. */
-  command: z.string().optional(),
+  command: z.string(),
   /** ISO 8601, UTC. */
   startedAt: z.string(),
   at: z.string(),
@@ -64,7 +64,13 @@ function journalPath(root: string, task: string): string {
   return statePath(root, 'journal', `${task}.json`);
 }
 
-async function parseJournal<Data>(path: string, schema: ZodType<Data>): Promise<Journal<Data> | undefined> {
+/** What an interrupted run left to resume, without resuming it. @throws TaskError if the journal cannot be read */
+export async function interruptedRun<Data>({
+  root,
+  task,
+  schema,
+}: Pick<Journey<Data>, 'root' | 'task' | 'schema'>): Promise<Journal<Data> | undefined> {
+  const path = journalPath(root, task);
   const text = await readIfPresent(path);
   if (text === undefined) return undefined;
   try {
@@ -77,15 +83,6 @@ async function parseJournal<Data>(path: string, schema: ZodType<Data>): Promise<
       cause,
     });
   }
-}
-
-/** What an interrupted run left to resume, without resuming it. @throws TaskError if the journal cannot be read */
-export function interruptedRun<Data>({
-  root,
-  task,
-  schema,
-}: Pick<Journey<Data>, 'root' | 'task' | 'schema'>) {
-  return parseJournal(journalPath(root, task), schema);
 }
 
 /** Forgets an interrupted run, because somebody has taken its work back since. */
@@ -119,22 +116,21 @@ export async function interruptedRuns(root: string): Promise<InterruptedRun[]> {
 }
 
 async function describeJournal(root: string, task: string): Promise<InterruptedRun | undefined> {
-  const [name, context] = task.split('@');
-  const command = `npm run ${name === 'undo' ? 'release' : name}${context ? ` -- --context ${context}` : ''}`;
   try {
-    const journal = await parseJournal(journalPath(root, task), z.unknown());
+    const journal = await interruptedRun({ root, task, schema: z.unknown() });
     const step = journal?.current ?? journal?.done.at(-1);
-    return journal && { task, command: journal.command ?? command, at: journal.at, step };
+    return journal && { task, command: journal.command, at: journal.at, step };
   } catch (error) {
     if (!(error instanceof TaskError)) throw error;
+    const [name, context] = task.split('@');
+    const command = `npm run ${name === 'undo' ? 'release' : name}${context ? ` -- --context ${context}` : ''}`;
     return { task, command, error };
   }
 }
 
-async function save<Data>({ root, task, command }: Journey<Data>, journal: Journal<Data>): Promise<void> {
-  await ensureStateDirectory(root);
-  await mkdir(statePath(root, 'journal'), { recursive: true });
-  const text = `${JSON.stringify({ ...journal, command, at: new Date().toISOString() }, null, 2)}\n`;
+async function save<Data>({ root, task }: Journey<Data>, journal: Journal<Data>): Promise<void> {
+  await ensureStateDirectory(root, 'journal');
+  const text = `${JSON.stringify({ ...journal, at: new Date().toISOString() }, null, 2)}\n`;
   await replaceFile(journalPath(root, task), text, { mode: 0o600 });
 }
 
@@ -152,31 +148,35 @@ export function describeSteps<Data>(steps: readonly Step<Data>[]): string[] {
   return steps.map(({ title }) => title);
 }
 
+function newJournal<Data>({ task, command }: Journey<Data>, data: Data): Journal<Data> {
+  const now = new Date().toISOString();
+  return {
+    ...{ format: 1, task, command, startedAt: now, at: now, data },
+    ...{ current: null, done: [], committed: false, undoing: false, phases: {} },
+  };
+}
+
 /**
  * Applies the steps, with one line in the history. Returns the data and the seconds per step.
  * @throws TaskError; before the commit point everything was undone, after it the next run finishes
  */
 export async function runSteps<Data>(journey: Journey<Data>, data: Data) {
-  const now = new Date().toISOString();
-  const journal: Journal<Data> = {
-    ...{ format: 1, task: journey.task, startedAt: now, at: now, current: null, done: [], data },
-    ...{ committed: false, undoing: false, phases: {} },
-  };
-  if (await simulated(journey.steps(data), 'apply', data)) return { data, phases: {} };
-  await carryOut(journey, journal);
-  logPhases(journal.phases);
+  const journal = newJournal(journey, data);
+  if (session.dryRun) await simulate(journey.steps(data), 'apply', data);
+  else {
+    await carryOut(journey, journal);
+    logPhases(journal.phases);
+  }
   return { data: journal.data, phases: journal.phases };
 }
 
 /** Undoes all steps of a run that ended well: a rollback. Resumable like the run itself. */
 export async function undoSteps<Data>(journey: Journey<Data>, data: Data): Promise<void> {
-  const now = new Date().toISOString();
-  const done = journey.steps(data).map(({ name }) => name);
-  const journal: Journal<Data> = {
-    ...{ format: 1, task: journey.task, startedAt: now, at: now, current: null, done, data },
-    ...{ committed: false, undoing: true, phases: {} },
-  };
-  if (await simulated([...journey.steps(data)].reverse(), 'undo', data)) return;
+  const steps = journey.steps(data);
+  if (session.dryRun) return simulate([...steps].reverse(), 'undo', data);
+  const journal = newJournal(journey, data);
+  journal.done = steps.map(({ name }) => name);
+  journal.committed = true;
   await uninterrupted(() => undoAll(journey, journal));
   await end(journey, journal, 'done');
 }
@@ -185,22 +185,24 @@ export async function undoSteps<Data>(journey: Journey<Data>, data: Data): Promi
 export async function resumeSteps<Data>(journey: Journey<Data>) {
   const journal = await interruptedRun(journey);
   if (!journal) return undefined;
-  const steps = journey.steps(journal.data);
-  const current = steps.find(({ name }) => name === journal.current);
-  if (current?.commits && !journal.undoing) journal.committed = await happened(current, journal.data);
-  const goesForward = journal.committed || !(await canUndo(journey, journal));
+  const current = journey.steps(journal.data).find(({ name }) => name === journal.current);
+  if (current?.commits && !journal.undoing)
+    journal.committed = (await current.isDone?.(journal.data)) ?? true;
+  // What was committed and is being undone is a rollback: its own end is that everything is undone.
+  const isRollback = journal.committed && journal.undoing;
+  const goesForward = !isRollback && (journal.committed || !(await canUndo(journey, journal)));
   const outcome = goesForward ? ('finished' as const) : ('undone' as const);
   const what = `${journey.task} was interrupted at "${current?.title ?? journal.done.at(-1) ?? 'its start'}"`;
   if (log.withhold(`resume: ${what}; it is ${outcome} first`)) return undefined;
   log.warn(`${what} (${journal.at}): resuming, it is ${outcome} first`);
-  if (outcome === 'finished') {
+  if (goesForward) {
     if (!journal.committed) log.warn('the previous state is gone, so it cannot be undone');
     journal.undoing = false;
     await carryOut(journey, journal);
   } else {
-    await uninterrupted(() => undoAll(journey, journal));
     const error = new Error(`interrupted at ${journal.current ?? 'its start'}, undone by the next run`);
-    await end(journey, journal, journal.undoing ? 'done' : 'interrupted', error);
+    await uninterrupted(() => undoAll(journey, journal));
+    await (isRollback ? end(journey, journal, 'done') : end(journey, journal, 'interrupted', error));
   }
   return { outcome, data: journal.data };
 }
@@ -208,10 +210,6 @@ export async function resumeSteps<Data>(journey: Journey<Data>) {
 /** An engine that does not answer says nothing: undoing will tell. */
 async function canUndo<Data>({ canUndo }: Journey<Data>, { data }: Journal<Data>): Promise<boolean> {
   return canUndo === undefined || canUndo(data).catch(() => true);
-}
-
-async function happened<Data>(step: Step<Data>, data: Data): Promise<boolean> {
-  return step.isDone ? step.isDone(data) : true;
 }
 
 async function carryOut<Data>(journey: Journey<Data>, journal: Journal<Data>): Promise<void> {
@@ -317,16 +315,12 @@ async function writeHistory<Data>(
   await appendHistory(root, { at: startedAt, task: name, outcome, error, phases, ...history(data) });
 }
 
-/**
- * In a dry run: prints every command of every step, and returns true. What depends on a result that a dry run does not
- * have ends its step.
- */
-async function simulated<Data>(
+/** A dry run: prints every command of every step. What depends on a result that it does not have ends its step. */
+async function simulate<Data>(
   steps: readonly Step<Data>[],
   act: 'apply' | 'undo',
   data: Data,
-): Promise<boolean> {
-  if (!session.dryRun) return false;
+): Promise<void> {
   for (const step of steps) {
     log.step(act === 'undo' ? `undo: ${step.title}` : step.title);
     try {
@@ -336,5 +330,4 @@ async function simulated<Data>(
       log.detail(`  the simulation ends here: ${errorSummary(error)}`);
     }
   }
-  return true;
 }
