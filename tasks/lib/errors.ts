@@ -1,9 +1,7 @@
 // Errors that a user can cause or repair. Only task.ts prints them and turns them into an exit code;
-// everything else throws. Kept apart so that every room of lib can throw without importing another.
-
+// everything else throws.
 import { getSystemErrorMap } from 'node:util';
 import { closest, distance } from 'fastest-levenshtein';
-import { type core, type ZodError, type ZodObject, type ZodType, z } from 'zod';
 
 /** Exit codes of the command line contract: failed with nothing lost, wrong usage, interrupted. */
 export const EXIT = { failed: 1, usage: 2, sigint: 130, sigterm: 143 } as const;
@@ -132,62 +130,6 @@ export function nearest(text: string, candidates: readonly string[]): string | u
 export function suggestion(text: string, candidates: readonly string[]): string {
   const match = nearest(text, candidates);
   return match ? `did you mean ${match}?` : `valid: ${candidates.join(', ')}`;
-}
-
-// zod's issues in a user's words: file, key path, what is there, what was expected, the nearest valid key.
-
-type Issue = core.$ZodIssue;
-
-/** One error per problem. `data` is the parsed file, to say what is there. */
-export function describeIssues(schema: ZodType, error: ZodError, file: string, data: unknown): TaskError[] {
-  return error.issues.flatMap((issue) => describeIssue(schema, issue, file, data));
-}
-
-function describeIssue(schema: ZodType, issue: Issue, file: string, data: unknown): TaskError[] {
-  if (issue.code === 'unrecognized_keys') {
-    const valid = keysAt(schema, issue.path);
-    return issue.keys.map((key) =>
-      usageError(`${file}: unknown key ${keyPath([...issue.path, key])}`, {
-        code: 'config-unknown-key',
-        hint: suggestion(key, valid),
-      }),
-    );
-  }
-  const found = valueAt(data, issue.path);
-  const what = found === undefined ? 'is missing' : `is ${JSON.stringify(found)}`;
-  const expected = issue.message.replace(/^Invalid input: /, '').replace(/, received .*$/, '');
-  return [usageError(`${file}: ${keyPath(issue.path)} ${what}; ${expected}`, { code: 'config-invalid' })];
-}
-
-function keyPath(path: readonly PropertyKey[]): string {
-  return path.map(String).join('.') || '(the whole file)';
-}
-
-function valueAt(data: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce<unknown>(
-    (value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key],
-    data,
-  );
-}
-
-/** The keys that are valid at `path`, seen through defaults and optionals. */
-function keysAt(schema: ZodType, path: readonly PropertyKey[]): string[] {
-  let current: unknown = schema;
-  for (const key of path) current = (unwrap(current) as ZodObject).shape?.[key as string];
-  const object = unwrap(current);
-  return object instanceof z.ZodObject ? Object.keys(object.shape) : [];
-}
-
-function unwrap(schema: unknown): unknown {
-  let current = schema;
-  while (
-    current instanceof z.ZodDefault ||
-    current instanceof z.ZodPrefault ||
-    current instanceof z.ZodOptional
-  ) {
-    current = current.unwrap();
-  }
-  return current;
 }
 
 /** Waits until all have settled. @throws the first one's error */

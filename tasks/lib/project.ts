@@ -1,11 +1,11 @@
 // configs/release.toml and .env, read and checked: the project as every task sees it.
-
 import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import toml from '@iarna/toml';
+import { type core, z } from 'zod';
 import { loadDotenv, type Variables } from './dotenv.ts';
-import { combinedError, describeIssues, type TaskError, usageError } from './errors.ts';
+import { combinedError, suggestion, type TaskError, usageError } from './errors.ts';
 import { readIfPresent } from './files.ts';
 import { registerSecret } from './log.ts';
 import { type ProjectConfig, projectSchema } from './project-schema.ts';
@@ -45,7 +45,7 @@ export async function loadProject(from = process.cwd(), variablesOf = loadDotenv
       hint: 'run the task inside the project',
     });
   }
-  const config = await checkConfig(await parseToml(text));
+  const config = checkConfig(parseToml(text));
   const dotenv = await variablesOf(root);
   await registerSecrets(root, dotenv);
   const project = { ...config, root, dotenv };
@@ -53,7 +53,7 @@ export async function loadProject(from = process.cwd(), variablesOf = loadDotenv
   return project;
 }
 
-async function parseToml(text: string): Promise<unknown> {
+function parseToml(text: string): unknown {
   try {
     return toml.parse(text);
   } catch (error) {
@@ -67,14 +67,47 @@ async function parseToml(text: string): Promise<unknown> {
   }
 }
 
-async function checkConfig(data: unknown): Promise<ProjectConfig> {
+function checkConfig(data: unknown): ProjectConfig {
   const parsed = projectSchema.safeParse(data);
   if (parsed.success) return parsed.data;
-  const problems: TaskError[] = describeIssues(projectSchema, parsed.error, PROJECT_FILE, data);
+  const problems = parsed.error.issues.flatMap((issue) => describeIssue(issue, data));
   throw combinedError(`${PROJECT_FILE} has ${problems.length} problems:`, problems, {
     code: 'config-invalid',
   });
 }
+
+/** zod's issue in a user's words: key path, what is there, what was expected, or the nearest valid key. */
+function describeIssue(issue: core.$ZodIssue, data: unknown): TaskError[] {
+  const pathOf = (path: readonly PropertyKey[]) => path.map(String).join('.') || '(the whole file)';
+  if (issue.code === 'unrecognized_keys') {
+    const valid = keysAt(issue.path);
+    return issue.keys.map((key) =>
+      usageError(`${PROJECT_FILE}: unknown key ${pathOf([...issue.path, key])}`, {
+        code: 'config-unknown-key',
+        hint: suggestion(key, valid),
+      }),
+    );
+  }
+  const found = issue.path.reduce(
+    (value, key) => (value as Record<PropertyKey, unknown> | undefined)?.[key],
+    data,
+  );
+  const what = found === undefined ? 'is missing' : `is ${JSON.stringify(found)}`;
+  const expected = issue.message.replace(/^Invalid input: /, '').replace(/, received .*$/, '');
+  return [
+    usageError(`${PROJECT_FILE}: ${pathOf(issue.path)} ${what}; ${expected}`, { code: 'config-invalid' }),
+  ];
+}
+
+/** The keys that are valid at `path`. */
+function keysAt(path: readonly PropertyKey[]): string[] {
+  const whole: JsonSchema = z.toJSONSchema(projectSchema, { io: 'input' });
+  const inside = ({ properties, additionalProperties }: JsonSchema, key: PropertyKey) =>
+    (properties?.[key as string] ?? additionalProperties ?? {}) as JsonSchema;
+  return Object.keys(path.reduce(inside, whole).properties ?? {});
+}
+
+type JsonSchema = core.JSONSchema.BaseSchema;
 
 /** Names that mark a value as secret, in .env and in the environment. */
 const SECRET_NAME =
