@@ -1,6 +1,5 @@
 // Calling `docker compose` for this project. What runs is decided by release.toml, .env and the caller,
 // never by variables that happen to be exported in somebody's shell (those would beat --env-file).
-
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
@@ -48,7 +47,7 @@ function composeCommand(project: Project, ...argv: string[]): Command {
   );
 }
 
-/** Compose on a model that is given on stdin (compose-model.ts): it needs no file and no variable of ours. */
+/** Compose on a model that is given on stdin (`modelInput`): it needs no file and no variable of ours. */
 export function modelCommand(project: Project, ...argv: string[]): Command {
   return docker('compose', '--project-name', project.project.name, '--file', '-', ...argv);
 }
@@ -92,103 +91,80 @@ export async function composeHashes(
   return Object.fromEntries(answer.split('\n').map((line) => line.split(' ') as [string, string]));
 }
 
-/** The services as compose understands them. @throws TaskError (exit 2) */
-export async function composeServices(project: Project, tag: string | undefined) {
-  return parseServices(await resolvedModel(project, tag));
-}
-
 /** release.toml and the compose file must speak of the same services and ports. @throws TaskError (exit 2) */
 export function verifyServices(project: Project, services: Record<string, ComposeService>): void {
+  const refuse = (message: string, hint: string) => usageError(message, { code: 'config-invalid', hint });
   for (const name of ENVIRONMENTS) {
     const { service } = project.environments[name];
     const found = services[service];
+    const port = portOf(project, name);
     if (!found) {
-      throw usageError(
+      throw refuse(
         `configs/release.toml: environments.${name}.service is "${service}", which no compose file has`,
-        {
-          code: 'config-invalid',
-          hint: `services: ${Object.keys(services).join(', ')}`,
-        },
+        `services: ${Object.keys(services).join(', ')}`,
       );
     }
-    if (!found.ports.includes(portOf(project, name))) {
-      throw usageError(
-        `Service ${service} publishes port ${found.ports.join(', ') || '(none)'}, expected ${portOf(project, name)}`,
-        {
-          code: 'config-invalid',
-          hint: `publish "\${${variableName(project, `${name.toUpperCase()}_PORT`)}}" in the compose file, or correct environments.${name}.port`,
-        },
+    if (!found.ports.includes(port)) {
+      const variable = variableName(project, `${name.toUpperCase()}_PORT`);
+      throw refuse(
+        `Service ${service} publishes port ${found.ports.join(', ') || '(none)'}, expected ${port}`,
+        `publish "\${${variable}}" in the compose file, or correct environments.${name}.port`,
       );
     }
-  }
-  if (services[project.environments.prod.service]?.hasBuild) {
-    throw usageError(`Service ${project.environments.prod.service} has a \`build:\``, {
-      code: 'config-invalid',
-      hint: "remove it: compose would build working-tree code under a released version's name",
-    });
+    if (name === 'prod' && found.hasBuild) {
+      const hint = "remove it: compose would build working-tree code under a released version's name";
+      throw refuse(`Service ${service} has a \`build:\``, hint);
+    }
   }
 }
 
 // The one reader of compose's resolved model. What is looked at is checked; the rest is passed on as it is.
 
-const sourceSchema = z.looseObject({
-  file: z.string().optional(),
-  content: z.string().optional(),
-  environment: z.string().optional(),
-});
-const referenceSchema = z.looseObject({
-  source: z.string(),
-  target: z.string().optional(),
-  mode: z.union([z.string(), z.number()]).optional(),
-});
-const portSchema = z.looseObject({
-  target: z.number(),
-  published: z.union([z.string(), z.number()]).optional(),
-  host_ip: z.string().optional(),
-});
-const volumeSchema = z.looseObject({
-  type: z.string(),
-  target: z.string(),
-  source: z.string().optional(),
-  read_only: z.boolean().optional(),
-});
-const namedSchema = z.looseObject({ name: z.string().optional() });
-const networkSchema = namedSchema.extend({
-  ipam: z
-    .looseObject({ config: z.array(z.looseObject({ subnet: z.string().optional() })).optional() })
-    .optional(),
-});
-const resourcesSchema = z
-  .looseObject({
-    cpus: z.union([z.string(), z.number()]).optional(),
-    memory: z.union([z.string(), z.number()]).optional(),
-  })
-  .optional();
+const text = z.string().optional();
+const number = z.union([z.string(), z.number()]).optional();
+const named = z.looseObject({ name: text });
+const sourceSchema = z.looseObject({ file: text, content: text, environment: text });
+const reference = z.looseObject({ source: z.string(), target: text, mode: number });
+const resources = z.looseObject({ memory: number }).optional();
 const serviceSchema = z.looseObject({
-  image: z.string().optional(),
-  container_name: z.string().optional(),
-  user: z.string().optional(),
-  restart: z.string().optional(),
+  image: text,
+  container_name: text,
+  user: text,
+  restart: text,
   environment: z.record(z.string(), z.string().nullable()).nullish(),
   labels: z.record(z.string(), z.string()).optional(),
   networks: z.record(z.string(), z.unknown()).optional(),
   depends_on: z.record(z.string(), z.looseObject({ condition: z.string() })).optional(),
-  configs: z.array(referenceSchema).optional(),
-  secrets: z.array(referenceSchema).optional(),
+  configs: z.array(reference).optional(),
+  secrets: z.array(reference).optional(),
   deploy: z
-    .looseObject({
-      resources: z.looseObject({ limits: resourcesSchema, reservations: resourcesSchema }).optional(),
-    })
+    .looseObject({ resources: z.looseObject({ limits: resources, reservations: resources }).optional() })
     .optional(),
-  ports: z.array(portSchema).optional(),
+  ports: z.array(z.looseObject({ target: z.number(), published: number, host_ip: text })).optional(),
   tmpfs: z.array(z.string()).optional(),
-  volumes: z.array(volumeSchema).optional(),
+  volumes: z
+    .array(
+      z.looseObject({
+        type: z.string(),
+        target: z.string(),
+        source: text,
+        read_only: z.boolean().optional(),
+      }),
+    )
+    .optional(),
 });
 const modelSchema = z.looseObject({
   name: z.string(),
   services: z.record(z.string(), serviceSchema),
-  networks: z.record(z.string(), networkSchema).optional(),
-  volumes: z.record(z.string(), namedSchema).optional(),
+  networks: z
+    .record(
+      z.string(),
+      named.extend({
+        ipam: z.looseObject({ config: z.array(z.looseObject({ subnet: text })).optional() }).optional(),
+      }),
+    )
+    .optional(),
+  volumes: z.record(z.string(), named).optional(),
   configs: z.record(z.string(), sourceSchema).optional(),
   secrets: z.record(z.string(), sourceSchema).optional(),
 });
@@ -210,16 +186,9 @@ export function modelInput(model: Record<string, unknown>): string {
   return JSON.stringify(model).replaceAll('$', '$$$$');
 }
 
-// The services as data of ours: the few things that a switch plans and checks with.
-
-export interface PublishedPort {
-  published: number;
-  target: number;
-  /** The engine's address it is bound to; empty: all. */
-  address: string;
-}
-
+/** The few things of a service that a switch plans and checks with. */
 export type ComposeService = ReturnType<typeof describeService>;
+export type PublishedPort = ComposeService['publishes'][number];
 
 /** Service → what the tasks look at. */
 export function parseServices(model: ResolvedModel): Record<string, ComposeService> {
@@ -231,11 +200,16 @@ export function parseServices(model: ResolvedModel): Record<string, ComposeServi
 }
 
 function describeService(defaultName: string, service: ResolvedService) {
-  const publishes = (service.ports ?? []).flatMap(
-    ({ published, target, host_ip: address = '' }): PublishedPort[] =>
-      published === undefined ? [] : [{ published: Number(published), target, address }],
-  );
+  const publishes = (service.ports ?? [])
+    .filter(({ published }) => published !== undefined)
+    // The engine's address that a port is bound to; empty: all.
+    .map(({ published, target, host_ip: address = '' }) => ({
+      published: Number(published),
+      target,
+      address,
+    }));
   const environment = Object.entries(service.environment ?? {}).filter(([, value]) => value !== null);
+  const dependencies = Object.entries(service.depends_on ?? {});
   const { limits, reservations } = service.deploy?.resources ?? {};
   return {
     image: service.image ?? '',
@@ -254,9 +228,7 @@ function describeService(defaultName: string, service: ResolvedService) {
     /** Bytes; 0: not said. */
     memory: { limit: Number(limits?.memory ?? 0), reservation: Number(reservations?.memory ?? 0) },
     /** Service → the condition on which compose would start this one. */
-    dependsOn: Object.fromEntries(
-      Object.entries(service.depends_on ?? {}).map(([other, { condition }]) => [other, condition]),
-    ),
+    dependsOn: Object.fromEntries(dependencies.map(([other, { condition }]) => [other, condition])),
   };
 }
 

@@ -3,7 +3,7 @@
 import { statfs } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { read } from '../command.ts';
-import { composeServices, verifyCompose, verifyServices } from '../docker/compose.ts';
+import { parseServices, resolvedModel, verifyCompose, verifyServices } from '../docker/compose.ts';
 import { type EngineInfo, engineEndpoint, engineInfo, isLocalEndpoint } from '../docker/engine.ts';
 import { inspectImage } from '../docker/objects.ts';
 import { registryDigest } from '../docker/registry.ts';
@@ -173,7 +173,7 @@ async function verifyCompleteHistory(project: Project): Promise<void> {
 
 async function verifyConfiguration(project: Project): Promise<void> {
   try {
-    const services = await composeServices(project, variable(project, 'PROD_TAG'));
+    const services = parseServices(await resolvedModel(project, variable(project, 'PROD_TAG')));
     verifyServices(project, services);
     await verifyServiceConfig(project, services);
   } catch (error) {
