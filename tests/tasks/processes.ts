@@ -1,10 +1,23 @@
 // Programs that the tests run, and what becomes of them.
 import { execFile, spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
+export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
+
 export const execute = promisify(execFile);
+
+/** A folder of the test's own, removed after it. */
+export function temporaryFolder(t: { after: (work: () => void) => void }): string {
+  const folder = mkdtempSync(join(tmpdir(), 'release-flow-test-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
 
 export interface Outcome {
   code: number;
@@ -42,6 +55,12 @@ export function runProcess(
     );
     if (child.pid) options.onStart?.(child.pid);
   });
+}
+
+/** Runs a module's text by node, as if it lay in the repository; `process.argv.slice(1)` is `argv`. */
+export function runScript(script: string, argv: readonly string[] = [], options: RunOptions = {}) {
+  const node = ['--import', 'tsx/esm', '--input-type=module', '--eval', script, '--'];
+  return runProcess(process.execPath, [...node, ...argv], { cwd: REPOSITORY, ...options });
 }
 
 /** Output of `docker …`; throws when it fails. */

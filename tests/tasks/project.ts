@@ -8,12 +8,11 @@ import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { queryEngine } from '../../tasks/lib/docker/engine.ts';
-import { docker, execute, type Outcome, type RunOptions, runProcess } from './processes.ts';
+import { docker, execute, type Outcome, REPOSITORY, type RunOptions, runProcess } from './processes.ts';
 import { tinyBase } from './tiny-base.ts';
 
-export { docker, type Outcome, type RunOptions, runProcess } from './processes.ts';
+export { docker, type Outcome, REPOSITORY, type RunOptions, runProcess } from './processes.ts';
 
-export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 /** By node: `START TASK …`. */
 export const START = join(REPOSITORY, 'tasks/start.mjs');
 const TINY_APP = fileURLToPath(new URL('tiny-app', import.meta.url));

@@ -1,52 +1,38 @@
 // What tasks have done, and what one was doing when it died: a torn line must not hide the rest.
-
 import assert from 'node:assert/strict';
-import { appendFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { appendFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { InterruptedError, TaskError } from '../../tasks/lib/errors.ts';
 import { readHistory, withHistory } from '../../tasks/lib/history.ts';
 import { runningTask } from '../../tasks/lib/lock.ts';
 import { interruptedRuns } from '../../tasks/lib/steps.ts';
 import { readSamples } from '../../tasks/lib/uptime.ts';
-
-function folder(t: TestContext): string {
-  const root = mkdtempSync(join(tmpdir(), 'journal-test-'));
-  t.after(() => rmSync(root, { recursive: true, force: true }));
-  return root;
-}
+import { temporaryFolder } from '../tasks/processes.ts';
 
 test('every outcome leaves one line, and the error goes on', async (t) => {
-  const root = folder(t);
+  const root = temporaryFolder(t);
   const details = { from: 'v1', to: 'v2' };
   assert.equal(await withHistory(root, 'release', details, async () => 'value'), 'value');
-  const failure = new TaskError('no wind\nat all', { code: 'calm' });
-  await assert.rejects(
-    withHistory(root, 'release', details, async () => {
-      throw failure;
-    }),
-    failure,
-  );
-  await assert.rejects(
-    withHistory(root, 'switch', { from: null, to: 'prod' }, async () => {
-      throw new InterruptedError('SIGINT');
-    }),
-  );
+  for (const error of [new TaskError('no wind\nat all'), new InterruptedError('SIGINT')])
+    await assert.rejects(
+      withHistory(root, 'release', details, () => Promise.reject(error)),
+      error,
+    );
   const history = await readHistory(root);
   assert.deepEqual(
     history.map(({ task, outcome, error }) => [task, outcome, error]),
     [
       ['release', 'done', undefined],
       ['release', 'failed', 'no wind'],
-      ['switch', 'interrupted', 'Interrupted by SIGINT'],
+      ['release', 'interrupted', 'Interrupted by SIGINT'],
     ],
   );
   assert.ok(history.every(({ at, who, seconds }) => at.endsWith('Z') && who.includes('@') && seconds >= 0));
 });
 
 test('a line torn by a power cut hides neither what came before nor what comes after', async (t) => {
-  const root = folder(t);
+  const root = temporaryFolder(t);
   const line = (to: string) => withHistory(root, 'release', { from: null, to }, async () => {});
   await line('v1');
   appendFileSync(join(root, '.synapse/history.jsonl'), '{"at":"2026-01-01T00:0');
@@ -61,7 +47,7 @@ test('a line torn by a power cut hides neither what came before nor what comes a
 const NOT_OURS = ['null', '{}', '[]', '42', '"x"', '{"at', ''];
 for (const text of NOT_OURS) {
   test(`state files that hold ${JSON.stringify(text)}: named with what clears them, or skipped; never taken for ours`, async (t) => {
-    const root = folder(t);
+    const root = temporaryFolder(t);
     mkdirSync(join(root, '.synapse/journal'), { recursive: true });
     const write = (name: string) => writeFileSync(join(root, '.synapse', name), text);
     for (const name of ['journal/switch.json', 'history.jsonl', 'samples.jsonl', 'owner.json']) write(name);
