@@ -1,14 +1,12 @@
 // Starting processes: what they say and how they end reaches the caller, whatever becomes of their input.
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { symlinkSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
 import { connect, isRedirecting, probe, read, run } from '../../tasks/lib/command.ts';
-import { runProcess } from '../tasks/processes.ts';
-import { REPOSITORY } from '../tasks/project.ts';
+import { REPOSITORY, runScript, temporaryFolder } from '../tasks/processes.ts';
 
 test('a program that ends before it has read its input is told by its own words and exit code', async () => {
   const input = 'x'.repeat(4_000_000);
@@ -28,8 +26,7 @@ test('input arrives whole', async () => {
 });
 
 test('a process that takes too long ends with all it started, also where there is no ps', async (t) => {
-  const folder = mkdtempSync(join(tmpdir(), 'no-ps-'));
-  t.after(() => rmSync(folder, { recursive: true }));
+  const folder = temporaryFolder(t);
   for (const name of ['sh', 'sleep']) symlinkSync(`/bin/${name}`, join(folder, name));
   const { PATH } = process.env;
   t.after(() => Object.assign(process.env, { PATH }));
@@ -43,12 +40,8 @@ test('a process that takes too long ends with all it started, also where there i
 });
 
 test('where PATH names nothing, not even a bash, the usual places are looked through', async () => {
-  const program = `import { read } from '${REPOSITORY}tasks/lib/command.ts'; console.log(await read(['git', '--version']));`;
-  const argv = ['--import', 'tsx/esm', '--input-type=module', '--eval', program];
-  const { stdout, stderr } = await runProcess(process.execPath, argv, {
-    cwd: REPOSITORY,
-    env: { PATH: '/nowhere' },
-  });
+  const program = `import { read } from './tasks/lib/command.ts'; console.log(await read(['git', '--version']));`;
+  const { stdout, stderr } = await runScript(program, [], { env: { PATH: '/nowhere' } });
   assert.match(stdout, /^git version/, stderr);
 });
 
@@ -70,29 +63,11 @@ test('every byte of an argument arrives', async () => {
 });
 
 test('the shell that a task is started from redirects neither git nor docker', () => {
-  const redirecting = [
-    'GIT_DIR',
-    'GIT_WORK_TREE',
-    'GIT_INDEX_FILE',
-    'GIT_CONFIG_PARAMETERS',
-    'GIT_NAMESPACE',
-  ];
-  const docker = [
-    'DOCKER_DEFAULT_PLATFORM',
-    'DOCKER_CONTENT_TRUST',
-    'BUILDX_BUILDER',
-    'BUILDKIT_HOST',
-    'COMPOSE_FILE',
-    'COMPOSE_PROFILES',
-  ];
-  for (const name of [...redirecting, ...docker]) assert.equal(isRedirecting(name), true, name);
-  const honoured = [
-    'GIT_SSH_COMMAND',
-    'GIT_CONFIG_GLOBAL',
-    'GIT_AUTHOR_NAME',
-    'DOCKER_HOST',
-    'DOCKER_CONFIG',
-    'PATH',
-  ];
-  for (const name of honoured) assert.equal(isRedirecting(name), false, name);
+  const redirecting =
+    `GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_CONFIG_PARAMETERS GIT_NAMESPACE DOCKER_DEFAULT_PLATFORM
+    DOCKER_CONTENT_TRUST BUILDX_BUILDER BUILDKIT_HOST COMPOSE_FILE COMPOSE_PROFILES`.split(/\s+/);
+  const honoured = 'GIT_SSH_COMMAND GIT_CONFIG_GLOBAL GIT_AUTHOR_NAME DOCKER_HOST DOCKER_CONFIG PATH'.split(
+    ' ',
+  );
+  assert.deepEqual([...redirecting, ...honoured].filter(isRedirecting), redirecting);
 });

@@ -1,15 +1,18 @@
 // The command line contract: strict flags with the nearest match, help from the same declarations, and a
 // `--help` of every task.
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { nearest, suggestion, TaskError } from '../../tasks/lib/errors.ts';
+import { scriptOf } from '../../tasks/lib/lock.ts';
 import { helpPage, parseCommandLine } from '../../tasks/lib/task.ts';
+import { REPOSITORY, type RunOptions, runProcess } from '../tasks/processes.ts';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const TASKS = readdirSync(join(REPOSITORY, 'tasks')).filter((file) => file.endsWith('.ts'));
+
+const start = (argv: string[], options: RunOptions = {}) =>
+  runProcess(process.execPath, ['tasks/start.mjs', ...argv], { cwd: REPOSITORY, ...options });
 
 const SPEC = {
   name: 'sail',
@@ -108,33 +111,32 @@ Examples:
   );
 });
 
-for (const name of readdirSync(join(ROOT, 'tasks')).filter((file) => file.endsWith('.ts'))) {
-  test(`${name} --help prints its page, exit 0`, () => {
-    const argv = ['tasks/start.mjs', name.slice(0, -3), '--help'];
-    const { status, stdout, stderr } = spawnSync(process.execPath, argv, { cwd: ROOT, encoding: 'utf8' });
-    assert.equal(status, 0, stderr);
-    const script = name === 'switch-env.ts' ? 'switch' : name.slice(0, -3);
-    const page = new RegExp(`^\\S.+\\n\\nUsage: npm run ${script} --.* \\[flags\\]\\n`);
-    assert.match(stdout, page);
-  });
-}
+test('every task prints its help page, and refuses what it does not know, by the name of its script', async () => {
+  for (const task of TASKS.map((file) => file.slice(0, -3))) {
+    const { code, stdout, stderr } = await start([task, '--help']);
+    assert.equal(code, 0, stderr);
+    const script = scriptOf(task);
+    assert.match(stdout, new RegExp(`^\\S.+\\n\\nUsage: npm run ${script} --.* \\[flags\\]\\n`));
+    const refused = await start([task, '--no-such-flag']);
+    assert.equal(refused.code, 2);
+    assert.match(refused.stderr, new RegExp(`✗ ${script}: Unknown flag --no-such-flag`));
+  }
+});
 
-test('a dry run that npm took for itself is refused, not done for real', () => {
+test('a dry run that npm took for itself is refused, not done for real', async () => {
   const rows: [argv: string[], code: number, says: RegExp][] = [
     [['doctor'], 2, /npm run doctor -- --dry-run/],
     [['schemas', '--check', '--dry-run'], 0, /^(?!.*npm took)/s],
   ];
-  for (const [argv, code, says] of rows) {
-    const env = { ...process.env, npm_config_dry_run: 'true' };
-    const options = { cwd: ROOT, encoding: 'utf8', env } as const;
-    const { status, stderr } = spawnSync(process.execPath, ['tasks/start.mjs', ...argv], options);
-    assert.equal(status, code, stderr);
+  for (const [argv, expected, says] of rows) {
+    const { code, stderr } = await start(argv, { env: { npm_config_dry_run: 'true' } });
+    assert.equal(code, expected, stderr);
     assert.match(stderr, says);
   }
 });
 
-test('a reader that stops early is no failure', () => {
+test('a reader that stops early is no failure', async () => {
   const command = `'${process.execPath}' tasks/start.mjs release --help | head -1; exit "\${PIPESTATUS[0]}"`;
-  const { status, stderr } = spawnSync('bash', ['-c', command], { cwd: ROOT, encoding: 'utf8' });
-  assert.deepEqual([status, stderr], [0, '']);
+  const { code, stderr } = await runProcess('bash', ['-c', command], { cwd: REPOSITORY });
+  assert.deepEqual([code, stderr], [0, '']);
 });

@@ -2,9 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+import { REPOSITORY } from '../tasks/processes.ts';
 
 /** Runs a task that asks; types `early` before the question, and each of `keys` once the screen shows its text. */
 function ask(question: string, terminal: string, early: string, ...keys: [shown: RegExp, typed: string][]) {
@@ -19,7 +17,7 @@ function ask(question: string, terminal: string, early: string, ...keys: [shown:
     } }, []);`;
   const command = `stty cols 100 rows 30; '${process.execPath}' --import tsx/esm --input-type=module --eval "$SCRIPT"`;
   const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
-    cwd: ROOT,
+    cwd: REPOSITORY,
     env: { ...process.env, SCRIPT: script, NO_COLOR: '1', TERM: terminal },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
