@@ -1,11 +1,9 @@
 // configs/release.toml and .env: every mistake is named by file, key and nearest valid key, all at once.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { type TestContext, test } from 'node:test';
 import { TaskError } from '../../tasks/lib/errors.ts';
 import { redact } from '../../tasks/lib/log.ts';
 import {
@@ -17,40 +15,32 @@ import {
 } from '../../tasks/lib/project.ts';
 import { planRelease } from '../../tasks/lib/release/plan.ts';
 import { readRepository } from '../../tasks/lib/release/preflight.ts';
+import { REPOSITORY, temporaryFolder } from '../tasks/processes.ts';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const TINY = readFileSync(join(ROOT, 'tests/tasks/tiny-app/configs/release.toml'), 'utf8');
-const folders: string[] = [];
-after(() => {
-  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
-});
+const TINY = readFileSync(join(REPOSITORY, 'tests/tasks/tiny-app/configs/release.toml'), 'utf8');
 
-function projectFolder(toml: string, dotenv = ''): string {
-  const root = mkdtempSync(join(tmpdir(), 'project-test-'));
-  folders.push(root);
+function projectFolder(t: TestContext, toml: string, dotenv = ''): string {
+  const root = temporaryFolder(t);
   mkdirSync(join(root, 'configs/deep/er'), { recursive: true });
   writeFileSync(join(root, 'configs/release.toml'), toml);
   writeFileSync(join(root, '.env'), dotenv);
   return root;
 }
 
-async function refusal(toml: string, dotenv = ''): Promise<TaskError> {
-  try {
-    await loadProject(projectFolder(toml, dotenv));
-  } catch (error) {
-    assert(error instanceof TaskError);
-    return error;
-  }
-  return assert.fail('the project was accepted');
+async function refusal(t: TestContext, toml: string, dotenv = ''): Promise<TaskError> {
+  const error = await loadProject(projectFolder(t, toml, dotenv)).catch((thrown) => thrown);
+  assert(error instanceof TaskError, 'the project was accepted');
+  assert.equal(error.exitCode, 2);
+  return error;
 }
 
-test('this very project is valid, and so is the tests’ own', async () => {
-  assert.equal((await loadProject(ROOT)).project.name, 'synapse');
-  assert.equal((await loadProject(projectFolder(TINY))).project.name, 'tiny');
+test('this very project is valid, and so is the tests’ own', async (t) => {
+  assert.equal((await loadProject(REPOSITORY)).project.name, 'synapse');
+  assert.equal((await loadProject(projectFolder(t, TINY))).project.name, 'tiny');
 });
 
-test('.env beats release.toml; the project is found from a folder below', async () => {
-  const root = projectFolder(TINY, 'TINY_PROD_PORT=9000\nTINY_DATA_DIR=/srv/x\n');
+test('.env beats release.toml; the project is found from a folder below', async (t) => {
+  const root = projectFolder(t, TINY, 'TINY_PROD_PORT=9000\nTINY_DATA_DIR=/srv/x\n');
   const project = await loadProject(join(root, 'configs/deep/er'));
   assert.equal(project.root, root);
   assert.deepEqual([portOf(project, 'prod'), portOf(project, 'dev')], [9000, 8013]);
@@ -61,7 +51,7 @@ test('.env beats release.toml; the project is found from a folder below', async 
   assert.equal(registryReference(pushed, 'v1.0.0'), 'ghcr.io/me/tiny:v1.0.0');
 });
 
-test('each mistake has its own words, exit 2', async () => {
+test('each mistake has its own words, exit 2', async (t) => {
   const replace = (from: string, to: string) => TINY.replace(from, to);
   const rows: [toml: string, message: RegExp, hint?: RegExp][] = [
     [`x = \n${TINY}`, /^configs\/release\.toml:\d+:\d+: not valid TOML: /, /toml\.io/],
@@ -84,36 +74,32 @@ test('each mistake has its own words, exit 2', async () => {
   ];
   for (const [toml, message, hint] of rows) {
     assert.notEqual(toml, TINY);
-    const error = await refusal(toml);
+    const error = await refusal(t, toml);
     assert.match(error.message, message);
-    assert.equal(error.exitCode, 2);
     if (hint) assert.match(error.hint ?? '', hint);
   }
 });
 
-test('several mistakes are told together, each with its hint', async () => {
-  const error = await refusal(TINY.replace('timeout = 8', 'time_out = 8').replace('port = 8012', 'port = 0'));
+test('several mistakes are told together, each with its hint', async (t) => {
+  const error = await refusal(
+    t,
+    TINY.replace('timeout = 8', 'time_out = 8').replace('port = 8012', 'port = 0'),
+  );
   assert.match(error.message, /^configs\/release\.toml has 2 problems:\n {2}- .*\n/);
   assert.match(error.message, /unknown key candidate\.time_out\n {4}hint: did you mean timeout\?/);
   assert.match(error.message, /environments\.prod\.port is 0/);
 });
 
-test('a port in .env that is none is refused by its name', async () => {
-  const error = await refusal(TINY, 'TINY_DEV_PORT=80a\n');
-  assert.deepEqual(
-    [error.message, error.exitCode],
-    ['.env: TINY_DEV_PORT is "80a", expected a port number', 2],
-  );
+test('a port in .env that is none is refused by its name', async (t) => {
+  const error = await refusal(t, TINY, 'TINY_DEV_PORT=80a\n');
+  assert.equal(error.message, '.env: TINY_DEV_PORT is "80a", expected a port number');
 });
 
-test('a folder without a project falls back to the one that the tasks belong to', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'project-test-'));
-  folders.push(folder);
-  cpSync(join(ROOT, 'package.json'), join(folder, 'package.json'));
-  assert.equal(`${(await loadProject(folder)).root}/`, ROOT);
+test('a folder without a project falls back to the one that the tasks belong to', async (t) => {
+  assert.equal(`${(await loadProject(temporaryFolder(t))).root}/`, REPOSITORY);
 });
 
-test('a secret is redacted by its name or its place in a URL, in .env and in the files of the containers', async () => {
+test('a secret is redacted by its name or its place in a URL, in .env and in the files of the containers', async (t) => {
   const rows: [file: string, assigned: (value: string) => string][] = [
     ['.env', (value) => `SMTP_PASS=${value}`],
     ['.env', (value) => `DB_PWD=${value}`],
@@ -126,7 +112,7 @@ test('a secret is redacted by its name or its place in a URL, in .env and in the
     ['.env.prod', (value) => `no assignment\nCLIENT_SECRET: ${value}`],
     ['.env.prod', (value) => `CACHE_URL=redis://:${value}@cache`],
   ];
-  const root = projectFolder(TINY);
+  const root = projectFolder(t, TINY);
   const valueAt = (index: number) => `hidden-value-${String.fromCharCode(97 + index)}`;
   for (const file of new Set(rows.map(([name]) => name))) {
     const lines = rows.map(([name, assigned], index) => (name === file ? assigned(valueAt(index)) : ''));
@@ -138,8 +124,8 @@ test('a secret is redacted by its name or its place in a URL, in .env and in the
   assert.equal(redact('plain-value'), 'plain-value');
 });
 
-test('the sections of release.toml are those that the notes get', async () => {
-  const root = projectFolder(`${TINY}\n[release.sections]\nNews = ["add"]\n`);
+test('the sections of release.toml are those that the notes get', async (t) => {
+  const root = projectFolder(t, `${TINY}\n[release.sections]\nNews = ["add"]\n`);
   const git = (...argv: string[]) =>
     execFileSync('git', ['-c', 'user.name=x', '-c', 'user.email=x@y', ...argv], { cwd: root });
   git('init', '--quiet', '--initial-branch=main');

@@ -4,8 +4,8 @@ import { spawn } from 'node:child_process';
 import { test } from 'node:test';
 import { REPOSITORY } from '../tasks/processes.ts';
 
-/** Runs a task that asks; types `early` before the question, and each of `keys` once the screen shows its text. */
-function ask(question: string, terminal: string, early: string, ...keys: [shown: RegExp, typed: string][]) {
+/** Runs a task that asks; types `early` before the question, and `typed` once the screen shows it. */
+function ask(question: string, terminal: string, early: string, shown: RegExp, typed: string) {
   const script = `import { runTask } from './tasks/lib/task.ts';
     import { choose, confirm, confirmByName } from './tasks/lib/prompt.ts';
     await runTask({ name: 'sail', summary: 'x', flags: {}, run: async () => {
@@ -21,7 +21,10 @@ function ask(question: string, terminal: string, early: string, ...keys: [shown:
     env: { ...process.env, SCRIPT: script, NO_COLOR: '1', TERM: terminal },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
-  const pending: [shown: RegExp, typed: string][] = [[/not asked yet/, early], ...keys];
+  const pending: [shown: RegExp, typed: string][] = [
+    [/not asked yet/, early],
+    [shown, typed],
+  ];
   let screen = '';
   let seen = 0;
   child.stdout.on('data', (chunk: Buffer) => {
@@ -60,7 +63,7 @@ test('only a meant answer is a yes', { concurrency: 2 }, async (t) => {
   const cases = rows.map(([terminal, name, question, early, typed, code, sailed]) =>
     t.test(`${name} (TERM=${terminal})`, async () => {
       const shown = terminal === 'dumb' ? /\[y\/N\]|to cancel\./ : /Cast off\?|to cancel\.[\s\S]*│/;
-      const answer = await ask(question, terminal, early, [shown, typed]);
+      const answer = await ask(question, terminal, early, shown, typed);
       assert.deepEqual([answer.code, answer.screen.includes('SAILED')], [code, sailed], answer.screen);
     }),
   );

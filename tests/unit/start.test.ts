@@ -1,26 +1,13 @@
 // tasks/start.mjs: a task runs as its sources are now. Each test has a copy of some tasks, or two small ones, with a
 // node_modules of its own to keep the bundles in.
 import assert from 'node:assert/strict';
-import {
-  cpSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { type Outcome, runProcess } from '../tasks/processes.ts';
-import { REPOSITORY as ROOT } from '../tasks/project.ts';
+import { REPOSITORY as ROOT, runProcess, temporaryFolder } from '../tasks/processes.ts';
 
 const TASK = 'tasks/build-push.ts';
-/** Enough of them: joining takes as long as what is joined. */
 const TASKS = ['build-push.ts', 'status.ts'];
-const SUMMARY = /summary: '([^']+)'/;
 
 /** A task that is joined in a moment, for what does not depend on what is joined. */
 const smallTask = (name: string) => `import { usage } from './lib/usage.ts';
@@ -34,50 +21,37 @@ const SMALL = {
   'tasks/status.ts': smallTask('status'),
 };
 
-interface Copy {
-  root: string;
-  cache: string;
-  node: (...argv: string[]) => Promise<Outcome>;
-  /** Starts a task of the copy. */
-  run: (...argv: string[]) => Promise<Outcome>;
-  edit: (change: (text: string) => string) => void;
-}
-
-function directoryFor(t: TestContext, paths: readonly string[]): Copy {
-  const root = mkdtempSync(join(tmpdir(), 'start-'));
-  t.after(() => rmSync(root, { recursive: true, force: true }));
-  for (const path of paths) cpSync(join(ROOT, path), join(root, path), { recursive: true });
+/** A folder with these files of ours, and a node_modules that keeps bundles of its own. */
+function copyOf(t: TestContext, paths: readonly string[]) {
+  const root = temporaryFolder(t);
+  for (const path of [...paths, 'package.json', 'tsconfig.json'])
+    cpSync(join(ROOT, path), join(root, path), { recursive: true });
   mkdirSync(join(root, 'node_modules'));
   for (const name of readdirSync(join(ROOT, 'node_modules')).filter((entry) => !entry.startsWith('.cache')))
     symlinkSync(join(ROOT, 'node_modules', name), join(root, 'node_modules', name));
   const node = (...argv: string[]) => runProcess(process.execPath, argv, { cwd: root });
-  const file = join(root, TASK);
   return {
     root,
     cache: join(root, 'node_modules/.cache/release-flow'),
     node,
-    run: (...argv) => node(join(root, 'tasks/start.mjs'), ...argv),
-    edit: (change) => writeFileSync(file, change(readFileSync(file, 'utf8'))),
+    run: (...argv: string[]) => node(join(root, 'tasks/start.mjs'), ...argv),
   };
 }
 
-function copyOfTasks(t: TestContext): Copy {
-  const paths = ['tasks', 'service/config', 'package.json', 'tsconfig.json'];
-  const copy = directoryFor(t, paths);
-  for (const name of readdirSync(join(copy.root, 'tasks')))
-    if (name.endsWith('.ts') && !TASKS.includes(name)) rmSync(join(copy.root, 'tasks', name));
-  return copy;
-}
-
-function smallTasks(t: TestContext): Copy {
-  const copy = directoryFor(t, ['tasks/start.mjs', 'package.json', 'tsconfig.json']);
+function smallTasks(t: TestContext) {
+  const copy = copyOf(t, ['tasks/start.mjs']);
   mkdirSync(join(copy.root, 'tasks/lib'));
   for (const [path, text] of Object.entries(SMALL)) writeFileSync(join(copy.root, path), text);
-  return copy;
+  const edit = (change: (text: string) => string) =>
+    writeFileSync(join(copy.root, TASK), change(readFileSync(join(copy.root, TASK), 'utf8')));
+  return { ...copy, edit };
 }
 
 test('started twice it is bundled once, and says what it says by tsx', async (t) => {
-  const { node, cache, run } = copyOfTasks(t);
+  const { root, node, cache, run } = copyOf(t, ['tasks', 'service/config']);
+  // Few of them: joining takes as long as what is joined.
+  for (const name of readdirSync(join(root, 'tasks')))
+    if (name.endsWith('.ts') && !TASKS.includes(name)) rmSync(join(root, 'tasks', name));
   const byTsx = await node('--import', 'tsx/esm', TASK, '--help');
   assert.match(byTsx.stdout, /Usage/);
   for (let time = 0; time < 2; time += 1) {
@@ -90,7 +64,7 @@ test('started twice it is bundled once, and says what it says by tsx', async (t)
 test('a newer source is what runs from then on', async (t) => {
   const { run, edit } = smallTasks(t);
   await run('build-push', '--help');
-  edit((text) => text.replace(SUMMARY, "summary: 'Other.'"));
+  edit((text) => text.replace('Says so.', 'Other.'));
   assert.match((await run('build-push', '--help')).stdout, /^Other\./);
 });
 
