@@ -16,7 +16,7 @@ export async function serve(env: Environment): Promise<void> {
   process.once('uncaughtException', (error) => fail(log, 'crashed', error, { stack: error.stack }));
   try {
     const identity = identify(env);
-    const { port, stop } = await startService({ config, identity, log, token: env.SYNAPSE_TOKEN });
+    const { port, stop } = await startService(config, identity, log, env.SYNAPSE_TOKEN);
     stopOnSignals(stop, log);
     log.info('ready', { ...identity, port, data: config.data.directory, dataFormat: DATA_FORMAT });
     for (const { path, value, origin } of effectiveValues(loaded))

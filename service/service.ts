@@ -11,13 +11,6 @@ import { receiveUpload } from './uploads.ts';
 
 const MINUTE_MS = 60_000;
 
-export interface Service {
-  port: number;
-  /** Resolves when data of an older program is in the index; never rejects. */
-  caughtUp: Promise<void>;
-  stop(): Promise<void>;
-}
-
 export type Identity = ReturnType<typeof identify>;
 
 /** What /health reports and a release checks before it is tagged: the image bakes version and revision in. */
@@ -29,17 +22,7 @@ export function identify(env: Record<string, string | undefined>) {
   };
 }
 
-export async function startService({
-  config,
-  identity,
-  log,
-  token,
-}: {
-  config: Config;
-  identity: Identity;
-  log: Log;
-  token?: string | undefined;
-}): Promise<Service> {
+export async function startService(config: Config, identity: Identity, log: Log, token?: string) {
   const context = openContext(config, log);
   try {
     const access = { allowedHosts: config.server.allowed_hosts, token };
@@ -50,6 +33,7 @@ export async function startService({
     const timer = setInterval(() => housekeep(context), MINUTE_MS).unref();
     return {
       port: http.port,
+      /** Resolves when data of an older program is in the index; never rejects. */
       caughtUp: context.catchUp(),
       stop: async () => {
         clearInterval(timer);

@@ -8,10 +8,12 @@ import {
   describeEffectiveConfig,
   describeFindings,
   ENVIRONMENTS,
-  type EnvironmentName,
   effectiveConfig,
   examine,
+  LIVE_CHECKS,
   loadProject,
+  MACHINE_CHECKS,
+  PROJECT_CHECKS,
   runTask,
   usageError,
 } from './lib/mod.ts';
@@ -31,20 +33,20 @@ await runTask({
   examples: ['npm run doctor', 'npm run doctor -- --live', 'npm run doctor -- --config dev'],
   run: async ({ flags }) => {
     if (flags.config !== undefined) return showConfig(flags.config);
-    const findings = await examine({ live: flags.live });
+    const findings = await examine([
+      ...MACHINE_CHECKS,
+      ...PROJECT_CHECKS,
+      ...(flags.live ? LIVE_CHECKS : []),
+    ]);
     const counts = countVerdicts(findings);
-    return {
-      data: { counts, checks: findings },
-      text: describeFindings(findings),
-      exitCode: counts.failed > 0 ? 1 : 0,
-    };
+    const data = { counts, checks: findings };
+    return { data, text: describeFindings(findings), exitCode: counts.failed > 0 ? 1 : 0 };
   },
 });
 
-async function showConfig(name: string) {
-  if (!ENVIRONMENTS.includes(name as EnvironmentName)) {
-    throw usageError(`doctor: --config is "${name}", expected ${ENVIRONMENTS.join(' or ')}`);
-  }
-  const config = await effectiveConfig(await loadProject(), name as EnvironmentName);
+async function showConfig(asked: string) {
+  const name = ENVIRONMENTS.find((one) => one === asked);
+  if (!name) throw usageError(`doctor: --config is "${asked}", expected ${ENVIRONMENTS.join(' or ')}`);
+  const config = await effectiveConfig(await loadProject(), name);
   return { data: { ...config }, text: describeEffectiveConfig(config) };
 }

@@ -74,24 +74,14 @@ export function loadConfig({
   return mergeLayers(layers);
 }
 
-export interface EffectiveValue {
-  path: string;
-  value: unknown;
-  origin: string;
-  /** The environment variable that overrides it. */
-  variable: string;
-  description: string;
-}
+export type EffectiveValue = ReturnType<typeof effectiveValues>[number];
 
-/** Every key with its value, the layer it came from and how to change it. */
-export function effectiveValues({ config, origins }: LoadedConfig): EffectiveValue[] {
-  return [...leaves].map(([path, leaf]) => ({
-    path,
-    value: path.split('.').reduce<unknown>((node, key) => (node as Record<string, unknown>)[key], config),
-    origin: origins[path] ?? 'default',
-    variable: variableName(path),
-    description: leaf.description ?? '',
-  }));
+/** Every key with its value and the layer it came from. */
+export function effectiveValues({ config, origins }: LoadedConfig) {
+  return Object.entries(origins).map(([path, origin]) => {
+    const value = path.split('.').reduce<unknown>((node, key) => (node as never)[key], config);
+    return { path, value, origin };
+  });
 }
 
 /** Lays layers over the defaults, later ones over earlier ones. @throws {ConfigError} */

@@ -8,19 +8,26 @@ export const LEARNING_MODES = ['aggressive', 'moderate'] as const;
 
 const MIB = 1024 * 1024;
 
-function whole([min, max]: [number, number], fallback: number, description: string) {
-  return z.int().min(min).max(max).default(fallback).describe(description);
-}
+const whole = ([min, max]: [number, number], fallback: number, description: string) =>
+  z.int().min(min).max(max).default(fallback).describe(description);
+const text = (fallback: string, description: string) =>
+  z.string().min(1).default(fallback).describe(description);
+const flag = (fallback: boolean, description: string) => z.boolean().default(fallback).describe(description);
 
-function text(fallback: string, description: string) {
-  return z.string().min(1).default(fallback).describe(description);
-}
+/** A section that may be left out. */
+const section = <Shape extends z.ZodRawShape>(description: string, shape: Shape) =>
+  z
+    .strictObject(shape)
+    .prefault({} as never)
+    .describe(description);
 
-function flag(fallback: boolean, description: string) {
-  return z.boolean().default(fallback).describe(description);
-}
+const environment = z
+  .string()
+  .regex(/^[a-z][a-z0-9-]{0,30}$/, 'expected a short lower-case name such as dev or prod')
+  .default('dev')
+  .describe('Name of the environment, as /health reports it. Also SYNAPSE_ENV.');
 
-const server = z.strictObject({
+const server = section('The HTTP server.', {
   host: text(DEFAULT_ADDRESS.host, 'Address to listen on; inside a container keep it.'),
   port: whole([1, 65535], DEFAULT_ADDRESS.port, 'Port to listen on inside the container.'),
   allowed_hosts: z
@@ -38,74 +45,61 @@ const server = z.strictObject({
   request_timeout_seconds: whole([1, 3600], 120, 'Seconds that a client may take to send one request.'),
 });
 
-const learningMode = z
-  .enum(LEARNING_MODES)
-  .default('moderate')
-  .describe('moderate: failures and recoveries; aggressive: also changes of what was known.');
-
-const automatic_learning = z.strictObject({
-  enabled: flag(true, 'Record episodes at all.'),
-  mode: learningMode,
-});
-
-const semantic = z
-  .strictObject({
-    chunk_size: whole([100, 20_000], 1200, 'Characters in one chunk of a document.'),
-    chunk_overlap: whole(
-      [0, 10_000],
-      200,
-      'Characters that a chunk repeats from the one before it; less than chunk_size.',
-    ),
-  })
-  .refine((value) => value.chunk_overlap < value.chunk_size, {
-    path: ['chunk_overlap'],
-    message: 'expected less than semantic.chunk_size',
-  });
-
-const uploads = z.strictObject({
-  max_bytes: whole([1, 1024 * MIB], 20 * MIB, 'Largest file that /v1/upload accepts, in bytes.'),
-  expiry_minutes: z
-    .number()
-    .positive()
-    .max(7 * 24 * 60)
-    .default(60)
-    .describe('Minutes after which an upload that nobody ingested is deleted.'),
-});
-
-const metrics = z.strictObject({
-  enabled: flag(true, 'Record the duration and outcome of every tool call.'),
-  retention_days: whole([1, 3650], 30, 'Days after which records are deleted.'),
-});
-
 const logLevel = z
   .enum(LOG_LEVELS)
   .default('INFO')
   .describe('Least severe level that is logged. Also LOG_LEVEL.');
 
+const learningMode = z
+  .enum(LEARNING_MODES)
+  .default('moderate')
+  .describe('moderate: failures and recoveries; aggressive: also changes of what was known.');
+
 const busyTimeout = 'Milliseconds to wait while the other environment writes the same database.';
+const overlap = 'Characters that a chunk repeats from the one before it; less than chunk_size.';
+
+const semantic = z
+  .strictObject({
+    chunk_size: whole([100, 20_000], 1200, 'Characters in one chunk of a document.'),
+    chunk_overlap: whole([0, 10_000], 200, overlap),
+  })
+  .refine((value) => value.chunk_overlap < value.chunk_size, {
+    path: ['chunk_overlap'],
+    message: 'expected less than semantic.chunk_size',
+  })
+  .prefault({})
+  .describe('How documents are cut for the semantic index.');
+
+const expiry = z
+  .number()
+  .positive()
+  .max(7 * 24 * 60)
+  .default(60)
+  .describe('Minutes after which an upload that nobody ingested is deleted.');
 
 export const ConfigSchema = z.strictObject({
-  environment: z
-    .string()
-    .regex(/^[a-z][a-z0-9-]{0,30}$/, 'expected a short lower-case name such as dev or prod')
-    .default('dev')
-    .describe('Name of the environment, as /health reports it. Also SYNAPSE_ENV.'),
-  server: server.prefault({}).describe('The HTTP server.'),
-  log: z.strictObject({ level: logLevel }).prefault({}).describe('JSON log lines on standard output.'),
-  data: z
-    .strictObject({ directory: text('/app/data', 'Directory of all stores and uploads.') })
-    .prefault({})
-    .describe('Where memory is kept.'),
-  sqlite: z
-    .strictObject({ busy_timeout_ms: whole([100, 60_000], 10_000, busyTimeout) })
-    .prefault({})
-    .describe('The databases, which both environments open at the same time.'),
-  automatic_learning: automatic_learning
-    .prefault({})
-    .describe('Episodes that the service records by itself.'),
-  semantic: semantic.prefault({}).describe('How documents are cut for the semantic index.'),
-  uploads: uploads.prefault({}).describe('Files that wait for ingestion.'),
-  metrics: metrics.prefault({}).describe('Call statistics in metrics.db.'),
+  environment,
+  server,
+  log: section('JSON log lines on standard output.', { level: logLevel }),
+  data: section('Where memory is kept.', {
+    directory: text('/app/data', 'Directory of all stores and uploads.'),
+  }),
+  sqlite: section('The databases, which both environments open at the same time.', {
+    busy_timeout_ms: whole([100, 60_000], 10_000, busyTimeout),
+  }),
+  automatic_learning: section('Episodes that the service records by itself.', {
+    enabled: flag(true, 'Record episodes at all.'),
+    mode: learningMode,
+  }),
+  semantic,
+  uploads: section('Files that wait for ingestion.', {
+    max_bytes: whole([1, 1024 * MIB], 20 * MIB, 'Largest file that /v1/upload accepts, in bytes.'),
+    expiry_minutes: expiry,
+  }),
+  metrics: section('Call statistics in metrics.db.', {
+    enabled: flag(true, 'Record the duration and outcome of every tool call.'),
+    retention_days: whole([1, 3650], 30, 'Days after which records are deleted.'),
+  }),
 });
 
 export type Config = z.output<typeof ConfigSchema>;

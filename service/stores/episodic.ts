@@ -48,7 +48,7 @@ export interface NewEpisode {
 }
 
 export function openEpisodic(file: string, busyTimeoutMs: number) {
-  const database = openDatabase(file, createSchema, { busyTimeoutMs });
+  const database = openDatabase(file, createSchema, busyTimeoutMs);
   const { sql } = database;
   const index = openSearchIndex(database, 'episodic_memory', (row) => ({
     project: row.project_id,

@@ -37,9 +37,7 @@ function readDataFormat(file: string): number {
 /** Complete on disk before it has its name, and never over one that another process made first. */
 function markDataFormat(directory: string, file: string): void {
   const draft = join(directory, `.${FORMAT_FILE}.${randomUUID()}`);
-  // Data without a number is older than the numbers.
-  const dataFormat = existsSync(join(directory, 'memory.db')) ? 1 : DATA_FORMAT;
-  writeFileSync(draft, `${JSON.stringify({ dataFormat })}\n`, { mode: 0o600 });
+  writeFileSync(draft, `${JSON.stringify({ dataFormat: DATA_FORMAT })}\n`, { mode: 0o600 });
   try {
     linkSync(draft, file);
   } catch (error) {

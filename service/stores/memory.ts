@@ -53,7 +53,7 @@ export interface NewFact {
 }
 
 export function openMemory(file: string, busyTimeoutMs: number) {
-  const database = openDatabase(file, createSchema, { busyTimeoutMs });
+  const database = openDatabase(file, createSchema, busyTimeoutMs);
   const { sql } = database;
   const index = openSearchIndex(database, 'memory_facts', ({ scope, category, key, value }) => ({
     project: scope,

@@ -26,7 +26,7 @@ export interface ToolCall {
 export type MetricsStore = ReturnType<typeof openMetrics>;
 
 export function openMetrics(file: string, busyTimeoutMs: number, environment: string) {
-  const database = openDatabase(file, (sql) => sql.exec(TABLES), { busyTimeoutMs, durability: 'NORMAL' });
+  const database = openDatabase(file, (sql) => sql.exec(TABLES), busyTimeoutMs, 'NORMAL');
   const insert = database.sql.prepare(`
     INSERT INTO tool_calls (environment, tool, project_id, outcome, duration_ms, called_at)
     VALUES ($environment, $tool, $project_id, $outcome, $duration_ms, $called_at)`);

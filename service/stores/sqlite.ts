@@ -17,8 +17,6 @@ export interface Database {
   busySince?: number | undefined;
 }
 
-export type Durability = 'FULL' | 'NORMAL';
-
 /** How long a part of a large write keeps other requests waiting. */
 const SLICE_MS = 20;
 
@@ -33,7 +31,8 @@ const ACCESS_CODES = [3, 8, 14, 23];
 export function openDatabase(
   file: string,
   schema: (sql: DatabaseSync) => void,
-  { busyTimeoutMs, durability = 'FULL' }: { busyTimeoutMs: number; durability?: Durability },
+  busyTimeoutMs: number,
+  durability: 'FULL' | 'NORMAL' = 'FULL',
 ): Database {
   let sql: DatabaseSync | undefined;
   try {
@@ -46,11 +45,12 @@ export function openDatabase(
     return database;
   } catch (error) {
     sql?.close();
-    const owner = `user id ${process.getuid?.()} must own the data directory`;
-    const hint = ACCESS_CODES.includes(resultCode(error)) ? `\nhint: ${owner}` : '';
+    const hint = ACCESS_CODES.includes(resultCode(error)) ? ownerHint() : '';
     throw new Error(`Cannot open ${file}: ${(error as Error).message}${hint}`, { cause: error });
   }
 }
+
+export const ownerHint = () => `\nhint: user id ${process.getuid?.()} must own the data directory`;
 
 /** SQLite's result code without its extension; 0 for other errors. */
 function resultCode(error: unknown): number {

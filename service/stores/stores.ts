@@ -4,19 +4,14 @@ import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
 import type { Log } from '../log.ts';
 import { type ImportProgress, importChunksJson } from './chunks-json.ts';
-import { type EpisodicStore, openEpisodic } from './episodic.ts';
+import { openEpisodic } from './episodic.ts';
 import { verifyDataFormat } from './format.ts';
-import { type MemoryStore, openMemory } from './memory.ts';
-import { type MetricsStore, openMetrics } from './metrics.ts';
-import { openSemantic, type SemanticStore } from './semantic.ts';
-import { type Database, whyNotWritable } from './sqlite.ts';
+import { openMemory } from './memory.ts';
+import { openMetrics } from './metrics.ts';
+import { openSemantic } from './semantic.ts';
+import { ownerHint, whyNotWritable } from './sqlite.ts';
 
-export interface Stores {
-  memory: MemoryStore;
-  episodic: EpisodicStore;
-  semantic: SemanticStore;
-  metrics: MetricsStore;
-}
+export type Stores = ReturnType<typeof openStores>;
 
 /** The memories in their order of authority, by the names that the tools give them. */
 export function memoriesOf({ memory, episodic, semantic }: Stores) {
@@ -27,7 +22,7 @@ export function memoriesOf({ memory, episodic, semantic }: Stores) {
   ] as const;
 }
 
-export function openStores(config: Config): Stores {
+export function openStores(config: Config) {
   const { directory } = config.data;
   const timeout = config.sqlite.busy_timeout_ms;
   const index = join(directory, 'semantic_index');
@@ -44,11 +39,8 @@ export function openStores(config: Config): Stores {
 function makeDirectory(directory: string): void {
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    const owner = `user id ${process.getuid?.()} must own the data directory`;
-    throw new Error(`Cannot create ${directory}: ${(error as Error).message}\nhint: ${owner}`, {
-      cause: error,
-    });
+  } catch (cause) {
+    throw new Error(`Cannot create ${directory}: ${(cause as Error).message}${ownerHint()}`, { cause });
   }
 }
 
@@ -70,7 +62,7 @@ export async function catchUp(
 }
 
 export function closeStores(stores: Stores): void {
-  for (const { database } of Object.values(stores) as { database: Database }[]) database.sql.close();
+  for (const { database } of Object.values(stores)) database.sql.close();
 }
 
 export type StoreHealth = { writable: true } | { writable: false; reason: string };

@@ -15,6 +15,7 @@ import {
   stat,
 } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import type { ZodType } from 'zod';
 import { log } from './log.ts';
 import { uninterrupted } from './session.ts';
 
@@ -109,6 +110,18 @@ export async function appendLine(root: string, name: string, line: string): Prom
   await ensureStateDirectory(root);
   const isTorn = !((await readIfPresent(path)) || '\n').endsWith('\n');
   await appendFile(path, `${isTorn ? '\n' : ''}${line}\n`, { mode: 0o600 });
+}
+
+/** The lines of a file of ours, oldest first; one that a power cut has torn, or that a hand has edited, is skipped. */
+export async function readLines<Line>(root: string, name: string, schema: ZodType<Line>): Promise<Line[]> {
+  const text = (await readIfPresent(statePath(root, name))) ?? '';
+  return text.split('\n').flatMap((line) => {
+    try {
+      return schema.safeParse(JSON.parse(line)).data ?? [];
+    } catch {
+      return [];
+    }
+  });
 }
 
 /**

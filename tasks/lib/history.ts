@@ -2,7 +2,7 @@
 import { hostname, userInfo } from 'node:os';
 import { z } from 'zod';
 import { errorSummary } from './errors.ts';
-import { appendLine, readIfPresent, statePath } from './files.ts';
+import { appendLine, readLines } from './files.ts';
 import { log, redact } from './log.ts';
 import { session } from './session.ts';
 
@@ -74,18 +74,9 @@ export async function withHistory<T>(
   }
 }
 
-/** The history, oldest first; a line that is no entry (torn by a power cut, edited) is skipped. */
-export async function readHistory(root: string): Promise<HistoryEntry[]> {
-  const text = (await readIfPresent(statePath(root, 'history.jsonl'))) ?? '';
-  return text.split('\n').flatMap((line) => parseEntry(line) ?? []);
-}
-
-function parseEntry(line: string): HistoryEntry | undefined {
-  try {
-    return line ? entrySchema.safeParse(JSON.parse(line)).data : undefined;
-  } catch {
-    return undefined;
-  }
+/** The history, oldest first. */
+export function readHistory(root: string): Promise<HistoryEntry[]> {
+  return readLines(root, 'history.jsonl', entrySchema);
 }
 
 /** Seconds per step, in the order in which they ran. */

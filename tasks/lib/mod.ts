@@ -27,7 +27,10 @@ export { inspectImage } from './docker/objects.ts';
 export { pushImage } from './docker/registry.ts';
 export { withReach } from './docker/remote.ts';
 export { effectiveConfig } from './docker/service-config.ts';
-export { countVerdicts, describeEffectiveConfig, describeFindings, examine } from './doctor/run.ts';
+export { countVerdicts, describeEffectiveConfig, describeFindings, examine } from './doctor/check.ts';
+export { LIVE_CHECKS } from './doctor/live.ts';
+export { MACHINE_CHECKS } from './doctor/machine.ts';
+export { PROJECT_CHECKS } from './doctor/project.ts';
 export { TaskError, usageError } from './errors.ts';
 export { writeFileAtomic } from './files.ts';
 export { seconds } from './format.ts';
@@ -72,8 +75,15 @@ export { describeStatus } from './status/describe.ts';
 export { loadFacts } from './status/facts.ts';
 export { statusPage } from './status/page.ts';
 export { recordStatus, WATCH_MS, watch } from './status/record.ts';
-export { interruptedProblem, reportStatus, seriesOf } from './status/report.ts';
-export { describeSteps, interruptedRun, resumeSteps, runSteps, undoSteps } from './steps.ts';
+export { reportStatus, seriesOf } from './status/report.ts';
+export {
+  describeSteps,
+  interruptedProblem,
+  interruptedRun,
+  resumeSteps,
+  runSteps,
+  undoSteps,
+} from './steps.ts';
 export {
   describeEnvironment,
   describeObservation,

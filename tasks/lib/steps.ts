@@ -5,6 +5,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { type ZodType, z } from 'zod';
 import { CommandError, errorSummary, TaskError } from './errors.ts';
 import { ensureStateDirectory, readIfPresent, replaceFile, statePath } from './files.ts';
+import { ago } from './format.ts';
 import { appendHistory, type HistoryDetails, logPhases, readHistory } from './history.ts';
 import { log } from './log.ts';
 import { session, throwIfInterrupted, uninterrupted } from './session.ts';
@@ -102,6 +103,14 @@ export interface InterruptedRun {
   step?: string | undefined;
   /** Why the journal cannot be read. */
   error?: TaskError;
+}
+
+/** An interrupted run as a problem, and what to do about it. */
+export function interruptedProblem({ task, command, at, step, error }: InterruptedRun, now: Date) {
+  const code = 'interrupted';
+  if (error) return { code, message: error.message, hint: error.hint ?? '' };
+  const message = `${task} was interrupted${at ? ` ${ago(at, now)}` : ''}${step ? ` at "${step}"` : ''}`;
+  return { code, message, hint: `resume it: ${command}` };
 }
 
 /** Every interrupted run of this project; only looks. */

@@ -1,10 +1,11 @@
 // How much of the time prod was up, from samples taken each minute: pure arithmetic on time stamps, and the file that
 // holds them. What was not measured (the machine slept, cron did not run, the clock jumped) is neither up nor down.
 import { z } from 'zod';
-import { appendLine, readIfPresent, statePath, writeFileAtomic } from './files.ts';
+import { appendLine, readLines, statePath, writeFileAtomic } from './files.ts';
 import { session } from './session.ts';
 
 const amount = z.number().nonnegative();
+/** Bytes in use, by environment. */
 const memorySchema = z.object({ dev: amount.optional(), prod: amount.optional() });
 const isTime = (text: string) => !Number.isNaN(Date.parse(text));
 
@@ -15,7 +16,6 @@ const sampleSchema = z.object({
   prod: z.enum(['up', 'down', 'off']),
   /** Why it was down. */
   why: z.string().optional(),
-  /** Bytes in use. */
   memory: memorySchema.optional(),
   /** Prod was restarted because of this sample. */
   healed: z.boolean().optional(),
@@ -25,13 +25,9 @@ const sampleSchema = z.object({
 const hourSchema = z.object({
   /** Its first 13 characters: `2026-11-24T20`, UTC. */
   hour: z.string().refine((text) => isTime(`${text}:00:00Z`)),
-  up: amount,
-  down: amount,
-  off: amount,
+  ...{ up: amount, down: amount, off: amount },
   memory: memorySchema.optional(),
 });
-
-const lineSchema = z.union([sampleSchema, hourSchema]);
 
 export type Sample = z.output<typeof sampleSchema>;
 export type HourRow = z.output<typeof hourSchema>;
@@ -54,94 +50,82 @@ const TOLERANCE = 5 * 60 * SECOND;
 
 /** Milliseconds since 1970. */
 const hourStart = ({ hour }: HourRow) => Date.parse(`${hour}:00:00Z`);
+const startOf = (time: number, length: number) => Math.floor(time / length) * length;
 
-/** The log without what a clock that was ahead has left. */
-function withoutFuture({ hours, samples }: SampleLog, now: number): SampleLog {
-  return {
-    hours: hours.filter((row) => hourStart(row) <= now + TOLERANCE),
-    samples: samples.filter(({ at }) => Date.parse(at) <= now + TOLERANCE),
-  };
-}
-
-/** The time that samples speak for, without overlaps, from the last counted hour to `now`. */
-function intervals({ hours, samples }: SampleLog, now: number) {
-  const counted = hours.reduce((end, row) => Math.max(end, hourStart(row) + HOUR), 0);
-  const sorted = samples
+/** The samples in order, without what a clock that was ahead has left. */
+function sorted(samples: readonly Sample[], now: number) {
+  return samples
     .map((sample) => ({ sample, from: Date.parse(sample.at) }))
+    .filter(({ from }) => from <= now + TOLERANCE)
     .sort((a, b) => a.from - b.from);
-  return sorted
-    .map(({ sample, from }, index) => {
-      const next = sorted[index + 1]?.from ?? now;
-      return { sample, from: Math.max(from, counted), to: Math.min(next, from + LONGEST_GAP, now) };
-    })
-    .filter(({ from, to }) => to > from);
 }
 
-function highest(a: Memory = {}, b: Memory = {}): { memory?: Memory } {
+function highest(a: Memory = {}, b: Memory = {}): Memory {
   const names = (['dev', 'prod'] as const).filter((name) => a[name] !== undefined || b[name] !== undefined);
-  if (names.length === 0) return {};
-  return { memory: Object.fromEntries(names.map((name) => [name, Math.max(a[name] ?? 0, b[name] ?? 0)])) };
+  return Object.fromEntries(names.map((name) => [name, Math.max(a[name] ?? 0, b[name] ?? 0)]));
 }
 
-/** Hours and samples as hours alone: an interval across an hour's border counts in both, by its parts. */
-export function byHour(log: SampleLog, now: number): HourRow[] {
-  const known = withoutFuture(log, now);
-  const rows = new Map(known.hours.map((row) => [row.hour, row]));
-  for (const { from, to, sample } of intervals(known, now)) {
-    for (let start = from; start < to; ) {
-      const end = Math.min(to, Math.floor(start / HOUR) * HOUR + HOUR);
+/** Hours and samples as hours alone: the time that a sample speaks for counts in each hour by its part there. */
+export function byHour({ hours, samples }: SampleLog, now: number): HourRow[] {
+  const known = hours.filter((row) => hourStart(row) <= now + TOLERANCE);
+  const counted = known.reduce((end, row) => Math.max(end, hourStart(row) + HOUR), 0);
+  const rows = new Map(known.map((row) => [row.hour, row]));
+  const ordered = sorted(samples, now);
+  for (const [index, { sample, from }] of ordered.entries()) {
+    const to = Math.min(ordered[index + 1]?.from ?? now, from + LONGEST_GAP, now);
+    for (let start = Math.max(from, counted); start < to; ) {
+      const end = Math.min(to, startOf(start, HOUR) + HOUR);
       const hour = new Date(start).toISOString().slice(0, 13);
       const row = rows.get(hour) ?? { hour, up: 0, down: 0, off: 0 };
       const seconds = row[sample.prod] + (end - start) / SECOND;
-      rows.set(hour, { ...row, [sample.prod]: seconds, ...highest(row.memory, sample.memory) });
+      rows.set(hour, { ...row, [sample.prod]: seconds, memory: highest(row.memory, sample.memory) });
       start = end;
     }
   }
   return [...rows.values()].sort((a, b) => a.hour.localeCompare(b.hour));
 }
 
+/** Seconds of each state, and the highest memory. */
+function sum(rows: readonly HourRow[]) {
+  const total = (state: ProdState) => rows.reduce((seconds, row) => seconds + row[state], 0);
+  const memory = rows.reduce<Memory>((all, row) => highest(all, row.memory), {});
+  return { up: total('up'), down: total('down'), off: total('off'), memory };
+}
+
 export type Period = ReturnType<typeof byPeriod>[number];
 
-/** Seconds of each state in the last `count` hours or days (UTC), the present one included, oldest first. */
+/** The last `count` hours or days (UTC), the present one included, oldest first. */
 export function byPeriod(log: SampleLog, now: number, length: typeof HOUR | typeof DAY, count: number) {
   const hours = byHour(log, now);
-  const last = Math.floor(now / length) * length;
   return Array.from({ length: count }, (_, index) => {
-    const start = last - (count - 1 - index) * length;
-    const rows = hours.filter((row) => hourStart(row) >= start && hourStart(row) < start + length);
-    const sum = (state: ProdState) => rows.reduce((total, row) => total + row[state], 0);
-    const [up, down, off] = [sum('up'), sum('down'), sum('off')];
+    const start = startOf(now, length) - (count - 1 - index) * length;
+    const total = sum(hours.filter((row) => hourStart(row) >= start && hourStart(row) < start + length));
     const over = Math.min(length, now - start) / SECOND;
-    /** `unknown`: seconds, as far as the period is over, that nobody measured. */
-    return { at: new Date(start).toISOString(), up, down, off, unknown: Math.max(0, over - up - down - off) };
+    /** Seconds, as far as the period is over, that nobody measured. */
+    const unknown = Math.max(0, over - total.up - total.down - total.off);
+    return { at: new Date(start).toISOString(), ...total, unknown };
   });
 }
 
-const WINDOW_DAYS = 30;
+const DAYS = 30;
 /** Of the time that prod is meant to run. */
-const UPTIME_AIM = 0.999;
+const AIM = 0.999;
 
 export type Uptime = ReturnType<typeof uptimeOf>;
 
 const tenth = (seconds: number) => Math.round(seconds * 10) / 10;
 
 /**
- * Uptime and error budget of the `days` before `now`. The budget is that of the whole window, however little of it
- * was measured; an hour on the window's border counts by its part inside. All times in seconds; `ratio` is null
- * before the first measurement.
+ * Uptime and error budget of the last 30 times 24 hours, the present one included. The budget is that of the whole
+ * window, however little of it was measured. All times in seconds; `ratio` is null before the first measurement.
  */
-export function uptimeOf(log: SampleLog, now: number, days = WINDOW_DAYS, aim = UPTIME_AIM) {
-  const start = now - days * DAY;
-  const total = { up: 0, down: 0, off: 0 };
-  for (const row of byHour(log, now)) {
-    const share = Math.min(1, Math.max(0, (hourStart(row) + HOUR - start) / HOUR));
-    for (const state of ['up', 'down', 'off'] as const) total[state] += row[state] * share;
-  }
-  const { up, down, off } = total;
-  const window = (days * DAY) / SECOND;
-  const allowed = (1 - aim) * (window - off);
+export function uptimeOf(log: SampleLog, now: number) {
+  const first = startOf(now, HOUR) - (DAYS * 24 - 1) * HOUR;
+  const { up, down, off } = sum(byHour(log, now).filter((row) => hourStart(row) >= first));
+  const window = (DAYS * DAY) / SECOND;
+  const allowed = (1 - AIM) * (window - off);
   return {
-    ...{ days, aim, up: tenth(up), down: tenth(down), off: tenth(off) },
+    ...{ days: DAYS, aim: AIM, up: tenth(up), down: tenth(down), off: tenth(off) },
     unknown: tenth(Math.max(0, window - up - down - off)),
     ratio: up + down > 0 ? up / (up + down) : null,
     budget: { allowed: tenth(allowed), left: tenth(allowed - down) },
@@ -157,25 +141,12 @@ function samplesFile(): string {
   return context && context !== 'default' ? `samples@${context}.jsonl` : 'samples.jsonl';
 }
 
-/** Text → log; a line torn by a power cut, or from a hand, is skipped. */
-export function parseSamples(text: string): SampleLog {
-  const lines = text.split('\n').flatMap((line) => parseLine(line) ?? []);
+export async function readSamples(root: string): Promise<SampleLog> {
+  const lines = await readLines(root, samplesFile(), z.union([sampleSchema, hourSchema]));
   return {
     hours: lines.flatMap((line) => ('hour' in line ? [line] : [])),
     samples: lines.flatMap((line) => ('at' in line ? [line] : [])),
   };
-}
-
-function parseLine(line: string) {
-  try {
-    return line ? lineSchema.safeParse(JSON.parse(line)).data : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-export async function readSamples(root: string): Promise<SampleLog> {
-  return parseSamples((await readIfPresent(statePath(root, samplesFile()))) ?? '');
 }
 
 /**
@@ -197,14 +168,14 @@ const KEEP_HOURS = 40 * DAY;
 
 /** The same knowledge in a bounded number of lines: whole past hours become one row each; undefined: not yet due. */
 export function compact(log: SampleLog, now: number): SampleLog | undefined {
-  const known = withoutFuture(log, now);
-  const isAhead = known.hours.length < log.hours.length || known.samples.length < log.samples.length;
-  const sorted = [...known.samples].sort((a, b) => Date.parse(a.at) - Date.parse(b.at));
-  const isDue = sorted[0] && Date.parse(sorted[0].at) < now - KEEP_SAMPLES - HOUR;
-  if (!isAhead && !isDue) return undefined;
-  const border = Math.floor((now - KEEP_SAMPLES) / HOUR) * HOUR;
+  const samples = sorted(log.samples, now);
+  const border = startOf(now - KEEP_SAMPLES, HOUR);
+  if (!samples[0] || samples[0].from >= border - HOUR) return undefined;
   const isKept = (row: HourRow) => hourStart(row) < border && hourStart(row) >= now - KEEP_HOURS;
   // The last one before the border still speaks for the first moments behind it.
-  const first = sorted.findLastIndex(({ at }) => Date.parse(at) < border);
-  return { hours: byHour(known, now).filter(isKept), samples: sorted.slice(Math.max(first, 0)) };
+  const first = samples.findLastIndex(({ from }) => from < border);
+  return {
+    hours: byHour(log, now).filter(isKept),
+    samples: samples.slice(first).map(({ sample }) => sample),
+  };
 }

@@ -36,11 +36,3 @@ test('four processes that start on one empty directory at once all succeed', asy
     assert.equal(count(data, 'memory_facts'), 20);
   }
 });
-
-// 2,000 each in containers: tests/tasks/synapse-service.ts.
-test('two processes that write 500 facts each at the same time lose none', async (t) => {
-  const data = temporaryDirectory(t);
-  assert.equal(await writeTogether(data, ['dev', 'prod'], 500), 1000);
-  assert.equal(count(data, 'memory_facts'), 1000);
-  assert.equal(count(data, 'memory_audit_log'), 1000);
-});

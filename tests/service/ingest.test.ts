@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { chunksOf } from '../../service/stores/chunk.ts';
+import { chunksOf } from '../../service/stores/semantic.ts';
 import { linkedClient, runningService } from './support.ts';
 
 const SIZE = { chunk_size: 1200, chunk_overlap: 200 };

@@ -1,13 +1,10 @@
-// Stopping and refusing to start, in a process of its own: SIGTERM within a second whatever is open, exit
-// codes, and the health check that the image's HEALTHCHECK runs.
+// Stopping and refusing to start, in a process of its own: SIGTERM within a second whatever is open, and exit codes.
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { SERVICE } from './programs.ts';
 import { exitOf, freePort, spawnService, startProcess, temporaryDirectory } from './support.ts';
 
 /** A connection that has sent `text` and then stays open. */
@@ -89,13 +86,3 @@ async function busyPort(t: TestContext): Promise<number> {
   t.after(() => blocker.close());
   return (blocker.address() as { port: number }).port;
 }
-
-test('the health check is 0 for a healthy service', async (t) => {
-  const data = temporaryDirectory(t);
-  const port = await freePort();
-  const env = { SYNAPSE_CONFIG_PATH: join(data, '..', 'synapse.json'), SYNAPSE_SERVER__PORT: String(port) };
-  await startProcess(t, data, port);
-  const { status, stdout } = spawnSync(process.execPath, [SERVICE, '--health'], { env, encoding: 'utf8' });
-  assert.equal(status, 0);
-  assert.equal(JSON.parse(stdout).status, 'ok');
-});

@@ -100,7 +100,7 @@ export async function runningService(
   const { lines, log } = recordingLog();
   const identity = identify({ SYNAPSE_VERSION: 'v1.2.3', SYNAPSE_REVISION: 'abc123' });
   const server = { ...config.server, host: '127.0.0.1', port: 0 };
-  const service = await startService({ config: { ...config, server }, identity, log, token });
+  const service = await startService({ ...config, server }, identity, log, token);
   t.after(() => service.stop());
   return { url: `http://127.0.0.1:${service.port}`, data, lines, ...service };
 }

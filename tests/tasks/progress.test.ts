@@ -99,25 +99,3 @@ test('a dry run prints, as its result, the steps that the run then does', async 
     });
   }
 });
-
-test('a release whose image a stopped dev was made from can be undone', async (t) => {
-  const project = await tinyWithData(t);
-  const before = await project.snapshot();
-  await project.commit('fix: something to release', { note: 'x' });
-  for (const [task, ...argv] of [
-    ['release', 'patch'],
-    ['switch-env', 'both', '--version', 'v1.0.1'],
-    ['switch-env', 'prod'],
-    ['release', '--undo', 'v1.0.2'],
-  ] as const) {
-    const { code, stderr } = await project.task(task, [...argv, '--yes']);
-    assert.equal(code, 0, stderr);
-  }
-  const after = await project.snapshot();
-  assert.deepEqual(
-    after.images!.split('\n').map((line) => line.split(' ')[0]),
-    before.images!.split('\n').map((line) => line.split(' ')[0]),
-  );
-  const dev = await project.task('switch-env', ['dev', '--yes']);
-  assert.equal(dev.code, 0, dev.stderr);
-});

@@ -1,6 +1,4 @@
 // Containers that are not well in a chosen way, in the place of an environment's own: what status must tell apart.
-import { chmod, mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { queryEngine } from '../../tasks/lib/docker/engine.ts';
 import { docker } from './processes.ts';
 import type { TestProject } from './project.ts';
@@ -67,27 +65,3 @@ export async function waitForContainer(
 }
 
 export const isUnhealthy = ({ State }: Inspected) => State.Health?.Status === 'unhealthy';
-
-/**
- * A `docker` on PATH that writes each call down and, for calls that begin with one of `answers`, says what a script
- * says; everything else goes to the real one.
- */
-export async function fakeDocker(project: TestProject, answers: Record<string, string> = {}) {
-  const directory = join(
-    project.directory,
-    `fake-${Object.keys(answers).join('-').replaceAll(/\W/g, '') || 'log'}`,
-  );
-  const calls = join(directory, 'calls');
-  await mkdir(directory, { recursive: true });
-  await writeFile(calls, '');
-  const cases = Object.entries(answers).map(([start, script]) => `  "${start}"*) ${script}; exit $? ;;`);
-  const lines = [
-    '#!/bin/sh',
-    `echo "$*" >> ${calls}`,
-    ...(cases.length > 0 ? ['case "$*" in', ...cases, 'esac'] : []),
-    `PATH=$(echo "$PATH" | sed "s#^${directory}:##") exec docker "$@"`,
-  ];
-  await writeFile(join(directory, 'docker'), `${lines.join('\n')}\n`);
-  await chmod(join(directory, 'docker'), 0o755);
-  return { env: { PATH: `${directory}:${process.env.PATH}` }, calls };
-}

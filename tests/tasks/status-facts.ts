@@ -69,7 +69,7 @@ export function statusFacts({ dev = {}, prod = {}, ...change }: Situations = {})
       ...(prod.container === null ? {} : { prod: usage(prod.memory) }),
     },
     cpu: { dev: 0.2, prod: 1.4 },
-    releases: [{ name: 'v1.3.0', version: '1.3.0', commit: '', record: { digest: DIGEST, platforms: {} } }],
+    releases: [{ name: 'v1.3.0', version: '1.3.0', commit: '', digests: [DIGEST] }],
     history: [],
     samples: { hours: [], samples: [] },
     task: undefined,

@@ -168,7 +168,7 @@ const healings: [
 ];
 for (const [name, restart, samples, container, prod = 'down'] of healings) {
   test(`healing, ${restart ? 'restart' : 'nothing'}: ${name}`, () => {
-    const decision = decideHealing({ samples, sample: { at: NOW.toISOString(), prod }, container });
+    const decision = decideHealing(samples, { at: NOW.toISOString(), prod }, container);
     assert.equal(decision?.restart, restart);
   });
 }
@@ -178,7 +178,7 @@ test('healing: an illness that no restart cures is restarted once, however long 
   let restarts = 0;
   for (let minute = 1; minute <= 24 * 60; minute += 1) {
     const sample: Sample = { at: new Date(NOW.getTime() + minute * 60_000).toISOString(), prod: 'down' };
-    const { restart } = decideHealing({ samples, sample, container: unhealthy })!;
+    const { restart } = decideHealing(samples, sample, unhealthy)!;
     if (restart) restarts += 1;
     samples.push({ ...sample, ...(restart ? { healed: true } : {}) });
   }
@@ -191,7 +191,7 @@ test('healing: one that becomes unhealthy every ten minutes is restarted once an
   for (let minute = 0; minute < 10 * 60; minute += 1) {
     const at = new Date(NOW.getTime() + minute * 60_000).toISOString();
     const sample: Sample = { at, prod: minute % 10 === 9 ? 'down' : 'up' };
-    const restart = decideHealing({ samples, sample, container: unhealthy })?.restart === true;
+    const restart = decideHealing(samples, sample, unhealthy)?.restart === true;
     if (restart) restarts += 1;
     samples.push({ ...sample, ...(restart ? { healed: true } : {}) });
   }

@@ -35,6 +35,7 @@ function container(changes: Partial<Container> = {}): Container {
     labels: {},
     restartPolicy: 'always',
     publishedPorts: [1],
+    publishedAddresses: [],
     networkIds: [],
     anonymousVolumes: [],
     mounts: [],

@@ -92,7 +92,10 @@ const containerSchema = z
       Memory: z.number().default(0),
       RestartPolicy: z.object({ Name: z.string(), MaximumRetryCount: z.number().default(0) }),
       PortBindings: z
-        .record(z.string(), z.array(z.object({ HostPort: z.coerce.number() })).nullable())
+        .record(
+          z.string(),
+          z.array(z.object({ HostPort: z.coerce.number(), HostIp: z.string().default('') })).nullable(),
+        )
         .nullish(),
     }),
     NetworkSettings: z
@@ -128,6 +131,10 @@ const containerSchema = z
     /** Ports of the engine's machine that it publishes while it runs. */
     publishedPorts: Object.values(HostConfig.PortBindings ?? {}).flatMap((bindings) =>
       (bindings ?? []).map(({ HostPort }) => HostPort),
+    ),
+    /** The same with their addresses: `127.0.0.1:8002`, `0.0.0.0:8002`. */
+    publishedAddresses: Object.values(HostConfig.PortBindings ?? {}).flatMap((bindings) =>
+      (bindings ?? []).map(({ HostIp, HostPort }) => `${HostIp || '0.0.0.0'}:${HostPort}`),
     ),
     /** Names of the networks it is in. */
     networks: Object.keys(NetworkSettings?.Networks ?? {}),

@@ -1,50 +1,40 @@
 // Trying what runs, as its users do: written through dev, read through prod; and whether the containers got the
 // variables and the configuration that the files say. Starts and stops nothing. What is sent is release.toml's.
-
 import { randomBytes } from 'node:crypto';
-import { resolve } from 'node:path';
-import { effectiveValues, loadConfig } from '../../../service/config/config.ts';
 import { switchCommand } from '../active.ts';
+import { environmentOfService } from '../docker/compose.ts';
 import { queryHealth } from '../docker/health.ts';
 import { withReach } from '../docker/remote.ts';
+import { effectiveConfig } from '../docker/service-config.ts';
 import { TaskError } from '../errors.ts';
 import { type HttpAddress, request } from '../http.ts';
-import {
-  ENVIRONMENTS,
-  type EnvironmentName,
-  PROJECT_FILE,
-  type Project,
-  portOf,
-  variable,
-} from '../project.ts';
+import { ENVIRONMENTS, PROJECT_FILE, type Project, portOf, variable } from '../project.ts';
 import { healthAddress } from '../switch/observe.ts';
 import { type Check, type Facts, type Report, unchecked } from './check.ts';
 
 type Live = NonNullable<Project['live']>;
 
 export const LIVE_CHECKS: readonly Check[] = [
-  { id: 'live-memory', title: 'live: dev writes, prod reads', check: sharedMemory },
-  { id: 'live-variables', title: 'live: variables', check: variables },
-  { id: 'live-config', title: 'live: configuration', check: configuration },
+  { id: 'live-memory', title: 'live: dev writes, prod reads', look: sharedMemory },
+  { id: 'live-variables', title: 'live: variables', look: variables },
+  { id: 'live-config', title: 'live: configuration', look: configuration },
 ];
 
 async function running({ containers, project }: Facts) {
-  const found = await containers();
-  return ENVIRONMENTS.map((name) => ({
-    name,
-    container: found.find(
-      ({ service, state }) => service === project.environments[name].service && state === 'running',
-    ),
-  }));
+  const found = (await containers()).filter(({ state }) => state === 'running');
+  return ENVIRONMENTS.flatMap((name) => {
+    const container = found.find(({ service }) => environmentOfService(project, service) === name);
+    return container ? [{ name, container }] : [];
+  });
 }
 
 async function sharedMemory(facts: Facts, { fail }: Report) {
   const { project } = facts;
   const { live } = project;
   if (!live) return unchecked(`${PROJECT_FILE} does not say how (tables live.write and live.read)`);
-  const missing = (await running(facts)).filter(({ container }) => !container).map(({ name }) => name);
-  if (missing[0])
-    return unchecked(`${missing.join(' and ')} not running: ${switchCommand(project, missing[0])}`);
+  const found = (await running(facts)).map(({ name }) => name);
+  const [missing] = ENVIRONMENTS.filter((name) => !found.includes(name));
+  if (missing) return unchecked(`${missing} not running: ${switchCommand(project, missing)}`);
   const nonce = `doctor-${randomBytes(8).toString('hex')}`;
   const token = live.token ? variable(project, live.token) : undefined;
   await withReach(async (reach) => {
@@ -56,61 +46,6 @@ async function sharedMemory(facts: Facts, { fail }: Report) {
     fail(detail, 'do both containers mount the same data directory? docker inspect; see also: docker logs');
   });
   return 'written through dev, read through prod';
-}
-
-async function variables(facts: Facts, { fail }: Report) {
-  const services = await facts.services();
-  const found = (await running(facts)).filter(({ container }) => container);
-  if (found.length === 0) return unchecked('nothing runs');
-  for (const { name, container } of found) {
-    const wanted = services[facts.project.environments[name].service]?.environment ?? {};
-    const different = Object.keys(wanted).filter((key) => container!.environment[key] !== wanted[key]);
-    if (different.length === 0) continue;
-    // Names only: a value may be a secret.
-    const detail = `${name} runs with other values of ${different.join(', ')} than the compose file gives`;
-    fail(detail, `replace it: ${switchCommand(facts.project, name)}`);
-  }
-  return `as in the compose files: ${found.map(({ name }) => name).join(', ')}`;
-}
-
-/** Key path → value, as the files and compose give it to an environment. */
-async function wantedConfig(
-  { project, services }: Facts,
-  name: EnvironmentName,
-): Promise<Map<string, unknown>> {
-  const { config, service } = project.environments[name];
-  const env = (await services())[service]?.environment ?? {};
-  const loaded = loadConfig({ configPath: resolve(project.root, config!), env });
-  return new Map(effectiveValues(loaded).map(({ path, value }) => [path, value]));
-}
-
-async function checkConfig(facts: Facts, name: EnvironmentName, { fail }: Report): Promise<void> {
-  const { project } = facts;
-  const wanted = await wantedConfig(facts, name);
-  const { status, body, error } = await withReach(async (reach) =>
-    queryHealth(await healthAddress(project, name, reach)),
-  );
-  if (status !== 200) fail(`${name} answers ${status || error}`, 'see why: npm run status');
-  const remedy = `replace it: ${switchCommand(project, name)}; where a value comes from: npm run doctor -- --config ${name}`;
-  for (const [key, path] of Object.entries(project.health.config)) {
-    const [has, should] = [JSON.stringify(body[key]), JSON.stringify(wanted.get(path))];
-    if (status === 200 && has !== should)
-      fail(`${name} runs with ${path} ${has}, the files say ${should}`, remedy);
-  }
-}
-
-async function configuration(facts: Facts, report: Report) {
-  const { environments, health } = facts.project;
-  const found = (await running(facts))
-    .filter(({ name, container }) => container && environments[name].config)
-    .map(({ name }) => name);
-  const paths = Object.values(health.config);
-  if (found.length === 0 || paths.length === 0) {
-    const keys = 'environments.*.config, health.config';
-    return unchecked(`nothing runs whose configuration ${PROJECT_FILE} names (${keys})`);
-  }
-  for (const name of found) await checkConfig(facts, name, report);
-  return `${paths.join(', ')} as the files say: ${found.join(', ')}`;
 }
 
 /** The body of the response. @throws TaskError without one, or with anything but 200 */
@@ -127,4 +62,42 @@ async function send(where: HttpAddress, spec: Live['write'], nonce: string, toke
       ? 'is the token in .env the one that the container got? npm run status'
       : 'does it want a token? [live] token in release.toml names its variable in .env',
   });
+}
+
+async function variables(facts: Facts, { fail }: Report) {
+  const [services, found] = [await facts.services(), await running(facts)];
+  if (found.length === 0) return unchecked('nothing runs');
+  for (const { name, container } of found) {
+    const wanted = services[container.service]?.environment ?? {};
+    const different = Object.keys(wanted).filter((key) => container.environment[key] !== wanted[key]);
+    // Names only: a value may be a secret.
+    const detail = `${name} runs with other values of ${different.join(', ')} than the compose file gives`;
+    if (different.length > 0) fail(detail, `replace it: ${switchCommand(facts.project, name)}`);
+  }
+  return `as in the compose files: ${found.map(({ name }) => name).join(', ')}`;
+}
+
+async function configuration(facts: Facts, { fail }: Report) {
+  const { project } = facts;
+  const names = (await running(facts)).map(({ name }) => name);
+  const found = names.filter((name) => project.environments[name].config);
+  const keys = Object.entries(project.health.config);
+  if (found.length === 0 || keys.length === 0)
+    return unchecked(
+      `nothing runs whose configuration ${PROJECT_FILE} names (environments.*.config, health.config)`,
+    );
+  for (const name of found) {
+    const { values } = await effectiveConfig(project, name);
+    const { status, body, error } = await withReach(async (reach) =>
+      queryHealth(await healthAddress(project, name, reach)),
+    );
+    if (status !== 200) fail(`${name} answers ${status || error}`, 'see why: npm run status');
+    const remedy = `replace it: ${switchCommand(project, name)}; where a value comes from: npm run doctor -- --config ${name}`;
+    for (const [key, path] of status === 200 ? keys : []) {
+      const wanted = JSON.stringify(values.find((one) => one.path === path)?.value);
+      const has = JSON.stringify(body[key]);
+      if (has !== wanted) fail(`${name} runs with ${path} ${has}, the files say ${wanted}`, remedy);
+    }
+  }
+  return `${keys.map(([, path]) => path).join(', ')} as the files say: ${found.join(', ')}`;
 }

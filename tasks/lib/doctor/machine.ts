@@ -2,11 +2,11 @@
 import { stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import semver from 'semver';
-import { backupDirectory } from '../backup/places.ts';
-import { probe } from '../command.ts';
+import { backupDirectory, backupPlaces } from '../backup/places.ts';
+import { probe, read } from '../command.ts';
 import { docker } from '../docker/engine.ts';
 import { overlaps, parseRoutes } from '../docker/network.ts';
-import { parseUsage } from '../docker/objects.ts';
+import type { TaskError } from '../errors.ts';
 import { readIfPresent } from '../files.ts';
 import { formatBytes } from '../format.ts';
 import { dataDirectory, ENVIRONMENTS, portOf, variableName } from '../project.ts';
@@ -15,35 +15,25 @@ import { OLDEST_ENGINE } from '../setup/detect.ts';
 import { portProblems } from '../switch/checks.ts';
 import { type Check, type Facts, type Report, unchecked } from './check.ts';
 
-const INSTALL =
-  'npm run setup installs it on Debian and Raspberry Pi OS; elsewhere see https://docs.docker.com';
-/** Raspberry Pi OS leaves the memory cgroup off. */
-const ENABLE_MEMORY_CGROUP =
-  'Raspberry Pi: add  cgroup_enable=memory cgroup_memory=1  to the end of the one line in /boot/firmware/cmdline.txt ' +
-  '(before Debian 12: /boot/cmdline.txt) and reboot; elsewhere enable the memory controller of the kernel';
-const GO_NAMES: Record<string, string> = { x86_64: 'amd64', aarch64: 'arm64', armv7l: 'arm' };
 const ELSEWHERE = unchecked('the data directory is on another machine: run doctor there');
-const LEAST_FREE = 1e9;
+
+/** `env_file` with `required: false` came with Compose 2.24. */
+const compose = plugin('2.24.0', 'compose', 'version', '--short');
+const buildx = plugin('0.12.0', 'buildx', 'version');
 
 export const MACHINE_CHECKS: readonly Check[] = [
-  { id: 'engine', withoutDotenv: true, title: 'Docker engine', check: engine },
-  // `env_file` with `required: false` came with 2.24.
-  {
-    id: 'compose',
-    withoutDotenv: true,
-    title: 'Docker Compose',
-    check: plugin('2.24.0', 'compose', 'version', '--short'),
-  },
-  { id: 'buildx', withoutDotenv: true, title: 'Docker Buildx', check: plugin('0.12.0', 'buildx', 'version') },
-  { id: 'cgroup', withoutDotenv: true, title: 'control groups', check: cgroup },
-  { id: 'memory-limits', title: 'memory limits', check: memoryLimits },
-  { id: 'cpus', title: 'CPU limits', check: cpus },
-  { id: 'architecture', title: 'architecture of the images', check: architecture },
-  { id: 'data-directory', title: 'data directory', check: directory },
-  { id: 'file-system', title: 'file system', check: fileSystem },
-  { id: 'disk', title: 'disk space', check: disk },
-  { id: 'ports', title: 'ports', check: ports },
-  { id: 'subnet', title: 'subnet', check: subnet },
+  { id: 'engine', withoutDotenv: true, title: 'Docker engine', look: engine },
+  { id: 'compose', withoutDotenv: true, title: 'Docker Compose', look: compose },
+  { id: 'buildx', withoutDotenv: true, title: 'Docker Buildx', look: buildx },
+  { id: 'cgroup', withoutDotenv: true, title: 'control groups', look: cgroup },
+  { id: 'memory-limits', title: 'memory limits', look: memoryLimits },
+  { id: 'cpus', title: 'CPU limits', look: cpus },
+  { id: 'architecture', title: 'architecture of the images', look: architecture },
+  { id: 'data-directory', title: 'data directory', look: directory },
+  { id: 'file-system', title: 'file system', look: fileSystem },
+  { id: 'disk', title: 'disk space', look: disk },
+  { id: 'ports', title: 'ports', look: ports },
+  { id: 'subnet', title: 'subnet', look: subnet },
 ];
 
 async function engine({ info }: Facts, { fail }: Report) {
@@ -55,41 +45,38 @@ async function engine({ info }: Facts, { fail }: Report) {
   return `engine ${version}, ${cpus} CPUs, ${formatBytes(memory)}`;
 }
 
-function plugin(oldest: string, ...argv: string[]): Check['check'] {
+function plugin(oldest: string, ...argv: string[]): Check['look'] {
+  const remedy =
+    'npm run setup installs it on Debian and Raspberry Pi OS; elsewhere see https://docs.docker.com';
   return async (_, { fail }) => {
     const answer = await probe(docker(...argv), { timeoutMs: 15_000 });
     const version = answer.ok ? semver.coerce(answer.stdout)?.version : undefined;
-    if (!version) fail('not installed', INSTALL);
-    else if (semver.lt(version, oldest)) fail(`version ${version}, expected ${oldest} or newer`, INSTALL);
+    if (!version) fail('not installed', remedy);
+    else if (semver.lt(version, oldest)) fail(`version ${version}, expected ${oldest} or newer`, remedy);
     return `version ${version}`;
   };
 }
 
 async function cgroup({ info }: Facts, { fail }: Report) {
-  const { limits, cgroup: version, warnings } = await info();
+  const { limits, cgroup: version } = await info();
   const missing = [...(limits.cpu ? [] : ['CPU quota']), ...(limits.pids ? [] : ['process count'])];
-  if (missing.length > 0) {
-    const remedy = 'enable these cgroup controllers in the kernel';
-    fail(`the kernel does not enforce: ${missing.join(', ')}`, remedy);
-  }
-  const notes = warnings.filter((text) => /no .*(memory|cpu|pids) .*support/i.test(text));
-  return [`version ${version}`, ...notes, ...(limits.swap ? [] : ['swap is not limited'])].join('; ');
+  if (missing.length > 0)
+    fail(`the kernel does not enforce: ${missing.join(', ')}`, 'enable these cgroup controllers');
+  return `version ${version}`;
 }
 
-async function memoryLimits({ info, containers, ask }: Facts, { fail, warn }: Report) {
+/** Raspberry Pi OS leaves the memory cgroup off; the engine then makes containers without the limit that was asked for. */
+const ENABLE_MEMORY_CGROUP =
+  'Raspberry Pi: add  cgroup_enable=memory cgroup_memory=1  to the end of the one line in /boot/firmware/cmdline.txt ' +
+  '(before Debian 12: /boot/cmdline.txt) and reboot; elsewhere enable the memory controller of the kernel';
+
+async function memoryLimits({ info, containers }: Facts, { fail, warn }: Report) {
   const { limits, cgroup } = await info();
   if (!limits.memory) fail('the kernel does not enforce memory limits', ENABLE_MEMORY_CGROUP);
   const running = limits.memory ? (await containers()).filter(({ state }) => state === 'running') : [];
-  for (const { id, name, memoryLimit } of running) {
-    const usage = parseUsage(await ask(`/containers/${id}/stats?stream=false&one-shot=true`));
-    const enforced = usage ? formatBytes(usage.limit) : 'nothing';
-    if (memoryLimit === 0)
-      warn(`${name} has no memory limit`, 'set deploy.resources.limits.memory in the compose file');
-    else if (usage?.limit !== memoryLimit)
-      fail(
-        `${name} has a limit of ${formatBytes(memoryLimit)}, the kernel enforces ${enforced}`,
-        ENABLE_MEMORY_CGROUP,
-      );
+  for (const { name } of running.filter(({ memoryLimit }) => memoryLimit === 0)) {
+    const remedy = 'set deploy.resources.limits.memory in the compose file, then switch again';
+    warn(`${name} has no memory limit`, remedy);
   }
   const list = running.map(({ name, memoryLimit }) => `${name} ${formatBytes(memoryLimit)}`).join(', ');
   return `enforced by cgroup version ${cgroup}${list ? `: ${list}` : ''}`;
@@ -97,41 +84,39 @@ async function memoryLimits({ info, containers, ask }: Facts, { fail, warn }: Re
 
 async function cpus({ info, model }: Facts, { fail }: Report) {
   const has = (await info()).cpus;
-  const wanted = Object.entries((await model()).services).flatMap(([name, { deploy }]) => {
-    const count = deploy?.resources?.limits?.cpus;
-    return count === undefined ? [] : [{ name, count: Number(count) }];
-  });
-  for (const { name, count } of wanted.filter((one) => one.count > has))
-    fail(
-      `${name} wants ${count} CPUs, the engine has ${has} and refuses more`,
-      'npm run setup caps it in .env',
-    );
-  return wanted.length > 0 ? `${wanted.map(({ count }) => count).join(' and ')} of ${has}` : 'no limits set';
+  for (const [name, { deploy }] of Object.entries((await model()).services)) {
+    const count = Number(deploy?.resources?.limits?.cpus ?? 0);
+    const remedy = 'npm run setup caps it in .env';
+    if (count > has) fail(`${name} wants ${count} CPUs, the engine has ${has} and refuses more`, remedy);
+  }
+  return `${has}, the limits fit`;
 }
 
+/** Docker's names. */
+const ARCHITECTURES: Record<string, string> = { x86_64: 'amd64', aarch64: 'arm64', armv7l: 'arm' };
+
 async function architecture({ project, info, ask, services }: Facts, { fail }: Report) {
-  const machine = GO_NAMES[(await info()).architecture] ?? (await info()).architecture;
+  const { architecture: name } = await info();
+  const machine = ARCHITECTURES[name] ?? name;
   const all = await services();
-  const references = ENVIRONMENTS.flatMap((name) => all[project.environments[name].service]?.image || []);
+  const references = new Set(ENVIRONMENTS.map((one) => all[project.environments[one].service]?.image ?? ''));
   const present: string[] = [];
-  for (const reference of new Set(references)) {
-    const image = (await ask(`/images/${encodeURI(reference)}/json`)) as
-      | { Architecture?: string }
-      | undefined;
+  for (const reference of [...references].filter(Boolean)) {
+    const image = await ask(`/images/${encodeURI(reference)}/json`);
     if (!image) continue;
     present.push(reference);
-    if (image.Architecture === machine) continue;
+    const { Architecture: found } = image as { Architecture?: string };
     const tag = reference.slice(reference.lastIndexOf(':') + 1);
     const remedy = `build it here: npm run build-push -- ${tag}, or set image.platforms in configs/release.toml`;
-    fail(`${reference} is for ${image.Architecture}, this engine runs ${machine}`, remedy);
+    if (found !== machine) fail(`${reference} is for ${found}, this engine runs ${machine}`, remedy);
   }
   if (present.length === 0) return unchecked('there is no image of the project yet');
   return `${machine}: ${present.join(', ')}`;
 }
 
-// Is the place of the data private, owned by the containers' user, on a file system that SQLite can trust, not full?
+// Is the place of the data prod's, private, owned by the containers' user, on a file system that SQLite can trust, not full?
 
-async function directory({ project, isLocal }: Facts, { fail }: Report) {
+async function directory({ project, isLocal, services }: Facts, { fail }: Report) {
   if (!(await isLocal())) return ELSEWHERE;
   const path = dataDirectory(project);
   const state = await observeDataDirectory(project);
@@ -139,39 +124,31 @@ async function directory({ project, isLocal }: Facts, { fail }: Report) {
   const owner = process.platform === 'linux' ? chooseOwner(project, state) : undefined;
   const place = { path, variable: variableName(project, 'DATA_DIR'), owner };
   for (const { message, hint } of dataDirectoryProblems(state, place)) fail(message, hint);
+  // An app without any mount has no data that could be elsewhere.
+  const prod = (await services())[project.environments.prod.service];
+  if (prod && prod.binds.length > 0)
+    await backupPlaces(project).catch((error: TaskError) => {
+      if (error.code !== 'wrong-data') throw error;
+      fail(error.message, error.hint ?? '');
+    });
   return `${path}: 0700${owner ? `, owner ${owner.uid}:${owner.gid}` : ''}`;
 }
 
-const NETWORK = 'locks over a network are not reliable: two writers corrupt a database';
-const SHARED = "a folder shared with another system does not have SQLite's shared memory";
-const LOST = 'it is in memory: everything is lost at the next start';
-const LAYER = "it is a container's layer: it is removed with the container";
-/** statfs(2) magic numbers of those on which SQLite's locks or its shared memory cannot be trusted. */
-const UNFIT: Record<number, [name: string, why: string]> = {
-  26985: ['NFS', NETWORK],
-  4283649346: ['CIFS', NETWORK],
-  4266872130: ['SMB 2', NETWORK],
-  20859: ['SMB', NETWORK],
-  12805120: ['Ceph', NETWORK],
-  16914839: ['9p', SHARED],
-  1702057286: ['FUSE', SHARED],
-  16914836: ['tmpfs', LOST],
-  2240043254: ['ramfs', LOST],
-  2035054128: ['overlayfs', LAYER],
-};
-const FIT: Record<number, string> = { 61267: 'ext4', 1481003842: 'xfs', 2435016766: 'btrfs' };
+/** File systems, by the names of stat(1), on which SQLite's locks or its shared memory cannot be trusted, or data is lost. */
+const UNFIT: [names: RegExp, why: string][] = [
+  [/^(nfs|cifs|smb|ceph)/, 'locks over a network are not reliable: two writers corrupt a database'],
+  [/^(v9fs|fuse)/, "a folder shared with another system does not have SQLite's shared memory"],
+  [/^(tmpfs|ramfs)/, 'it is in memory: everything is lost at the next start'],
+];
 
-/** What statfs(2) says of a file system, judged. Pure. */
-export function judgeFileSystem(
-  type: number,
-  path: string,
-  variable: string,
-  { fail, warn }: Report,
-): string {
-  const [unfit, why] = UNFIT[type >>> 0] ?? [];
+/** Pure. */
+export function judgeFileSystem(type: string, path: string, variable: string, { fail, warn }: Report) {
+  const why = UNFIT.find(([names]) => names.test(type))?.[1];
   const remedy = `choose a directory on a local disk (ext4, xfs, btrfs, apfs): ${variable}=… in .env, after moving the data`;
-  if (unfit) (why === LAYER ? warn : fail)(`${path} is on ${unfit}: ${why}`, remedy);
-  return `${path}: ${FIT[type >>> 0] ?? `type 0x${(type >>> 0).toString(16)}`}, suitable for SQLite`;
+  if (why) fail(`${path} is on ${type}: ${why}`, remedy);
+  // Only inside a container.
+  if (/^overlay/.test(type)) warn(`${path} is on ${type}: it is removed with the container`, remedy);
+  return `${path}: ${type}, suitable for SQLite`;
 }
 
 /** The directory itself, or what it would be made in. */
@@ -184,8 +161,11 @@ async function fileSystem({ project, isLocal }: Facts, report: Report) {
   if (!(await isLocal())) return ELSEWHERE;
   if (process.platform !== 'linux') return unchecked('only Linux reports the type of a file system');
   const path = await nearest(dataDirectory(project));
-  return judgeFileSystem((await statfs(path)).type, path, variableName(project, 'DATA_DIR'), report);
+  const type = await read(['stat', '-f', '-c', '%T', path]);
+  return judgeFileSystem(type, path, variableName(project, 'DATA_DIR'), report);
 }
+
+const LEAST_FREE = 1e9;
 
 async function disk({ project, isLocal, info }: Facts, { fail }: Report) {
   if (!(await isLocal())) return ELSEWHERE;
@@ -198,9 +178,8 @@ async function disk({ project, isLocal, info }: Facts, { fail }: Report) {
     if (disks.has(dev)) continue;
     const found = `${formatBytes(bavail * bsize)} free at ${place}`;
     disks.set(dev, found);
-    if (bavail * bsize >= LEAST_FREE) continue;
     const remedy = 'make room: docker image prune, docker builder prune, npm run backup -- prune';
-    fail(`${found}, expected ${formatBytes(LEAST_FREE)} or more`, remedy);
+    if (bavail * bsize < LEAST_FREE) fail(`${found}, expected ${formatBytes(LEAST_FREE)} or more`, remedy);
   }
   return [...disks.values()].join(', ');
 }
@@ -222,20 +201,18 @@ async function subnet({ project, model, networks, isLocal }: Facts, { fail }: Re
   const wanted = own.flatMap(({ ipam }) => (ipam?.config ?? []).flatMap((one) => one.subnet ?? []));
   if (wanted.length === 0) return 'none is fixed: the engine chooses';
   const found = await networks();
-  const table = (await isLocal()) ? await readIfPresent('/proc/net/route') : '';
+  const others = found.filter(({ name }) => !own.some((one) => one.name === name));
   // The engine's bridges are its networks, seen a second time.
   const bridges = new Set(found.map(({ bridge }) => bridge));
+  const table = (await isLocal()) ? await readIfPresent('/proc/net/route') : '';
   const routes = parseRoutes(table ?? '').filter((route) => !bridges.has(route.interface));
-  const others = found.filter(({ name }) => !own.some((one) => one.name === name));
+  const taken = [
+    ...others.map(({ name, subnets }) => ({ subnets, by: `the Docker network ${name}` })),
+    ...routes.map((route) => ({ subnets: [route.subnet], by: `a route through ${route.interface}` })),
+  ];
   const remedy = `choose a free one: ${variableName(project, 'SUBNET')}=10.123.0.0/24 in .env (or in the compose file), then switch again`;
-  for (const one of wanted) {
-    for (const { name, subnets } of others.filter((other) => other.subnets.some((it) => overlaps(one, it))))
-      fail(
-        `${one} overlaps the Docker network ${name} (${subnets.join(', ')})`,
-        `remove that network if nobody needs it: docker network rm ${name}; or ${remedy}`,
-      );
-    for (const route of routes.filter((other) => overlaps(one, other.subnet)))
-      fail(`${one} overlaps the route to ${route.subnet} through ${route.interface}`, remedy);
-  }
+  for (const one of wanted)
+    for (const { subnets, by } of taken.filter((other) => other.subnets.some((it) => overlaps(one, it))))
+      fail(`${one} overlaps ${by} (${subnets.join(', ')})`, remedy);
   return wanted.join(', ');
 }

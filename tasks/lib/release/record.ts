@@ -214,6 +214,20 @@ async function readRebuilds(root: string): Promise<Rebuilds> {
   }
 }
 
+/** A tag as this machine has it: with each digest that its image may have here; none if the tag records no image. */
+export type ReleaseHere = ReleaseTag & { digests: string[]; isRebuilt: boolean };
+
+/** Every tag that is a version, with the builds that this machine accepted. */
+export async function releasesHere({ root, release }: Project): Promise<ReleaseHere[]> {
+  const [tags, rebuilds] = await Promise.all([releaseTags(root, release.tag_prefix), readRebuilds(root)]);
+  return tags.map((tag) => {
+    const rebuild = rebuilds[tag.name];
+    const isRebuilt = rebuild !== undefined && rebuild.released === tag.record?.digest;
+    const digests = tag.record ? releasedDigests(tag.record) : [];
+    return { ...tag, isRebuilt, digests: isRebuilt ? [...digests, rebuild.digest] : digests };
+  });
+}
+
 /** From now on this image is the release on this machine. */
 export async function acceptRebuild(
   { root }: Project,

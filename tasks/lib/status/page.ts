@@ -4,23 +4,18 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { duration, formatBytes, percent } from '../format.ts';
-import { TASKS_FOLDER } from '../project.ts';
+import { type EnvironmentName, TASKS_FOLDER } from '../project.ts';
 import type { Period } from '../uptime.ts';
 import {
   describeAim,
-  describeBackup,
-  describeLastSwitch,
-  describeRunning,
   describeValue,
+  describeVersion,
+  environmentRows,
   headline,
+  projectRows,
+  type Row,
 } from './describe.ts';
-import {
-  type EnvironmentReport,
-  type Measure,
-  type Series,
-  type StatusReport,
-  shortDigest,
-} from './report.ts';
+import type { EnvironmentReport, Measure, Series, StatusReport } from './report.ts';
 
 /** With `refresh`, in seconds, the browser reads the file again and again. */
 export async function statusPage(name: string, report: StatusReport, series: Series, refresh?: number) {
@@ -31,12 +26,11 @@ export async function statusPage(name: string, report: StatusReport, series: Ser
   const scripts = [uplot, SCRIPT];
   const hashes = scripts.map((text) => `'sha256-${createHash('sha256').update(text).digest('base64')}'`);
   const policy = `default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src ${hashes.join(' ')}`;
-  const { environments, measures, active, prodTag, problems, notes, data } = report;
+  const { environments, measures, active, prodTag, problems, notes } = report;
   const attention = [
     ...problems.map(({ message, hint }) => html`<li>${message}<small>${hint}</small></li>`),
     ...notes.map((note) => html`<li class="note">${note}</li>`),
   ];
-  const size = data.bytes === null ? '' : `, ${formatBytes(data.bytes)}`;
   const page = html`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="${raw(policy)}">
@@ -49,8 +43,7 @@ ${attention.length > 0 ? html`<ul class="attention">${attention}</ul>` : ''}</he
 <h2>Targets</h2><div class="grid four">${measures.map(target)}</div>
 <h2>Prod uptime</h2><div class="grid">${uptimeStrip('Last 24 hours', series.hours, hourOf)}${uptimeStrip('Last 30 days', series.days, dayOf)}</div>
 <h2>Over time</h2><div class="grid two">${[switchStrip(series), memoryChart(series)]}</div>
-<h2>Also</h2><div class="card"><dl>${row('last switch', describeLastSwitch(report).join('; '))}
-${row('data', `${data.directory}${size}`)}${row('last backup', describeBackup(report))}</dl></div>
+<h2>Also</h2><div class="card"><dl>${projectRows(report).map(row)}</dl></div>
 <footer class="soft">Written by <code>npm run status -- --html</code>. This page loads nothing.</footer></main>
 ${scripts.map((text) => html`<script>${raw(text)}</script>`)}</body></html>
 `;
@@ -69,8 +62,7 @@ function html(parts: TemplateStringsArray, ...values: (string | number | Html | 
   return raw(String.raw({ raw: parts }, ...values.map((value) => [value].flat().map(render).join(''))));
 }
 
-const row = (title: string, value: string | Html | null | undefined) =>
-  value ? html`<dt>${title}</dt><dd>${value}</dd>` : raw('');
+const row = ([title, ...lines]: Row) => html`<dt>${title}</dt><dd>${lines.join('; ')}</dd>`;
 // In the time zone of this machine; days are counted in UTC.
 const format = (options: Intl.DateTimeFormatOptions) => (at: string) =>
   new Date(at).toLocaleString('en-GB', options);
@@ -79,20 +71,13 @@ const hourOf = format({ timeStyle: 'short' });
 const dayOf = format({ timeZone: 'UTC', day: 'numeric', month: 'short' });
 
 function card(report: EnvironmentReport): Html {
-  const { name, active, health, revision, dirty, image, digest, url, healthUrl } = report;
+  const { name, active, health, image, url, healthUrl, digest } = report;
   const isWrong = active && ['stopped', 'absent'].includes(health);
-  const commit = revision ? `${revision.slice(0, 12)}${dirty ? ', uncommitted changes' : ''}` : null;
-  return html`<section class="card"><h3>${name}${active ? '' : html` <small>not active</small>`}
-<span class="state ${isWrong ? 'unhealthy' : health}">${health}</span></h3><dl>${[
-    row('version', report.version),
-    row('commit', commit && html`<code title="${revision ?? ''}">${commit}</code>`),
-    row('image', image && html`<code>${image}</code>`),
-    row('digest', digest && html`<code title="${digest}">${shortDigest(digest)}</code>`),
-    row('released', image && (report.releasedAs ?? 'not a released image')),
-    ...Object.entries(report.config).map(([path, value]) => row(path, String(value))),
-    row('address', health === 'absent' ? null : html`<a href="${healthUrl}">${url}</a>`),
-    row('runs', report.uptimeSeconds === null ? null : describeRunning(report)),
-  ]}</dl></section>`;
+  const rows: Row[] = [['version', describeVersion(report)], ...environmentRows(report)];
+  const address = html`<dt>address</dt><dd><a href="${healthUrl}">${url}</a></dd>`;
+  return html`<section class="card" title="${digest ?? ''}"><h3>${name}${active ? '' : html` <small>not active</small>`}
+<span class="state ${isWrong ? 'unhealthy' : health}">${health}</span></h3>
+<dl>${image === null ? '' : [...rows.map(row), address]}</dl></section>`;
 }
 
 function target(measure: Measure): Html {
@@ -134,11 +119,10 @@ function strip(title: string, description: string, bars: Bar[], legend: Record<s
 const STATES = { up: 'up', down: 'down', off: 'off on purpose', unknown: 'not measured' };
 
 function uptimeStrip(title: string, periods: Period[], label: (at: string) => string): Html {
-  const bars = periods.map(({ at, ...parts }) => {
-    const lasted = Object.entries(STATES).map(
-      ([state, words]) => [words, parts[state as keyof typeof parts]] as const,
-    );
-    const words = lasted.flatMap(([words, seconds]) => (seconds > 0 ? `${words} ${duration(seconds)}` : []));
+  const bars = periods.map(({ at, memory: _, ...parts }) => {
+    const words = (Object.keys(STATES) as (keyof typeof STATES)[])
+      .filter((state) => parts[state] > 0)
+      .map((state) => `${STATES[state]} ${duration(parts[state])}`);
     return { at: label(at), words: words.join(', '), parts };
   });
   const sum = (state: 'up' | 'down') => periods.reduce((total, period) => total + period[state], 0);
@@ -161,7 +145,8 @@ function switchStrip({ switches }: Series): Html {
 
 /** uPlot's form of the data: times, then one list for each line. */
 function memoryChart({ memory }: Series): Html {
-  const [prod, dev] = [memory.map((one) => one.prod), memory.map((one) => one.dev)];
+  const used = (name: EnvironmentName) => memory.map((hour) => hour.memory[name] ?? null);
+  const [prod, dev] = [used('prod'), used('dev')];
   const peak = (bytes: (number | null)[]) => formatBytes(Math.max(...bytes.map((one) => one ?? 0)));
   const description = memory.length > 0 ? `Peak: prod ${peak(prod)}, dev ${peak(dev)}` : 'Not measured yet';
   const data = JSON.stringify([memory.map(({ at }) => Date.parse(at) / 1000), prod, dev]);

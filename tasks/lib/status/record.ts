@@ -10,7 +10,7 @@ import { errorSummary, TaskError } from '../errors.ts';
 import { withHistory } from '../history.ts';
 import { withLock } from '../lock.ts';
 import { log, redact } from '../log.ts';
-import { ENVIRONMENTS, type Project } from '../project.ts';
+import type { Project } from '../project.ts';
 import { interruptSignal, pause, session, waitUntil } from '../session.ts';
 import { healthAddress, unhealthyReason } from '../switch/observe.ts';
 import type { TaskResult } from '../task.ts';
@@ -21,14 +21,14 @@ export async function recordStatus(project: Project, heal: boolean, now = new Da
   const { samples } = await readSamples(project.root);
   const { container, memory, why } = await lookAtProd(project).catch((error: unknown) => {
     if (error instanceof TaskError && error.code === 'interrupted') throw error;
-    return { container: undefined, memory: {}, why: errorSummary(error) };
+    return { container: undefined, memory: undefined, why: errorSummary(error) };
   });
   const prod = why === undefined ? 'up' : isActive(project, 'prod') ? 'down' : 'off';
   const sample: Sample = {
-    ...{ at: now.toISOString(), prod, ...memory },
+    ...{ at: now.toISOString(), prod, memory },
     ...(prod === 'down' && why ? { why } : {}),
   };
-  const decision = heal ? decideHealing({ samples, sample, container }) : undefined;
+  const decision = heal ? decideHealing(samples, sample, container) : undefined;
   // Written before the restart: one that kills us must not be tried again in a minute.
   if (decision?.restart) sample.healed = true;
   await appendSample(project.root, sample);
@@ -41,63 +41,54 @@ async function lookAtProd(project: Project) {
   return withEngine(async () => {
     const containers = await projectContainers(project);
     const container = containers.find(({ service }) => service === project.environments.prod.service);
-    const [usages, why] = await Promise.all([usagesOf(project, containers), downBecause(project, container)]);
-    const used = ENVIRONMENTS.flatMap((name) => (usages[name] ? [[name, usages[name].memory] as const] : []));
-    return { container, why, memory: used.length > 0 ? { memory: Object.fromEntries(used) } : {} };
+    const { dev, prod } = await usagesOf(project, containers);
+    const askHealth = () =>
+      withReach(async (reach) => queryHealth(await healthAddress(project, 'prod', reach), 5000));
+    const health = container?.state === 'running' ? await askHealth() : undefined;
+    const memory = { dev: dev?.memory, prod: prod?.memory };
+    return { container, memory, why: unhealthyReason({ container, health }) };
   });
-}
-
-async function downBecause(project: Project, container: Container | undefined): Promise<string | undefined> {
-  if (container?.state !== 'running') return unhealthyReason({ container, health: undefined });
-  const health = await withReach(async (reach) =>
-    queryHealth(await healthAddress(project, 'prod', reach), 5000),
-  );
-  return unhealthyReason({ container, health });
 }
 
 /** @throws TaskError when another task is at work, which may have stopped prod on purpose */
-async function restartProd(project: Project, container: Container, why: string): Promise<string> {
-  log.warn(`prod is unhealthy (${why}): restarting ${container.name}`);
-  await withLock(project.root, 'status --heal', () =>
-    withHistory(project.root, 'heal', { from: why, to: 'restart' }, async () => {
-      await run(docker('restart', container.id));
-      // A dry run has restarted nothing.
-      if (!session.withheld) await waitUntilUp(project, container.name);
-    }),
-  );
-  return `restarted ${container.name}: ${why}`;
-}
-
-async function waitUntilUp(project: Project, name: string): Promise<void> {
-  const seconds = project.environments.prod.start_timeout;
-  let why: string | undefined;
+async function restartProd(project: Project, { id, name }: Container, why: string): Promise<string> {
+  log.warn(`prod is unhealthy (${why}): restarting ${name}`);
+  const withinMs = project.environments.prod.start_timeout * 1000;
+  let last: string | undefined;
   const isUp = async () => {
-    ({ why } = await lookAtProd(project));
-    return why === undefined ? true : undefined;
+    last = (await lookAtProd(project)).why;
+    return last === undefined || undefined;
   };
-  if (await waitUntil(isUp, { withinMs: seconds * 1000 })) return;
-  throw new TaskError(`Restarted ${name}, but prod is still unhealthy after ${seconds} s: ${why}`, {
-    code: 'not-healed',
-    hint: `it is not restarted again until it was healthy; see why: docker logs --tail 50 ${name}`,
-  });
+  const restart = async () => {
+    await run(docker('restart', id));
+    // A dry run has restarted nothing.
+    if (session.withheld || (await waitUntil(isUp, { withinMs }))) return;
+    throw new TaskError(
+      `Restarted ${name}, but prod is still unhealthy after ${withinMs / 1000} s: ${last}`,
+      {
+        code: 'not-healed',
+        hint: `it is not restarted again until it was healthy; see why: docker logs --tail 50 ${name}`,
+      },
+    );
+  };
+  await withLock(project.root, 'status --heal', () =>
+    withHistory(project.root, 'heal', { from: why, to: 'restart' }, restart),
+  );
+  return `restarted ${name}: ${why}`;
 }
 
 /** One bad answer may come from a busy service; Docker's own health check has had its retries. */
 const BUSY_MS = 45_000;
 
-interface HealingCase {
-  /** What was recorded before, oldest first. */
-  samples: readonly Sample[];
-  /** How prod is now. */
-  sample: Sample;
-  container: Pick<Container, 'state' | 'health'> | undefined;
-}
-
 /**
- * Whether an unhealthy prod is restarted: once until it was healthy again, and once an hour at most, so that a service
- * with broken data is not restarted for ever. Undefined when prod is healthy or not active. Pure.
+ * Whether an unhealthy prod is restarted, by the samples so far: once until it was healthy again, and once an hour at
+ * most, so that a service with broken data is not restarted for ever. Undefined where prod is healthy or not active. Pure.
  */
-export function decideHealing({ samples, sample, container }: HealingCase) {
+export function decideHealing(
+  samples: readonly Sample[],
+  sample: Sample,
+  container: Pick<Container, 'state' | 'health'> | undefined,
+) {
   if (sample.prod !== 'down') return undefined;
   const no = (reason: string) => ({ restart: false, reason });
   if (!container) return no('there is no container to restart');
