@@ -32,21 +32,14 @@ import {
   withReach,
 } from './lib/mod.ts';
 
-const TARGETS = ['dev', 'prod', 'both', 'none', 'status'] as const;
-type Target = (typeof TARGETS)[number];
-
-interface Options {
-  version: string | undefined;
-  waitSeconds: number | undefined;
-  swarm: boolean;
-}
+const CHOICES = ['dev', 'prod', 'both', 'none'] as const;
 
 await runTask({
   name: 'switch-env',
   summary: 'Choose the active environment, and which release prod runs.',
-  arguments: `[${TARGETS.join('|')}]`,
+  arguments: `[${[...CHOICES, 'status'].join('|')}]`,
   maxArguments: 1,
-  choices: TARGETS,
+  choices: [...CHOICES, 'status'],
   flags: {
     ...CONTEXT_FLAG,
     version: {
@@ -66,68 +59,59 @@ await runTask({
     },
   },
   examples: ['npm run switch -- prod --version v1.2.0', 'npm run switch -- prod --version previous'],
-  run: async ({ flags, positionals }) => {
-    const options = {
-      version: flags.version,
-      waitSeconds: seconds(flags.wait),
-      swarm: isSwarm(flags.engine),
-    };
-    if (positionals[0] === 'status') verifyNoChoice(flags);
+  run: async ({ flags, positionals: [named] }) => {
     let project = await loadProject();
-    const target = (positionals[0] as Target | undefined) ?? (await chooseTarget(project));
-    if (target === 'status') return options.swarm ? observeSwarm(project) : status(project);
-    if (options.version && target !== 'prod' && target !== 'both') {
-      throw usageError(`switch-env: --version is for prod, not for ${target}`);
-    }
+    const target = (named as ActiveEnvironment | 'status' | undefined) ?? (await chooseEnvironment(project));
+    verifyFlags(flags, target);
+    const isSwarm = flags.engine === 'swarm';
+    if (target === 'status') return isSwarm ? observeSwarm(project) : status(project);
     const work = async () => {
-      const resume = options.swarm ? resumeSwarm : resumeSwitch;
-      if (await resume(project)) project = await loadProject();
-      return switchTo(project, target, options);
+      if (await (isSwarm ? resumeSwarm : resumeSwitch)(project)) project = await loadProject();
+      return switchTo(project, target, flags);
     };
-    return withLock(project.root, 'switch-env', () => withReach(work), await engineLockFolder(project));
+    return withLock(project.root, 'switch', () => withReach(work), await engineLockFolder(project));
   },
 });
 
-function verifyNoChoice({ version, wait }: { version: string | undefined; wait: string | undefined }): void {
-  const name = version !== undefined ? '--version' : '--wait';
-  if (version !== undefined || wait !== undefined)
-    throw usageError(`switch-env: ${name} is for a switch, not for status`);
+interface Flags {
+  version: string | undefined;
+  engine: string | undefined;
+  wait: string | undefined;
 }
 
-function seconds(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  if (/^[1-9]\d*$/.test(text)) return Number(text);
-  throw usageError(`switch-env: --wait is "${text}", expected a number of seconds`);
+function verifyFlags({ version, engine = 'compose', wait }: Flags, target: string): void {
+  if (target === 'status' && (version ?? wait) !== undefined)
+    throw usageError(
+      `switch: ${version === undefined ? '--wait' : '--version'} is for a switch, not for status`,
+    );
+  if (version !== undefined && target !== 'prod' && target !== 'both')
+    throw usageError(`switch: --version is for prod, not for ${target}`);
+  if (wait !== undefined && !/^[1-9]\d*$/.test(wait))
+    throw usageError(`switch: --wait is "${wait}", expected a number of seconds`);
+  if (engine !== 'compose' && engine !== 'swarm')
+    throw usageError(`switch: --engine is "${engine}", expected compose or swarm`);
 }
 
-function isSwarm(engine: string | undefined): boolean {
-  if (engine === undefined || engine === 'compose' || engine === 'swarm') return engine === 'swarm';
-  throw usageError(`switch-env: --engine is "${engine}", expected compose or swarm`);
-}
-
-async function chooseTarget(project: Project): Promise<Target> {
-  const observed = await observe(project);
-  const choices = TARGETS.map((value) => {
-    const state = value === 'dev' || value === 'prod' ? observed.environments[value] : undefined;
-    const mark = observed.active === value ? 'active now' : '';
-    const hint = [mark, state ? describeEnvironment(project, state) : ''].filter(Boolean).join(', ');
+/** What is so comes first: it is what Enter keeps. */
+async function chooseEnvironment(project: Project): Promise<ActiveEnvironment> {
+  const { active, environments } = await observe(project);
+  const choices = [active, ...CHOICES.filter((value) => value !== active)].map((value) => {
+    const state =
+      value === 'dev' || value === 'prod' ? describeEnvironment(project, environments[value]) : '';
+    const hint = [value === active ? 'active now' : '', state].filter(Boolean).join(', ');
     return { value, label: value, ...(hint ? { hint } : {}) };
   });
-  return choose(
-    'Which environment should be active?',
-    choices,
-    'name it: switch-env.ts dev|prod|both|none|status',
-  );
+  const usage = `name it: npm run switch -- ${[...CHOICES, 'status'].join('|')}`;
+  return choose('Which environment should be active?', choices, usage);
 }
 
 /** Only reads: an interrupted switch is reported, and resumed by the next switch. */
 async function status(project: Project) {
   const [observed, interrupted] = await Promise.all([observe(project), interruptedSwitch(project)]);
   const { message, hint } = interrupted ? interruptedProblem(interrupted, new Date()) : {};
-  const text = [describeObservation(project, observed), ...(message ? [`! ${message}; ${hint}`] : [])];
   return {
     data: { ...observationData(project, observed), interrupted: interrupted ?? null },
-    text: text.join('\n'),
+    text: `${describeObservation(project, observed)}${message ? `\n! ${message}; ${hint}` : ''}`,
   };
 }
 
@@ -139,11 +123,12 @@ async function prodTagFor(project: Project, active: ActiveEnvironment, version: 
   return version ?? present ?? newestRelease(project);
 }
 
-async function switchTo(project: Project, active: ActiveEnvironment, options: Options) {
-  const prodTag = await prodTagFor(project, active, options.version);
-  const plan = options.swarm
-    ? await swarmSwitch(project, active, prodTag)
-    : await composeSwitch(project, active, prodTag, options.version !== undefined);
+async function switchTo(project: Project, active: ActiveEnvironment, { version, engine, wait }: Flags) {
+  const prodTag = await prodTagFor(project, active, version);
+  const plan =
+    engine === 'swarm'
+      ? await swarmSwitch(project, active, prodTag)
+      : await composeSwitch(project, active, prodTag, version !== undefined);
   if (plan.steps.length === 0) {
     const { data, text } = await plan.observe();
     return { data: { changed: false, ...data }, text: `Nothing to do:\n${text}` };
@@ -152,7 +137,7 @@ async function switchTo(project: Project, active: ActiveEnvironment, options: Op
   log.plan(['Switch', ...plan.steps.map((step) => `  ${step}`)].join('\n'));
   await confirm(`Switch to ${active}?`);
 
-  const report = await plan.run(options.waitSeconds);
+  const report = await plan.run(wait === undefined ? undefined : Number(wait));
   logReport(report, active);
   const { data, text } = await plan.observe();
   return { data: { changed: true, active, ...report, ...data }, text };

@@ -8,6 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { probe, read } from '../../tasks/lib/command.ts';
 import { type DaemonPlace, startDaemon, stopDaemon } from '../../tasks/lib/setup/daemon.ts';
 import { ensureProgram } from '../programs.ts';
+import { type Outcome, type RunOptions, runProcess } from './processes.ts';
+import type { TestProject } from './project.ts';
 
 export interface SecondEngine {
   folder: string;
@@ -15,8 +17,10 @@ export interface SecondEngine {
   host: string;
   /** `docker` of that engine, by its socket. */
   docker: (...argv: string[]) => Promise<string>;
-  /** Brings an image over from the first engine. */
-  load: (...images: string[]) => Promise<void>;
+  /** Brings images of a project over from the first engine, by their tags. */
+  load: (project: TestProject, ...tags: string[]) => Promise<void>;
+  /** Runs a program in a project where the engine's published ports answer: in its network namespace. */
+  run: (project: TestProject, command: readonly string[], env?: RunOptions['env']) => Promise<Outcome>;
   pid: () => Promise<number>;
   /** Kills it like a power cut does, unless that has happened, waits until it is gone, and starts it again. */
   restart: () => Promise<void>;
@@ -64,10 +68,15 @@ export async function secondEngine(t: TestContext): Promise<SecondEngine> {
   await read(['ip', '-n', namespace, 'link', 'set', 'lo', 'up']);
   await startDaemon(place);
   const docker = (...argv: string[]) => read(['docker', '--host', place.host, ...argv]);
-  const load = async (...images: string[]) => {
+  const load = async ({ name }: TestProject, ...tags: string[]) => {
+    const images = tags.map((tag) => `${name}:${tag}`);
     await read(['docker', 'save', '--output', path('images.tar'), ...images]);
     await docker('load', '--quiet', '--input', path('images.tar'));
     await rm(path('images.tar'));
+  };
+  const run = ({ root }: TestProject, command: readonly string[], env: RunOptions['env'] = {}) => {
+    const options = { cwd: root, env: { DOCKER_HOST: place.host, ...env } };
+    return runProcess('nsenter', [`--net=/run/netns/${namespace}`, ...command], options);
   };
   const pid = async () => Number(await readFile(place.pidFile, 'utf8'));
   const restart = async () => {
@@ -76,7 +85,7 @@ export async function secondEngine(t: TestContext): Promise<SecondEngine> {
     while (isAlive(old)) await sleep(50);
     await startDaemon(place);
   };
-  return { folder, namespace, host: place.host, docker, load, pid, restart };
+  return { folder, namespace, host: place.host, docker, load, run, pid, restart };
 }
 
 /**

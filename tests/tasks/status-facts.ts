@@ -44,8 +44,7 @@ function environment(name: EnvironmentName, { container, status = 200, body, out
     ...{ logLevel: name === 'dev' ? 'DEBUG' : 'INFO', automaticLearning: 'moderate', ...body },
   };
   return {
-    ...{ name, service: `synapse-${name}`, containerName: `synapse-${name}`, port },
-    ...{ url: `http://127.0.0.1:${port}`, outdated: outdated ?? false },
+    ...{ containerName: `synapse-${name}`, url: `http://127.0.0.1:${port}`, outdated: outdated ?? false },
     container: container === null ? undefined : found,
     health: container === null || found.state !== 'running' ? undefined : { status, body: answer },
   };

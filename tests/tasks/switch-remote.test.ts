@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { chosenSeed, randomFrom } from '../random.ts';
-import { tinyProject } from './project.ts';
+import { errorOf } from './release-support.ts';
 import { overSsh, secondEngine } from './second-engine.ts';
-import { releaseTiny, switchTo } from './switch-support.ts';
+import { releasedProject, releaseTiny, switchTo } from './switch-support.ts';
 
 /**
  * Steps of a switch at whose beginning the engine dies: with the old container still up, and with it stopped. One of
@@ -29,7 +29,7 @@ async function untilStopped(pid: number): Promise<void> {
 test('over ssh the other machine runs what was released here, and keeps it when a new version fails', async (t) => {
   const engine = await secondEngine(t);
   const env = await overSsh(engine, 'pi');
-  const project = await tinyProject(t);
+  const project = await releasedProject(t);
   await project.edit('compose/docker-compose.yml', (text) =>
     `${text}\nconfigs:\n  app: { file: ../app.json }\n`.replaceAll(
       '    init: true\n',
@@ -38,10 +38,8 @@ test('over ssh the other machine runs what was released here, and keeps it when 
   );
   await project.write('app.json', '{"price": "5$"}\n');
   await project.edit('.env', (text) => `${text}TINY_DATA_DIR=${join(engine.folder, 'tiny-data')}\n`);
-  await releaseTiny(project, 'v1.0.0');
-  await releaseTiny(project, 'v1.0.1');
   await releaseTiny(project, 'v1.0.2', 'wrong-version');
-  await engine.load(...['v1.0.0', 'v1.0.1', 'v1.0.2'].map((tag) => `${project.name}:${tag}`));
+  await engine.load(project, 'v1.0.0', 'v1.0.1', 'v1.0.2');
   const before = await project.read('.env');
   const remote = (...argv: string[]) => switchTo(project, [...argv, '--context', 'pi', '--json'], { env });
   const running = async () =>
@@ -52,10 +50,7 @@ test('over ssh the other machine runs what was released here, and keeps it when 
   await t.test('a data directory that is missing on that machine is reported', async () => {
     const outcome = await remote('prod', '--version', 'v1.0.0');
     assert.equal(outcome.code, 1);
-    assert.match(
-      (outcome.json().error as { message: string }).message,
-      /data directory .*tiny-data does not exist/,
-    );
+    assert.match(errorOf(outcome).message, /data directory .*tiny-data does not exist/);
     assert.equal(await engine.docker('ps', '--all', '--quiet'), '');
   });
 
@@ -83,7 +78,7 @@ test('over ssh the other machine runs what was released here, and keeps it when 
 
   await t.test('a container that reports another version is rolled back', async () => {
     const outcome = await remote('prod', '--version', 'v1.0.2');
-    assert.equal((outcome.json().error as { code: string }).code, 'unhealthy', outcome.stderr);
+    assert.equal(errorOf(outcome).code, 'unhealthy', outcome.stderr);
     assert.deepEqual(await running(), [`${project.name}-prod ${project.name}:v1.0.1`]);
   });
 
@@ -104,8 +99,7 @@ test('over ssh the other machine runs what was released here, and keeps it when 
       process.kill(pid, 'SIGCONT');
       const outcome = await switching;
       assert.equal(outcome.code, 1, outcome.stderr);
-      const { message } = outcome.json().error as { message: string };
-      assert.match(message, /Could not undo/);
+      assert.match(errorOf(outcome).message, /Could not undo/);
       await engine.restart();
       const interrupted = (await remote('status')).json().interrupted as { command: string };
       assert.match(interrupted.command, /switch -- prod --version v1\.0\.0 --context pi$/);

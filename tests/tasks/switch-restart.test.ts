@@ -3,26 +3,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { docker, runProcess } from './processes.ts';
-import { START, tinyProject } from './project.ts';
+import { START } from './project.ts';
 import { secondEngine } from './second-engine.ts';
-import { releaseTiny } from './switch-support.ts';
+import { releasedProject } from './switch-support.ts';
 
 test('an engine that is restarted runs what was chosen, and nothing else', async (t) => {
   const engine = await secondEngine(t);
-  const project = await tinyProject(t);
-  await releaseTiny(project, 'v1.0.0');
-  await docker('image', 'tag', `${project.name}:v1.0.0`, `${project.name}:latest`);
-  await releaseTiny(project, 'v1.0.1');
-  await engine.load(...['latest', 'v1.0.0', 'v1.0.1'].map((tag) => `${project.name}:${tag}`));
-
-  /** Where the engine's published ports answer: in its network namespace. */
+  const project = await releasedProject(t);
+  await engine.load(project, 'latest', 'v1.0.0', 'v1.0.1');
   const switchTo = (argv: string[], env: Record<string, string> = {}) =>
-    runProcess(
-      'nsenter',
-      [`--net=/run/netns/${engine.namespace}`, process.execPath, START, 'switch-env', ...argv, '--yes'],
-      { cwd: project.root, env: { DOCKER_HOST: engine.host, ...env } },
-    );
+    engine.run(project, [process.execPath, START, 'switch-env', ...argv, '--yes'], env);
   const mustSwitch = async (...argv: string[]) => {
     const outcome = await switchTo(argv);
     assert.equal(outcome.code, 0, outcome.stderr);

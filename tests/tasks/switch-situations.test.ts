@@ -6,16 +6,18 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { docker, runProcess } from './processes.ts';
 import { START, type TestProject, tinyProject } from './project.ts';
+import { errorOf, released } from './release-support.ts';
 import {
   answerOf,
   fakeDocker,
+  inspect,
   mustSwitch,
+  refuses,
   runningProject,
   switchTo,
   verifyUnchanged,
 } from './switch-support.ts';
 
-const inspect = (name: string, format: string) => docker('inspect', '--format', format, name);
 const ofProject = ({ name }: TestProject) => `label=com.docker.compose.project=${name}`;
 
 /** The same project in another folder. */
@@ -94,9 +96,8 @@ test('what was chosen, stopped, pruned or made by hand', async (t) => {
     const there = await otherCheckout(s, project);
     const before = await project.snapshot();
     const outcome = await there('dev');
-    const { code, message } = outcome.json().error as { code: string; message: string };
-    assert.equal(code, 'other-checkout', outcome.stderr);
-    assert.match(message, new RegExp(`belong to another checkout: ${project.root}`));
+    assert.equal(errorOf(outcome).code, 'other-checkout', outcome.stderr);
+    assert.match(errorOf(outcome).message, new RegExp(`belong to another checkout: ${project.root}`));
     await verifyUnchanged(project, before, '1.0.0');
   });
 
@@ -106,7 +107,7 @@ test('what was chosen, stopped, pruned or made by hand', async (t) => {
     await docker('rm', '--force', prod);
     await byHand(project, join(other, 'compose/docker-compose.yml'), 'up', '--detach', 'tiny-prod');
     const outcome = await switchTo(project, ['prod', '--json']);
-    assert.equal((outcome.json().error as { code: string }).code, 'other-checkout', outcome.stderr);
+    assert.equal(errorOf(outcome).code, 'other-checkout', outcome.stderr);
     assert.notEqual((await there('status')).code, 1, 'reading is free');
     await rm(other, { recursive: true });
     await mustSwitch(project, 'prod');
@@ -118,7 +119,7 @@ test('what was chosen, stopped, pruned or made by hand', async (t) => {
     const there = await otherCheckout(s, project);
     const both = await Promise.all([there('prod'), switchTo(project, ['prod', '--json'])]);
     assert.deepEqual(both.map(({ code }) => code).sort(), [0, 1], both.map(({ stderr }) => stderr).join());
-    const { code } = both.find((one) => one.code === 1)!.json().error as { code: string };
+    const { code } = errorOf(both.find((one) => one.code === 1)!);
     assert.ok(['locked', 'other-checkout'].includes(code), code);
     assert.equal((await answerOf(project, 'prod')).env, 'prod');
   });
@@ -126,33 +127,18 @@ test('what was chosen, stopped, pruned or made by hand', async (t) => {
 
 test('what cannot be meant is refused with what was probably meant, and changes nothing', async (t) => {
   const project = await runningProject(t);
-  const before = await project.snapshot();
-  type Row = [what: string, argv: string[], exit: number, code: string, text: RegExp];
-  const rows: Row[] = [
-    ['a version for status', ['status', '--version', 'v1.0.0'], 2, 'usage', /--version is for a switch/],
-    ['a time limit for status', ['status', '--wait', '3'], 2, 'usage', /--wait is for a switch/],
-    [
-      'latest as a release',
-      ['prod', '--version', 'latest'],
-      1,
-      'not-released',
-      /did you mean latest-release/,
-    ],
-    ['half a version', ['prod', '--version', '1.0'], 1, 'not-released', /did you mean v1\.0\.1/],
-    ['a typing error', ['prod', '--version', 'v1.0.2'], 1, 'not-released', /did you mean v1\.0\.[01]/],
-    ['a context that is not there', ['prod', '--context', 'nope'], 2, 'usage', /nope/],
-    ['a swarm that is not there', ['prod', '--engine', 'swarm'], 1, 'no-swarm', /docker swarm init/],
-    ['its status', ['status', '--engine', 'swarm'], 1, 'no-swarm', /docker swarm init/],
+  const rows: [words: string, ...expected: Parameters<typeof refuses>[2]][] = [
+    ['status --version v1.0.0', 'usage', /^switch: --version is for a switch/, 2],
+    ['status --wait 3', 'usage', /--wait is for a switch/, 2],
+    ['prod --version latest', 'not-released', /did you mean latest-release/],
+    ['prod --version 1.0', 'not-released', /did you mean v1\.0\.1/],
+    ['prod --version v1.0.2', 'not-released', /did you mean v1\.0\.[01]/],
+    ['prod --context nope', 'usage', /nope/, 2],
+    ['prod --engine swarm', 'no-swarm', /docker swarm init/],
+    ['status --engine swarm', 'no-swarm', /docker swarm init/],
   ];
-  for (const [what, argv, exit, code, text] of rows) {
-    await t.test(what, async () => {
-      const outcome = await switchTo(project, [...argv, '--json']);
-      const error = outcome.json().error as { code: string; message: string; hint: string };
-      assert.deepEqual([outcome.code, error.code], [exit, code], outcome.stderr);
-      assert.match(`${error.message} ${error.hint}`, text);
-      await verifyUnchanged(project, before, '1.0.0');
-    });
-  }
+  for (const [words, ...expected] of rows)
+    await t.test(words, async () => void (await refuses(project, words.split(' '), expected)));
 
   await t.test('an active environment that is none', async () => {
     const env = await project.read('.env');
@@ -174,11 +160,7 @@ test('what cannot be meant is refused with what was probably meant, and changes 
     const withToken = compose.replaceAll('APP_ENV: dev', `APP_ENV: dev, TINY_TOKEN: "\${TINY_TOKEN:-}"`);
     for (const address of ['0.0.0.0:', '']) {
       await project.write('compose/docker-compose.yml', withToken.replaceAll('"127.0.0.1:', `"${address}`));
-      const outcome = await switchTo(project, ['dev', '--json']);
-      const { code, hint } = outcome.json().error as { code: string; hint: string };
-      assert.equal(code, 'exposed', outcome.stderr);
-      assert.match(hint, /TINY_TOKEN=[\s\S]*TINY_BIND_ADDRESS=0\.0\.0\.0/);
-      assert.deepEqual(await project.snapshot(), { ...before, status: ' M compose/docker-compose.yml' });
+      await refuses(project, ['dev'], ['exposed', /TINY_TOKEN=[\s\S]*TINY_BIND_ADDRESS=0\.0\.0\.0/]);
     }
     await project.edit('.env', (text) => `${text}TINY_TOKEN=a-token-of-the-test\n`);
     await mustSwitch(project, 'dev');
@@ -210,15 +192,7 @@ test('an environment starts with what it depends on, and leaves alone what is up
 
   await t.test('a job that fails keeps what runs', async () => {
     await write('exit 3');
-    const before = await project.snapshot();
-    const outcome = await switchTo(project, ['prod', '--json']);
-    const { code, message } = outcome.json().error as { code: string; message: string };
-    assert.deepEqual(
-      [code, /Cannot start job.*: it exited with code 3/.test(message)],
-      ['dependency', true],
-      message,
-    );
-    await verifyUnchanged(project, before, '1.0.0');
+    await refuses(project, ['prod'], ['dependency', /Cannot start job.*: it exited with code 3/]);
   });
 
   await t.test('in order, each on its condition', async () => {
@@ -248,9 +222,7 @@ test('a running dev follows a release that moves latest, if release.toml says so
   const dev = () => inspect(`${project.name}-dev`, '{{.Image}}');
   const release = async (version: string, ...flags: string[]) => {
     await project.commit(`feat: ${version}`, { note: version });
-    const outcome = await project.task('release', [version, ...flags, '--yes', '--json']);
-    assert.equal(outcome.code, 0, outcome.stderr);
-    return (outcome.json() as { digest: string }).digest;
+    return (await released(project, version, ...flags)).digest as string;
   };
   await release('1.0.0');
   await mustSwitch(project, 'both', '--version', 'v1.0.0');

@@ -1,7 +1,7 @@
 // What the tests of switch-env share: releases made by hand, so that also versions can be released that a
 // real release would refuse; and a fake docker on PATH that fails on request.
 import assert from 'node:assert/strict';
-import { chmod, cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { releaseTagMessage } from '../../tasks/lib/release/record.ts';
 import { docker, type Outcome, runProcess } from './processes.ts';
 import { REPOSITORY, type TestProject, tinyProject } from './project.ts';
+import { errorOf } from './release-support.ts';
 import { tinyBase } from './tiny-base.ts';
 
 export type Behaviour = 'ok' | 'unhealthy' | 'crash' | 'wrong-version' | 'slow';
@@ -23,45 +24,40 @@ export async function buildTiny(project: TestProject, tag: string, behaviour: Be
     const values = [`VERSION=${version}`, `REVISION=${revision}`, 'CREATED=now', 'SOURCE='];
     const base = `NODE_IMAGE=${await tinyBase()}`;
     const flags = [base, ...values].flatMap((value) => ['--build-arg', value]);
-    await docker(
-      'build',
-      '--quiet',
-      '--provenance=false',
-      ...flags,
-      '--tag',
-      `${project.name}:${tag}`,
-      context,
-    );
+    const name = `${project.name}:${tag}`;
+    await docker('build', '--quiet', '--provenance=false', ...flags, '--tag', name, context);
+    return await inspect(name, '{{.Id}}');
   } finally {
     await rm(context, { recursive: true });
   }
-  return docker('image', 'inspect', '--format', '{{.Id}}', `${project.name}:${tag}`);
 }
 
 /** A release of the tiny app: its image and its annotated tag. */
 export async function releaseTiny(project: TestProject, tag: string, behaviour: Behaviour = 'ok') {
   const revision = await project.git('rev-parse', 'HEAD');
   const digest = await buildTiny(project, tag, behaviour, revision);
-  const image = `${project.name}:${tag}`;
-  await project.git(
-    'tag',
-    '--annotate',
-    '--message',
-    releaseTagMessage(tag, { image, digest, platforms: {} }),
-    tag,
-  );
-  return digest;
+  const message = releaseTagMessage(tag, { image: `${project.name}:${tag}`, digest, platforms: {} });
+  await project.git('tag', '--annotate', '--message', message, tag);
 }
 
-/** A tiny project with two good releases and `latest`, prod running the first. */
-export async function runningProject(t: TestContext): Promise<TestProject> {
+/** A tiny project with two good releases and `latest`. */
+export async function releasedProject(t: TestContext): Promise<TestProject> {
   const project = await tinyProject(t);
   await releaseTiny(project, 'v1.0.0');
   await docker('image', 'tag', `${project.name}:v1.0.0`, `${project.name}:latest`);
   await releaseTiny(project, 'v1.0.1');
+  return project;
+}
+
+/** The same, prod running the first. */
+export async function runningProject(t: TestContext): Promise<TestProject> {
+  const project = await releasedProject(t);
   await mustSwitch(project, 'prod', '--version', 'v1.0.0');
   return project;
 }
+
+/** Of an image or a container. */
+export const inspect = (name: string, format: string) => docker('inspect', '--format', format, name);
 
 export function switchTo(
   project: TestProject,
@@ -88,6 +84,21 @@ export async function answerOf(project: TestProject, environment: 'dev' | 'prod'
   }
 }
 
+/** A switch that must be refused, or fail: prod answers as before, and all is as it was. */
+export async function refuses(
+  project: TestProject,
+  argv: readonly string[],
+  [code, text, exit = 1]: [code: string, text: RegExp, exit?: number],
+): Promise<Outcome> {
+  const before = await project.snapshot();
+  const outcome = await switchTo(project, [...argv, '--json']);
+  const error = errorOf(outcome);
+  assert.deepEqual([outcome.code, error.code], [exit, code], outcome.stderr);
+  assert.match(`${error.message}\n${error.hint}`, text);
+  await verifyUnchanged(project, before, '1.0.0');
+  return outcome;
+}
+
 /** What a failed switch must not have changed: containers with their states, images, `.env`. */
 export async function verifyUnchanged(project: TestProject, before: Record<string, string>, version: string) {
   assert.equal((await answerOf(project, 'prod')).version, version, 'it was rolled back');
@@ -99,7 +110,6 @@ export async function fakeDocker(t: TestContext, script: string): Promise<{ PATH
   const folder = await mkdtemp(join(tmpdir(), 'fake-docker-'));
   t.after(() => rm(folder, { recursive: true, force: true }));
   const { stdout } = await runProcess('which', ['docker']);
-  await mkdir(folder, { recursive: true });
   const text = `#!/bin/sh\nreal=${stdout.trim()}\nhere=${folder}\n${script}\nexec "$real" "$@"\n`;
   await writeFile(join(folder, 'docker'), text);
   await chmod(join(folder, 'docker'), 0o755);

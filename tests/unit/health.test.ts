@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
-import { type AddressInfo, createServer } from 'node:net';
+import { type AddressInfo, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseInfo, queryEngine, withEngine } from '../../tasks/lib/docker/engine.ts';
 import {
@@ -49,44 +49,41 @@ test('what is wrong with an answer, in words', () => {
     assert.deepEqual(healthProblems(keys, answer, EXPECTED), problems);
 });
 
+/** Its address while the test runs. */
+async function serve(t: TestContext, server: Server): Promise<string> {
+  server.listen(0, '127.0.0.1');
+  t.after(() => server.close());
+  await once(server, 'listening');
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
 test('an answer that is no object, no answer, and a door that is shut at once all settle', async (t) => {
   const texts = ['7', 'null', 'not json', '{"env":"prod"}'];
-  const server = createHttpServer((_request, response) => response.end(texts.shift())).listen(0, '127.0.0.1');
-  const shut = createServer((socket) => socket.destroy()).listen(0, '127.0.0.1');
-  const silent = createServer(() => {}).listen(0, '127.0.0.1');
-  const servers = [server, shut, silent];
-  t.after(() => {
-    for (const one of servers) one.close();
-  });
-  await Promise.all(servers.map((one) => once(one, 'listening')));
-  const url = (one: { address: () => unknown }) =>
-    `http://127.0.0.1:${(one.address() as AddressInfo).port}/health`;
-  for (const body of [{}, {}, {}, { env: 'prod' }]) {
-    assert.deepEqual(await queryHealth(url(server)), { status: 200, body });
-  }
-  assert.equal((await queryHealth(url(shut))).status, 0);
-  assert.deepEqual(await queryHealth(url(silent), 50), {
-    status: 0,
-    body: {},
-    error: 'did not respond within 0.05 s',
-  });
+  const url = await serve(
+    t,
+    createHttpServer((_request, response) => response.end(texts.shift())),
+  );
+  for (const body of [{}, {}, {}, { env: 'prod' }])
+    assert.deepEqual(await queryHealth(url), { status: 200, body });
+  const shut = await serve(
+    t,
+    createServer((socket) => socket.destroy()),
+  );
+  assert.equal((await queryHealth(shut)).status, 0);
+  const silent = await serve(t, createServer());
+  const error = 'did not respond within 0.05 s';
+  assert.deepEqual(await queryHealth(silent, 50), { status: 0, body: {}, error });
 });
 
 test('waiting ends at once for the wrong one, and for one that has died', async (t) => {
   const server = createHttpServer((request, response) => {
     response.writeHead(request.url === '/well' ? 200 : 503).end('{"env":"dev"}');
-  }).listen(0, '127.0.0.1');
-  t.after(() => server.close());
-  await once(server, 'listening');
-  const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  const wait = {
-    keys: KEYS,
-    expected: EXPECTED,
-    timeoutSeconds: 600,
-    givenUp: async () => 'its container died',
-  };
-  await assert.rejects(waitForHealth({ ...wait, url: `${base}/well` }), /reports env "dev", expected "prod"/);
-  await assert.rejects(waitForHealth({ ...wait, url: `${base}/ill` }), /its container died/);
+  });
+  const url = await serve(t, server);
+  const givenUp = async () => 'its container died';
+  const wait = { keys: KEYS, expected: EXPECTED, timeoutSeconds: 600, givenUp };
+  await assert.rejects(waitForHealth({ ...wait, url: `${url}/well` }), /reports env "dev", expected "prod"/);
+  await assert.rejects(waitForHealth({ ...wait, url: `${url}/ill` }), /its container died/);
 });
 
 test('questions to an engine that is not there are all refused, also those that wait for their turn', async (t) => {
@@ -123,23 +120,15 @@ test('what answers but is no engine is not taken for one', () => {
 
 test('a question that hangs does not hide that the next one is answered', async (t) => {
   let connections = 0;
-  const leaving = createHttpServer((_request, response) => response.end('{}')).listen(0, '127.0.0.1');
+  const leaving = createHttpServer((_request, response) => response.end('{}'));
   const starting = createHttpServer((_request, response) => {
     connections += 1;
     // As at a port whose container is just starting.
     if (connections > 1) response.end('{}');
-  }).listen(0, '127.0.0.1');
-  t.after(() => {
-    for (const one of [leaving, starting]) {
-      one.close();
-      one.closeAllConnections();
-    }
   });
-  await Promise.all([leaving, starting].map((one) => once(one, 'listening')));
-  const address = (one: { address: () => unknown }) => ({
-    url: `http://127.0.0.1:${(one.address() as AddressInfo).port}/health`,
-  });
-  const probing = startProbing({ dev: address(leaving), prod: address(starting) });
+  t.after(() => starting.closeAllConnections());
+  const [dev, prod] = [{ url: await serve(t, leaving) }, { url: await serve(t, starting) }];
+  const probing = startProbing({ dev, prod });
   await sleep(500);
   leaving.close();
   leaving.closeAllConnections();

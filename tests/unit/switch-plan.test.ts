@@ -13,149 +13,92 @@ import { loginCommand, sshTarget } from '../../tasks/lib/docker/remote.ts';
 import type { EnvironmentName, Project } from '../../tasks/lib/project.ts';
 import { dependenciesOf, meets } from '../../tasks/lib/switch/dependencies.ts';
 import type { EnvironmentState, Observation } from '../../tasks/lib/switch/observe.ts';
-import { planStart, planSwitch, switchSchema } from '../../tasks/lib/switch/plan.ts';
+import { planStart, planSwitch, type SwitchTarget, switchSchema } from '../../tasks/lib/switch/plan.ts';
 import { downtimeOf, type Sample } from '../../tasks/lib/switch/probe.ts';
 import { switchSteps } from '../../tasks/lib/switch/run.ts';
-import { stackFile } from '../../tasks/lib/switch/stack.ts';
+import { stackFile } from '../../tasks/lib/switch/swarm.ts';
 
 function container(changes: Partial<Container> = {}): Container {
   return {
-    id: 'c1',
-    name: 'app-prod',
-    service: 'prod',
-    state: 'running',
-    health: 'healthy',
-    image: 'app:v1',
-    imageId: 'sha256:1',
-    startedAt: '',
-    exitCode: 0,
-    restarts: 0,
-    memoryLimit: 0,
-    environment: {},
-    labels: {},
-    restartPolicy: 'always',
-    publishedPorts: [1],
-    publishedAddresses: [],
-    networkIds: [],
-    anonymousVolumes: [],
-    mounts: [],
-    networks: [],
-    ...changes,
-  };
+    ...{ id: 'c1', name: 'app-prod', state: 'running', health: 'healthy', imageId: 'sha256:1' },
+    ...{ exitCode: 0, labels: {}, restartPolicy: 'always', ...changes },
+  } as Container;
 }
 
-function state(name: EnvironmentName, changes: Partial<EnvironmentState> = {}): EnvironmentState {
-  return {
-    name,
-    service: name,
-    containerName: `app-${name}`,
-    port: 1,
-    url: '',
-    container: container({ name: `app-${name}` }),
-    health: { status: 200, body: {} },
-    outdated: false,
-    ...changes,
-  };
+type Changes = Partial<EnvironmentState>;
+
+function state(name: EnvironmentName, changes: Changes = {}): EnvironmentState {
+  const well = { container: container({ name: `app-${name}` }), health: { status: 200, body: {} } };
+  return { containerName: `app-${name}`, url: '', outdated: false, ...well, ...changes };
 }
 
-const stopped = {
-  container: container({ name: 'app-dev', state: 'exited', restartPolicy: 'no' }),
-  health: undefined,
-};
+const project = {
+  project: { name: 'app', variable_prefix: 'X' },
+  environments: { dev: { service: 'dev' }, prod: { service: 'prod' } },
+} as unknown as Project;
+
+const of = (changes: Partial<Container>): Changes => ({ container: container(changes) });
+const none = { container: undefined, health: undefined };
+const stopped = { ...of({ name: 'app-dev', state: 'exited', restartPolicy: 'no' }), health: undefined };
 
 describe('how an environment is started', () => {
-  const cases: [what: string, change: Partial<EnvironmentState>, how: string | undefined][] = [
-    ['nothing there', { container: undefined, health: undefined }, 'create'],
+  const cases: [what: string, change: Changes, how: string | undefined][] = [
+    ['nothing there', none, 'create'],
     ['right and well', {}, undefined],
-    ['another image', { container: container({ imageId: 'sha256:2' }) }, 'replace'],
+    ['another image', of({ imageId: 'sha256:2' }), 'replace'],
     ['another configuration', { outdated: true }, 'replace'],
-    ['right, but stopped', { container: container({ state: 'exited' }) }, 'resume'],
-    [
-      'stopped, and its network is gone',
-      { container: container({ state: 'exited' }), cannotStart: 'x' },
-      'replace',
-    ],
-    ['stopped and another image', { container: container({ state: 'exited', imageId: 'x' }) }, 'replace'],
-    ['made and never started', { container: container({ state: 'created' }) }, 'replace'],
-    ['paused', { container: container({ state: 'paused' }) }, 'replace'],
+    ['right, but stopped', of({ state: 'exited' }), 'resume'],
+    ['stopped, its network is gone', { ...of({ state: 'exited' }), cannotStart: 'x' }, 'replace'],
+    ['stopped and another image', of({ state: 'exited', imageId: 'x' }), 'replace'],
+    ['made and never started', of({ state: 'created' }), 'replace'],
+    ['paused', of({ state: 'paused' }), 'replace'],
     ['answers 503', { health: { status: 503, body: {} } }, 'replace'],
     ['does not answer', { health: { status: 0, body: {}, error: 'ECONNREFUSED' } }, 'replace'],
-    ['unhealthy by its own check', { container: container({ health: 'unhealthy' }) }, 'replace'],
-    ['under another name', { container: container({ name: 'app-prod.before' }) }, 'replace'],
+    ['unhealthy by its own check', of({ health: 'unhealthy' }), 'replace'],
+    ['under another name', of({ name: 'app-prod.before' }), 'replace'],
   ];
-  for (const [what, change, how] of cases) {
+  for (const [what, change, how] of cases)
     it(what, () => assert.equal(planStart(state('prod', change), 'sha256:1')?.how, how));
-  }
 });
 
 describe('the plan', () => {
-  type Changes = Partial<EnvironmentState>;
-  const observed = (active: Observation['active'], dev: Changes, prod: Changes): Observation => ({
-    active,
-    prodTag: 'v1',
-    environments: { dev: state('dev', dev), prod: state('prod', prod) },
-  });
-  const project = {
-    project: { name: 'app', variable_prefix: 'X' },
-    environments: { dev: { service: 'dev' }, prod: { service: 'prod' } },
-  } as unknown as Project;
+  type Active = Observation['active'];
   const services = { dev: { restart: 'no' }, prod: { restart: 'always' } } as Record<
     EnvironmentName,
     ComposeService
   >;
-  const steps = (now: Observation, active: Observation['active'], prodTag = 'v1', fetch?: 'pull') => {
-    const target = { active, prodTag, imageIds: {}, images: {}, fetch };
-    const data = planSwitch({ observed: now, services, containers: [] }, target);
+  const plan = (from: Active, dev: Changes, prod: Changes, target: Partial<SwitchTarget>) => {
+    const environments = { dev: state('dev', dev), prod: state('prod', prod) };
+    const seen = { observed: { active: from, prodTag: 'v1', environments }, services, containers: [] };
+    const chosen = { active: 'both' as const, prodTag: 'v1', imageIds: {}, images: {}, ...target };
+    const data = planSwitch(seen, chosen);
     assert.deepEqual(switchSchema.parse(JSON.parse(JSON.stringify(data))), data, 'it survives the journal');
-    return switchSteps(project, data, async () => assert.fail('planning does not need it')).map(
-      ({ name }) => name,
-    );
+    return data;
   };
-  const none = { container: undefined, health: undefined };
-  const looping = { container: container({ state: 'restarting', restartPolicy: 'no' }) };
-  const stoppedByHand = {
-    container: container({ state: 'exited', restartPolicy: 'always' }),
-    health: undefined,
-  };
-  const create = ['create-prod', 'start-prod', 'prove-prod', 'take-over-prod'];
-  const replace = ['create-prod', 'retire-prod', 'start-prod', 'prove-prod', 'take-over-prod'];
-  const cases: [what: string, steps: string[], wanted: string[]][] = [
-    [
-      'starts before it stops, and remembers last',
-      steps(observed('dev', {}, none), 'prod'),
-      [...create, 'stop-dev', 'remember'],
-    ],
-    [
-      'fetches first',
-      steps(observed('dev', stopped, none), 'prod', 'v2', 'pull'),
-      ['fetch', ...create, 'remember'],
-    ],
-    [
-      'keeps the old container until all is done',
-      steps(observed('prod', stopped, { outdated: true }), 'prod'),
-      [...replace, 'remember', 'remove-prod'],
-    ],
-    [
-      'starts a stopped one again',
-      steps(observed('prod', stopped, {}), 'both'),
-      ['start-dev', 'prove-dev', 'take-over-dev', 'remember'],
-    ],
-    ['has nothing to do for prod', steps(observed('prod', stopped, {}), 'prod'), []],
-    ['has nothing to do for both', steps(observed('both', {}, {}), 'both'), []],
-    ['has nothing to do for none', steps(observed('none', stopped, none), 'none'), []],
-    [
-      'stops both, also what runs in a circle',
-      steps(observed('both', {}, looping), 'none'),
-      ['stop-dev', 'stop-prod', 'remember'],
-    ],
-    [
-      'stops for good what a restart of the engine would start',
-      steps(observed('none', stopped, stoppedByHand), 'none'),
-      ['stop-prod', 'remember'],
-    ],
-    ['only remembers where only .env is behind', steps(observed('dev', stopped, {}), 'prod'), ['remember']],
+  const looping = of({ state: 'restarting', restartPolicy: 'no' });
+  const byHand = { ...of({ state: 'exited', restartPolicy: 'always' }), health: undefined };
+  const created = 'create-prod start-prod prove-prod take-over-prod stop-dev remember';
+  const replaced = 'create-prod retire-prod start-prod prove-prod take-over-prod remember remove-prod';
+  type Row = [what: string, from: Active, dev: Changes, prod: Changes, to: Active, steps: string];
+  const rows: Row[] = [
+    ['starts, then stops, remembers last', 'dev', {}, none, 'prod', created],
+    ['keeps the old container until all is done', 'prod', stopped, { outdated: true }, 'prod', replaced],
+    ['starts a stopped one', 'prod', stopped, {}, 'both', 'start-dev prove-dev take-over-dev remember'],
+    ['has nothing to do for prod', 'prod', stopped, {}, 'prod', ''],
+    ['has nothing to do for both', 'both', {}, {}, 'both', ''],
+    ['has nothing to do for none', 'none', stopped, none, 'none', ''],
+    ['stops both, also what runs in a circle', 'both', {}, looping, 'none', 'stop-dev stop-prod remember'],
+    ['stops what a restart of the engine would start', 'none', stopped, byHand, 'none', 'stop-prod remember'],
+    ['only remembers where only .env is behind', 'dev', stopped, {}, 'prod', 'remember'],
   ];
-  for (const [what, found, wanted] of cases) it(what, () => assert.deepEqual(found, wanted));
+  const stepsOf = (...planned: Parameters<typeof plan>) =>
+    switchSteps(project, plan(...planned), async () => assert.fail('planning does not need it'))
+      .map(({ name }) => name)
+      .join(' ');
+  for (const [what, from, dev, prod, active, steps] of rows)
+    it(what, () => assert.equal(stepsOf(from, dev, prod, { active }), steps));
+  it('fetches first', () =>
+    assert.match(stepsOf('prod', {}, none, { prodTag: 'v2', fetch: 'pull' }), /^fetch create-prod /));
 
   const kept: [what: string, dev: Changes, keepsDev: boolean, started: string[]][] = [
     ['replaces a dev with an older latest', {}, false, ['replace dev']],
@@ -165,15 +108,9 @@ describe('the plan', () => {
   for (const [what, dev, keepsDev, started] of kept) {
     it(what, () => {
       const imageIds = { dev: 'sha256:newer', prod: 'sha256:1' };
-      const target = { active: 'both' as const, prodTag: 'v1', imageIds, images: {}, keepsDev };
-      const { starts } = planSwitch(
-        { observed: observed('both', dev, {}), services, containers: [] },
-        target,
-      );
-      assert.deepEqual(
-        starts.map(({ how, environment }) => `${how} ${environment}`),
-        started,
-      );
+      const { starts } = plan('both', dev, {}, { imageIds, keepsDev });
+      const found = starts.map(({ how, environment }) => `${how} ${environment}`);
+      assert.deepEqual(found, started);
     });
   }
 });
@@ -204,31 +141,27 @@ describe('what an environment depends on', () => {
       db: depends({}),
       dev: depends({}),
     };
-    assert.deepEqual(dependenciesOf(services, ['prod'], ['dev', 'prod']), [
+    assert.deepEqual(dependenciesOf(project, services, ['prod']), [
       { service: 'db', neededBy: 'prod and job', conditions: ['service_healthy', 'service_started'] },
       { service: 'job', neededBy: 'prod', conditions: ['service_completed_successfully'] },
     ]);
   });
   const exited = (exitCode: number) => container({ state: 'exited', exitCode, health: undefined });
-  const cases: [condition: string, container: Container, met: boolean | RegExp][] = [
-    ['service_started', container({ health: 'starting' }), true],
-    ['service_started', exited(0), true],
-    ['service_started', exited(1), /exited with code 1/],
-    ['service_healthy', container({ health: 'starting' }), false],
-    ['service_healthy', container(), true],
-    ['service_healthy', container({ health: 'unhealthy' }), /unhealthy/],
-    ['service_healthy', container({ health: undefined }), /no health check/],
-    ['service_completed_successfully', container(), false],
-    ['service_completed_successfully', exited(0), true],
-    ['service_completed_successfully', exited(3), /exited with code 3/],
+  const cases: [condition: string, container: Container, met: RegExp][] = [
+    ['started', container({ health: 'starting' }), /^true/],
+    ['started', exited(0), /^true/],
+    ['started', exited(1), /exited with code 1/],
+    ['healthy', container({ health: 'starting' }), /^false/],
+    ['healthy', container(), /^true/],
+    ['healthy', container({ health: 'unhealthy' }), /unhealthy/],
+    ['healthy', container({ health: undefined }), /no health check/],
+    ['completed_successfully', container(), /^false/],
+    ['completed_successfully', exited(0), /^true/],
+    ['completed_successfully', exited(3), /exited with code 3/],
   ];
-  for (const [condition, found, met] of cases) {
-    it(`${condition}: ${found.state} ${found.health ?? found.exitCode}`, () => {
-      const verdict = meets(found, condition);
-      if (met instanceof RegExp) assert.match(String(verdict), met);
-      else assert.equal(verdict, met);
-    });
-  }
+  for (const [condition, found, met] of cases)
+    it(`${condition}: ${found.state} ${found.health ?? found.exitCode}`, () =>
+      assert.match(String(meets(found, `service_${condition}`)), met));
 });
 
 describe('reaching an engine', () => {
@@ -262,7 +195,6 @@ describe('the stack file', () => {
     restart: 'always',
     read_only: true,
     pull_policy: 'never',
-    security_opt: ['no-new-privileges:true'],
     command: null,
     tmpfs: ['/tmp:mode=1777,size=256m'],
     configs: [{ source: 'app', target: '/etc/app/app.json' }],
@@ -272,84 +204,72 @@ describe('the stack file', () => {
     deploy: { resources: { limits: { cpus: 3, memory: '100' } } },
   };
   const file = fileURLToPath(import.meta.url);
-  const model = (change: object) => ({
-    name: 'x',
-    services: { prod: { ...service, ...change } },
-    networks: { net: { ipam: {} } },
-    volumes: { models: { name: 'm' } },
-    configs: { app: { name: 'x_app', file } },
-    secrets: { key: { name: 'x_key', file } },
-  });
-  const make = async (nodes: number, change: object = {}, image?: string) => {
-    const options = { nodes, node: 'n1', images: { prod: image } };
-    const { text, digest } = await stackFile('x', model(change), ['prod'], options);
-    const made = JSON.parse(text);
-    return { prod: made.services.prod, file: made, digest };
+  const make = async (nodes: number, change: object = {}, pulled?: string) => {
+    const model = {
+      name: 'app',
+      services: { prod: { ...service, ...change } },
+      networks: { net: { ipam: {} } },
+      configs: { app: { name: 'x_app', file } },
+      secrets: { key: { name: 'x_key', file } },
+    };
+    const { text, digest } = await stackFile(project, 'prod', model, { nodes, node: 'n1', pulled });
+    const stack = JSON.parse(text);
+    return { stack, digest, prod: stack.services.prod };
   };
   const stateless = { volumes: [] };
-
-  it('updates stop-first where the node publishes the port, start-first behind the mesh, and goes back by itself', async () => {
-    for (const [nodes, mode, order] of [
-      [1, 'host', 'stop-first'],
-      [3, 'ingress', 'start-first'],
-    ] as const) {
-      const { deploy, ports } = (await make(nodes)).prod;
-      assert.deepEqual(
-        [deploy.update_config.order, deploy.update_config.failure_action],
-        [order, 'rollback'],
-      );
-      assert.deepEqual(ports, [{ target: 8002, published: 8012, protocol: 'tcp', mode }]);
-    }
-  });
-  const places: [what: string, nodes: number, change: object, image: string | undefined, wanted: object][] = [
-    ['one node has everything', 1, {}, undefined, { image: 'app:v1', constraints: [] }],
-    ['local data keeps it on its node', 3, {}, undefined, { image: 'app:v1', constraints: ['node.id==n1'] }],
-    [
-      'without data every node pulls the digest',
-      3,
-      stateless,
-      'r/app@sha256:1',
-      { image: 'r/app@sha256:1', constraints: [] },
-    ],
+  const pulled = 'r/app@sha256:1';
+  type Row = [what: string, nodes: number, change: object, wanted: [string, string, string, string[]]];
+  const rows: Row[] = [
+    ['one node has all and publishes the port', 1, {}, ['app:v1', 'host', 'stop-first', []]],
+    ['local data keeps it on its node', 3, {}, ['app:v1', 'ingress', 'start-first', ['node.id==n1']]],
+    ['else every node pulls the digest', 3, stateless, [pulled, 'ingress', 'start-first', []]],
   ];
-  for (const [what, nodes, change, image, wanted] of places) {
-    it(what, async () => {
-      const { prod } = await make(nodes, change, image);
-      assert.deepEqual({ image: prod.image, constraints: prod.deploy.placement.constraints }, wanted);
+  for (const [what, nodes, change, wanted] of rows) {
+    it(`${what}; a failed update goes back by itself`, async () => {
+      const { image, ports, deploy } = (await make(nodes, change, pulled)).prod;
+      const { update_config: update, placement } = deploy;
+      assert.deepEqual([image, ports[0].mode, update.order, placement.constraints], wanted);
+      assert.equal(update.failure_action, 'rollback');
     });
   }
-  it('refuses what the other nodes could not pull, and what is no file', async () => {
-    const message = /swarm of 3 nodes: .* cannot pull/;
-    await assert.rejects(make(3, stateless), { code: 'swarm-image', message });
-    await assert.rejects(make(1, { configs: [{ source: 'other' }] }), { code: 'swarm-config' });
-  });
-  it('names configs and secrets by their content', async () => {
-    const { prod, file: made } = await make(1);
-    assert.match(made.configs.app.name, /^x_app_[0-9a-f]{12}$/);
-    assert.equal(made.configs.app.file, file);
-    assert.deepEqual(prod.configs, [{ source: 'app', target: '/etc/app/app.json', mode: 0o444 }]);
-    assert.deepEqual(prod.secrets, [{ source: 'key', target: '/run/secrets/key', mode: 0o400 }]);
-  });
-  it('leaves out what a swarm does not know, and keeps the rest', async () => {
-    const { prod, digest } = await make(1);
-    for (const key of ['restart', 'pull_policy', 'security_opt', 'tmpfs', 'command'])
-      assert.ok(!(key in prod), key);
-    assert.deepEqual(prod.volumes, [
-      { type: 'bind', source: '/data', target: '/data' },
-      { type: 'tmpfs', target: '/tmp' },
-    ]);
-    assert.deepEqual(prod.deploy.resources.limits, { cpus: '3', memory: '100' });
-    assert.equal(prod.deploy.restart_policy.condition, 'any');
-    assert.deepEqual(prod.deploy.labels, { 'release-flow.stack': digest });
+
+  const refused: [what: RegExp, nodes: number, change: object][] = [
+    [/the other nodes cannot pull its image/, 3, stateless],
+    [/other is no file/, 1, { configs: [{ source: 'other' }] }],
+    [/it depends on other services/, 1, { depends_on: { db: { condition: 'service_started' } } }],
+  ];
+  for (const [message, nodes, change] of refused)
+    it(`is refused: ${message.source}`, () =>
+      assert.rejects(make(nodes, change), { code: 'swarm-unsupported', message }));
+
+  it('names configs and secrets by their content, leaves out what a swarm does not know, keeps the rest', async () => {
+    const { stack, digest, prod } = await make(1);
+    assert.match(stack.configs.app.name, /^app_app_[0-9a-f]{12}$/);
+    assert.equal(stack.configs.app.file, file);
+    for (const key of ['restart', 'pull_policy', 'tmpfs', 'command']) assert.ok(!(key in prod), key);
+    const { read_only, configs, secrets, ports, volumes, deploy } = prod;
+    assert.deepEqual(
+      { read_only, configs, secrets, ports, volumes },
+      {
+        read_only: true,
+        configs: [{ source: 'app', target: '/etc/app/app.json', mode: 0o444 }],
+        secrets: [{ source: 'key', target: '/run/secrets/key', mode: 0o400 }],
+        ports: [{ target: 8002, published: 8012, protocol: 'tcp', mode: 'host' }],
+        volumes: [
+          { type: 'bind', source: '/data', target: '/data' },
+          { type: 'tmpfs', target: '/tmp' },
+        ],
+      },
+    );
+    assert.deepEqual(deploy.resources.limits, { cpus: '3', memory: '100' });
+    assert.equal(deploy.restart_policy.condition, 'any');
+    assert.deepEqual(deploy.labels, { 'release-flow.stack': digest });
   });
 });
 
 describe('a hint never stops a running environment that it does not name', () => {
-  const project = (active?: string) =>
-    ({
-      project: { variable_prefix: 'X' },
-      dotenv: active ? { X_ACTIVE_ENV: active } : {},
-    }) as unknown as Project;
+  const whileActive = (active?: string) =>
+    ({ ...project, dotenv: active ? { X_ACTIVE_ENV: active } : {} }) as Project;
   const rows: [active: string | undefined, dev: string, prod: string, withoutProd: string][] = [
     [undefined, 'dev', 'prod', 'none'],
     ['none', 'dev', 'prod', 'none'],
@@ -359,7 +279,7 @@ describe('a hint never stops a running environment that it does not name', () =>
   ];
   for (const [active, dev, prod, withoutProd] of rows) {
     it(`while ${active ?? 'nothing'} is active`, () => {
-      const now = project(active);
+      const now = whileActive(active);
       assert.equal(switchCommand(now, 'dev'), `npm run switch -- ${dev}`);
       assert.equal(switchCommand(now, 'prod', { version: 'v1' }), `npm run switch -- ${prod} --version v1`);
       assert.equal(stopCommand(now, 'prod'), `npm run switch -- ${withoutProd}`);

@@ -24,8 +24,7 @@ import { verifyReleasedImage } from '../release/record.ts';
 import { uninterrupted } from '../session.ts';
 import { describeSteps, interruptedRun, type Journey, resumeSteps, runSteps, type Step } from '../steps.ts';
 import { isHealthy, survey } from '../switch/observe.ts';
-import { proveHealthy, withStartFailure } from '../switch/prove.ts';
-import { setRestartPolicy, startContainer } from '../switch/replace.ts';
+import { proveHealthy, setRestartPolicy, startContainer, withStartFailure } from '../switch/replace.ts';
 import { composeSwitch, resumeSwitch } from '../switch/run.ts';
 import type { ArchivePlace } from './archives.ts';
 import { createArchive } from './create.ts';
@@ -133,13 +132,10 @@ async function startRestored(project: Project, { running, prodTag }: Restore): P
     return;
   }
   await startSame(running);
-  const { addresses } = await survey(project, undefined);
   for (const { environment, id, imageId } of running) {
     const image = await inspectImage(imageId);
     if (!image) throw new TaskError(`The image of ${environment} is gone`, { code: 'unhealthy' });
-    const seconds = project.environments[environment].start_timeout;
-    const proof = { environment, container: id, address: addresses[environment], image, seconds };
-    await withStartFailure(environment, id, () => proveHealthy(project, proof));
+    await withStartFailure(environment, id, () => proveHealthy(project, environment, id, image));
   }
 }
 

@@ -210,7 +210,6 @@ function describeService(defaultName: string, service: ResolvedService) {
     }));
   const environment = Object.entries(service.environment ?? {}).filter(([, value]) => value !== null);
   const dependencies = Object.entries(service.depends_on ?? {});
-  const { limits, reservations } = service.deploy?.resources ?? {};
   return {
     image: service.image ?? '',
     container: service.container_name ?? defaultName,
@@ -225,8 +224,6 @@ function describeService(defaultName: string, service: ResolvedService) {
     binds: (service.volumes ?? []).flatMap(({ type, source = '', target }) =>
       type === 'bind' ? [{ source, target }] : [],
     ),
-    /** Bytes; 0: not said. */
-    memory: { limit: Number(limits?.memory ?? 0), reservation: Number(reservations?.memory ?? 0) },
     /** Service → the condition on which compose would start this one. */
     dependsOn: Object.fromEntries(dependencies.map(([other, { condition }]) => [other, condition])),
   };

@@ -9,7 +9,7 @@ import { effectiveConfig } from '../docker/service-config.ts';
 import { TaskError } from '../errors.ts';
 import { type HttpAddress, request } from '../http.ts';
 import { ENVIRONMENTS, PROJECT_FILE, type Project, portOf, variable } from '../project.ts';
-import { healthAddress } from '../switch/observe.ts';
+import { withHealthAddress } from '../switch/observe.ts';
 import { type Check, type Facts, type Report, unchecked } from './check.ts';
 
 type Live = NonNullable<Project['live']>;
@@ -88,9 +88,7 @@ async function configuration(facts: Facts, { fail }: Report) {
     );
   for (const name of found) {
     const { values } = await effectiveConfig(project, name);
-    const { status, body, error } = await withReach(async (reach) =>
-      queryHealth(await healthAddress(project, name, reach)),
-    );
+    const { status, body, error } = await withHealthAddress(project, name, queryHealth);
     if (status !== 200) fail(`${name} answers ${status || error}`, 'see why: npm run status');
     const remedy = `replace it: ${switchCommand(project, name)}; where a value comes from: npm run doctor -- --config ${name}`;
     for (const [key, path] of status === 200 ? keys : []) {

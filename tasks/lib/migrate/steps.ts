@@ -5,12 +5,12 @@ import { inspectImage } from '../docker/objects.ts';
 import { dotenvPath } from '../dotenv.ts';
 import { statePath } from '../files.ts';
 import { formatBytes } from '../format.ts';
-import { imageReference, loadProject, type Project, registryReference, variable } from '../project.ts';
+import { imageReference, loadProject, type Project, variable } from '../project.ts';
 import type { LegacyDescription } from '../project-schema.ts';
 import { newestRelease } from '../release/record.ts';
 import { planSetup } from '../setup/setup.ts';
 import type { Journey, Step } from '../steps.ts';
-import { fetchRelease } from '../switch/target.ts';
+import { fetchRelease } from '../switch/checks.ts';
 import { runOtherTask } from '../task.ts';
 import {
   backUp,
@@ -133,8 +133,7 @@ async function ensureImages(project: Project, data: Migration): Promise<void> {
   const tag = variable(released, 'PROD_TAG') ?? (await newestRelease(released));
   if (tag) data.tag = tag;
   const isHere = (one: string) => inspectImage(imageReference(released, one));
-  if (tag && !(await isHere(tag)))
-    await fetchRelease(released, tag, registryReference(released, tag) ? 'pull' : 'build');
+  if (tag && !(await isHere(tag))) await fetchRelease(released, tag);
   if (!(await isHere('latest'))) await runOtherTask(released, 'build-push', 'latest', '--no-push');
 }
 

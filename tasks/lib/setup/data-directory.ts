@@ -90,7 +90,7 @@ export function dataDirectoryProblems(
 }
 
 /** The format that the text of the project's format file names; undefined if it names none. */
-export function dataFormat(project: Project, text: string | undefined): number | undefined {
+function dataFormat(project: Project, text: string | undefined): number | undefined {
   const number = (parseJson(text ?? '') as Record<string, unknown> | undefined)?.[project.data.format_key];
   return typeof number === 'number' ? number : undefined;
 }

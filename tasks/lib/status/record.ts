@@ -5,14 +5,13 @@ import { run } from '../command.ts';
 import { docker, withEngine } from '../docker/engine.ts';
 import { queryHealth } from '../docker/health.ts';
 import { type Container, projectContainers, usagesOf } from '../docker/objects.ts';
-import { withReach } from '../docker/remote.ts';
 import { errorSummary, TaskError } from '../errors.ts';
 import { withHistory } from '../history.ts';
 import { withLock } from '../lock.ts';
 import { log, redact } from '../log.ts';
 import type { Project } from '../project.ts';
 import { interruptSignal, pause, session, waitUntil } from '../session.ts';
-import { healthAddress, unhealthyReason } from '../switch/observe.ts';
+import { unhealthyReason, withHealthAddress } from '../switch/observe.ts';
 import type { TaskResult } from '../task.ts';
 import { appendSample, HOUR, readSamples, type Sample } from '../uptime.ts';
 
@@ -42,8 +41,7 @@ async function lookAtProd(project: Project) {
     const containers = await projectContainers(project);
     const container = containers.find(({ service }) => service === project.environments.prod.service);
     const { dev, prod } = await usagesOf(project, containers);
-    const askHealth = () =>
-      withReach(async (reach) => queryHealth(await healthAddress(project, 'prod', reach), 5000));
+    const askHealth = () => withHealthAddress(project, 'prod', (address) => queryHealth(address, 5000));
     const health = container?.state === 'running' ? await askHealth() : undefined;
     const memory = { dev: dev?.memory, prod: prod?.memory };
     return { container, memory, why: unhealthyReason({ container, health }) };

@@ -1,10 +1,12 @@
-// Everything that can be known to fail is found before the first step, and all of it is reported together.
+// What each environment shall run, and everything that can be known to fail: found before the first step, and reported
+// together.
 
-import { realpath, stat, statfs } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { freemem, hostname } from 'node:os';
+import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
-import { probe, read, stream } from '../command.ts';
+import { type ActiveEnvironment, environmentsOf } from '../active.ts';
+import { probe, read, run } from '../command.ts';
 import {
   CHECKOUT_LABEL,
   type ComposeService,
@@ -12,21 +14,129 @@ import {
   FILES_LABEL,
   type PublishedPort,
 } from '../docker/compose.ts';
-import { csvOption, docker, isLocalEndpoint } from '../docker/engine.ts';
-import type { Container } from '../docker/objects.ts';
+import { csvOption, docker, engineInfo, isLocalEndpoint } from '../docker/engine.ts';
+import { type Container, type Image, inspectImage, tagImage } from '../docker/objects.ts';
 import { verifyServiceConfig } from '../docker/service-config.ts';
-import { combinedError, TaskError } from '../errors.ts';
-import { formatBytes } from '../format.ts';
-import { dataDirectory, type EnvironmentName, PROJECT_FILE, type Project, variableName } from '../project.ts';
+import { combinedError, errorSummary, nearest, TaskError } from '../errors.ts';
+import { log } from '../log.ts';
 import {
-  type DirectoryState,
-  dataDirectoryProblems,
-  dataFormat,
-  observeDataDirectory,
-} from '../setup/data-directory.ts';
+  dataDirectory,
+  type EnvironmentName,
+  imageReference,
+  PROJECT_FILE,
+  type Project,
+  registryReference,
+  variableName,
+} from '../project.ts';
+import { buildRelease } from '../release/build-image.ts';
+import {
+  readRelease,
+  releasedDigests,
+  releasesToRun,
+  verifyReleasedImage,
+  versionOfTag,
+} from '../release/record.ts';
+import { dataDirectoryProblems, observeDataDirectory } from '../setup/data-directory.ts';
 import { containersOfEnvironment, type EngineSnapshot } from './observe.ts';
-import type { StartData } from './plan.ts';
-import { environmentImage, type TargetCheck } from './target.ts';
+import type { StartData, SwitchTarget } from './plan.ts';
+
+export interface TargetCheck {
+  target: SwitchTarget;
+  problems: TaskError[];
+}
+
+/** What shall run, with the image of each environment looked up; problems are collected, not thrown. */
+export async function checkTarget(
+  project: Project,
+  active: ActiveEnvironment,
+  prodTag: string | undefined,
+): Promise<TargetCheck> {
+  const target: SwitchTarget = { active, prodTag, imageIds: {}, images: {} };
+  const lookUp = async (name: EnvironmentName) => {
+    const image = name === 'dev' ? await devImage(project) : await prodImage(project, prodTag, target);
+    if (image) target.images[name] = image;
+    if (image) target.imageIds[name] = image.id;
+    return [];
+  };
+  const problems = await Promise.all(environmentsOf(active).map((name) => caught(lookUp(name))));
+  return { target, problems: problems.flat() };
+}
+
+/** A check that throws has found that problem. */
+function caught(found: Promise<TaskError[]>): Promise<TaskError[]> {
+  return found.catch((error: unknown) => {
+    if (error instanceof TaskError && !['interrupted', 'engine-down'].includes(error.code)) return [error];
+    throw error;
+  });
+}
+
+async function devImage(project: Project): Promise<Image> {
+  const reference = imageReference(project, 'latest');
+  const image = await inspectImage(reference);
+  if (image) return image;
+  const hint = 'build it: npm run build-push';
+  throw new TaskError(`The image ${reference} is not on this machine`, { code: 'image-missing', hint });
+}
+
+/** The release's image, or undefined if the target now says how it is had. */
+async function prodImage(project: Project, prodTag: string | undefined, target: SwitchTarget) {
+  const hint = 'make one: npm run release';
+  if (!prodTag) throw new TaskError('There is no release for prod yet', { code: 'no-release', hint });
+  try {
+    return await verifyReleasedImage(project, prodTag);
+  } catch (error) {
+    if (!(error instanceof TaskError)) throw error;
+    if (error.code === 'not-released') throw await withSuggestion(project, prodTag, error);
+    const release = error.code === 'image-missing' && (await readRelease(project.root, prodTag));
+    if (!release) throw error;
+    target.imageIds.prod = release.digest;
+    target.fetch = registryReference(project, prodTag) ? 'pull' : 'build';
+    return undefined;
+  }
+}
+
+/** Names the release that was probably meant. */
+async function withSuggestion(project: Project, tag: string, { message, code, hint }: TaskError) {
+  const releases = await releasesToRun(project);
+  const start = `${tag.replace(/^v/, '')}.`;
+  const completed = releases.find((name) => versionOfTag(project, name)?.startsWith(start));
+  const isLatest = tag === 'latest' && releases.length > 0;
+  const meant = isLatest ? 'latest-release' : (completed ?? nearest(tag, releases));
+  return new TaskError(message, { code, hint: meant ? `did you mean ${meant}?` : hint });
+}
+
+/** An environment's image by its digest in the registry, as every machine can pull it; undefined where it is in none. */
+export function registryDigest(project: Project, name: EnvironmentName, { images, prodTag }: SwitchTarget) {
+  const tag = name === 'dev' ? 'latest' : (prodTag ?? '');
+  const repository = registryReference(project, tag)?.slice(0, -tag.length - 1);
+  return images[name]?.repoDigests.find((digest) => repository && digest.startsWith(`${repository}@`));
+}
+
+/** Brings a release's image here and checks that it is the released one. @throws TaskError */
+export async function fetchRelease(project: Project, tag: string): Promise<Image> {
+  if (!(await pullRelease(project, tag))) await buildRelease(project, await engineInfo(), tag);
+  return verifyReleasedImage(project, tag);
+}
+
+/** By digest: a tag in a registry says nothing about what it was yesterday. False where no registry has it. */
+async function pullRelease(project: Project, tag: string): Promise<boolean> {
+  const repository = registryReference(project, tag)?.slice(0, -tag.length - 1);
+  const release = repository && (await readRelease(project.root, tag));
+  for (const digest of release ? releasedDigests(release) : []) {
+    const reference = `${repository}@${digest}`;
+    try {
+      await run(docker('pull', '--quiet', reference));
+      await tagImage(reference, imageReference(project, tag));
+      return true;
+    } catch (error) {
+      if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
+      log.warn(`cannot pull ${reference}: ${errorSummary(error)}`);
+    }
+  }
+  return false;
+}
+
+// The checks.
 
 type Start = Pick<StartData, 'environment' | 'how'>;
 
@@ -39,7 +149,6 @@ export async function verifySwitch(
 ): Promise<void> {
   const found = await Promise.all([
     checkoutProblems(project, snapshot.containers),
-    roomProblems(project, snapshot, starts),
     ...starts.flatMap((start) => {
       const { environment: name } = start;
       const service = snapshot.services[name];
@@ -55,14 +164,6 @@ export async function verifySwitch(
   const problems = [...check.problems, ...found.flat()];
   if (problems.length > 0)
     throw combinedError(`Cannot switch to ${check.target.active}; nothing was changed:`, problems);
-}
-
-/** A check that throws has found that problem. */
-function caught(found: Promise<TaskError[]>): Promise<TaskError[]> {
-  return found.catch((error: unknown) => {
-    if (error instanceof TaskError && error.code !== 'interrupted') return [error];
-    throw error;
-  });
 }
 
 /** Two checkouts of one compose project would replace each other's containers. One that is gone was moved. */
@@ -136,29 +237,36 @@ export async function portProblems(
 
 async function directoryProblems(
   project: Project,
-  snapshot: EngineSnapshot,
+  { services, endpoint }: EngineSnapshot,
   { target }: TargetCheck,
   name: EnvironmentName,
 ): Promise<TaskError[]> {
   const path = dataDirectory(project);
-  const { binds, user } = snapshot.services[name];
+  const { binds, user } = services[name];
   const image = target.images[name];
-  const isLocal = isLocalEndpoint(snapshot.endpoint);
-  // Without an image there is nothing to look through; that is a problem of its own, or fetched first.
-  if (!binds.some(({ source }) => source === path) || (!isLocal && !image)) return [];
-  const state = await (isLocal
-    ? observeDataDirectory(project)
-    : observeRemoteDirectory(project, path, environmentImage(project, name, target.prodTag)));
+  if (!binds.some(({ source }) => source === path)) return [];
+  const variable = variableName(project, 'DATA_DIR');
+  if (!isLocalEndpoint(endpoint)) return image ? remoteDirectoryProblems(image.id, path, variable) : [];
   const uid = /^\d+/.exec(user ?? '')?.[0];
   // In Docker's own virtual machine (macOS) owners are translated.
-  const hasOwners = uid !== undefined && !(isLocal && process.platform !== 'linux');
+  const owner = uid !== undefined && process.platform === 'linux' ? { uid: Number(uid) } : undefined;
   const label = image?.labels[project.data.format_label ?? ''];
-  return dataDirectoryProblems(state, {
-    path,
-    variable: variableName(project, 'DATA_DIR'),
-    owner: hasOwners ? { uid: Number(uid) } : undefined,
-    format: label === undefined ? undefined : Number(label),
-  }).map(({ message, ...options }) => new TaskError(message, options));
+  const format = label === undefined ? undefined : Number(label);
+  return dataDirectoryProblems(await observeDataDirectory(project), { path, variable, owner, format }).map(
+    ({ message, ...options }) => new TaskError(message, options),
+  );
+}
+
+/** Whether a directory is on the engine's machine, seen by a container that never starts: the engine would make it. */
+async function remoteDirectoryProblems(image: string, path: string, variable: string): Promise<TaskError[]> {
+  const mount = csvOption({ type: 'bind', source: path, target: '/looked-at', readonly: true });
+  const made = await probe(docker('create', '--pull', 'never', '--mount', mount, image, 'never-started'));
+  if (made.ok) await read(docker('rm', '--force', '--volumes', made.stdout.trim()));
+  if (made.ok) return [];
+  const isMissing = made.stderr.includes('does not exist');
+  const problem = isMissing ? 'does not exist' : `cannot be used: ${made.stderr.trim()}`;
+  const hint = `make it there, mode 0700, owned by the service's user; or name another one: ${variable}=… in .env`;
+  return [new TaskError(`The data directory ${path} ${problem}`, { code: 'data-directory', hint })];
 }
 
 /** What is in a volume without a name would be removed with the replaced container. */
@@ -173,30 +281,6 @@ function volumeProblems(snapshot: EngineSnapshot, { environment, how }: Start): 
     return new TaskError(message, { code: 'anonymous-volume', hint });
   });
 }
-
-/** Memory and disk of this machine; another one's cannot be asked through its engine. */
-async function roomProblems(project: Project, snapshot: EngineSnapshot, starts: readonly Start[]) {
-  if (starts.length === 0 || !isLocalEndpoint(snapshot.endpoint) || process.platform !== 'linux') return [];
-  const beside = starts.filter(({ how }) => how !== 'replace').map(({ environment }) => environment);
-  const reservation = (name: EnvironmentName) => snapshot.services[name].memory.reservation;
-  const needed = beside.reduce((sum, name) => sum + reservation(name), 0);
-  const problems: TaskError[] = [];
-  if (needed > freemem()) {
-    const message = `Not enough memory: ${formatBytes(freemem())} are available, ${beside.join(' and ')} reserve ${formatBytes(needed)}`;
-    const hint = 'stop something, or lower the reservation';
-    problems.push(new TaskError(message, { code: 'memory-short', hint }));
-  }
-  const { bavail, bsize } = await statfs(project.root);
-  if (bavail * bsize < SPARE_BYTES) {
-    const message = `The disk of ${project.root} is full: ${formatBytes(bavail * bsize)} free, at least ${formatBytes(SPARE_BYTES)} are needed`;
-    const hint = 'free some space and run the same command again';
-    problems.push(new TaskError(message, { code: 'disk-full', hint }));
-  }
-  return problems;
-}
-
-/** .env and the journal must be written. */
-const SPARE_BYTES = 100e6;
 
 // Is a port free, or who has it? Named, so that nobody has to go looking.
 
@@ -227,43 +311,4 @@ export async function listeningProcess(port: number): Promise<string> {
   const [, number] = /^p(\d+)$/m.exec(files.stdout) ?? [];
   const [, command] = /^c(.+)$/m.exec(files.stdout) ?? [];
   return number && command ? `${command} (pid ${number})` : 'a process of another user';
-}
-
-/** The data directory on another machine, seen through a container that never starts. */
-async function observeRemoteDirectory(
-  project: Project,
-  path: string,
-  image: string,
-): Promise<DirectoryState | undefined> {
-  const mount = csvOption({ type: 'bind', source: path, target: '/looked-at', readonly: true });
-  const made = await probe(docker('create', '--pull', 'never', '--mount', mount, image, 'never-started'));
-  if (!made.ok) {
-    if (/does not exist/.test(made.stderr)) return undefined;
-    throw new TaskError(`Cannot look at ${path} on the engine's machine: ${made.stderr.trim()}`, {
-      code: 'data-directory',
-    });
-  }
-  const id = made.stdout.trim();
-  try {
-    const header = await firstBlock(docker('cp', `${id}:/looked-at`, '-'));
-    const octal = (from: number, length: number) =>
-      Number.parseInt(header.toString('ascii', from, from + length), 8);
-    const text = await probe(docker('cp', `${id}:/looked-at/${project.data.format_file}`, '-'));
-    // A tar of one small file: a block of header, then the text up to its padding.
-    const content = text.ok ? text.stdout.slice(512).split('\0', 1)[0] : undefined;
-    const [mode, uid, gid] = [octal(100, 7) & 0o777, octal(108, 7), octal(116, 7)];
-    return { mode, uid, gid, format: dataFormat(project, content) };
-  } finally {
-    await read(docker('rm', '--force', '--volumes', id));
-  }
-}
-
-/** The tar header of a directory, without reading what is in it. */
-async function firstBlock(command: ReturnType<typeof docker>): Promise<Buffer> {
-  let block = Buffer.alloc(0);
-  for await (const chunk of stream(command)) {
-    block = Buffer.concat([block, chunk]);
-    if (block.length >= 512) break;
-  }
-  return block.subarray(0, 512);
 }

@@ -13,30 +13,26 @@ import { removeContainer, startContainer, stopContainer } from './replace.ts';
 
 /** Every service that the environments need, directly or not, in the order in which they can start. Pure. */
 export function dependenciesOf(
+  { environments }: Pick<Project, 'environments'>,
   services: Record<string, ComposeService>,
-  environments: readonly string[],
-  excluded: readonly string[],
+  wanted: readonly EnvironmentName[],
 ): Omit<Dependency, 'up'>[] {
+  const own = ENVIRONMENTS.map((name) => environments[name].service);
   const found = new Map<string, { neededBy: Set<string>; conditions: Set<string> }>();
-  const order: string[] = [];
   const visit = (dependent: string) => {
     for (const [service, condition] of Object.entries(services[dependent]?.dependsOn ?? {})) {
-      if (excluded.includes(service) || !services[service]) continue;
+      if (own.includes(service) || !services[service]) continue;
+      if (!found.has(service)) visit(service);
       const entry = found.get(service) ?? { neededBy: new Set(), conditions: new Set() };
-      const isNew = !found.has(service);
-      found.set(service, entry);
       entry.neededBy.add(dependent);
       entry.conditions.add(condition);
-      if (!isNew) continue;
-      visit(service);
-      order.push(service);
+      found.set(service, entry);
     }
   };
-  for (const environment of environments) visit(environment);
-  return order.map((service) => {
-    const { neededBy, conditions } = found.get(service)!;
-    return { service, neededBy: [...neededBy].join(' and '), conditions: [...conditions] };
-  });
+  for (const name of wanted) visit(environments[name].service);
+  return [...found].map(([service, { neededBy, conditions }]) => ({
+    ...{ service, neededBy: [...neededBy].join(' and '), conditions: [...conditions] },
+  }));
 }
 
 /** The dependencies of `wanted` that are not as they should be. */
@@ -45,33 +41,25 @@ export function missingDependencies(
   { model, containers, byHand }: Pick<EngineSnapshot, 'model' | 'containers' | 'byHand'>,
   wanted: readonly EnvironmentName[],
 ): Dependency[] {
-  const serviceOf = (name: EnvironmentName) => project.environments[name].service;
-  const needed = dependenciesOf(model.services, wanted.map(serviceOf), ENVIRONMENTS.map(serviceOf));
-  return needed.flatMap((dependency): Dependency[] => {
-    const own = containers.filter((one) => one.service === dependency.service && !isOneOff(one));
-    const isCurrent = (one: Container) =>
-      isUpToDate(one, model.digests[dependency.service], byHand[dependency.service]);
-    const isFine = own.some(
-      (one) => isCurrent(one) && dependency.conditions.every((c) => meets(one, c) === true),
-    );
-    if (isFine) return [];
-    return [{ ...dependency, up: own.filter(({ state }) => state === 'running').map(({ id }) => id) }];
+  return dependenciesOf(project, model.services, wanted).flatMap((dependency): Dependency[] => {
+    const { service, conditions } = dependency;
+    const own = ofService(containers, service);
+    const isFine = (one: Container) =>
+      isUpToDate(one, model.digests[service], byHand[service]) &&
+      conditions.every((condition) => meets(one, condition) === true);
+    const up = own.some(({ state }) => state === 'running');
+    return own.some(isFine) ? [] : [{ ...dependency, up }];
   });
 }
 
 /** Does a container meet one of compose's conditions? A text says why it never will. Pure. */
 export function meets({ state, health, exitCode }: Container, condition: string): boolean | string {
   const ended = state === 'exited' || state === 'dead';
-  if (condition === 'service_completed_successfully') {
-    if (ended && exitCode !== 0) return `it exited with code ${exitCode}`;
-    return ended;
-  }
-  if (ended && (condition === 'service_healthy' || exitCode !== 0)) return `it exited with code ${exitCode}`;
-  if (condition === 'service_healthy') {
-    if (health === 'unhealthy') return 'it is unhealthy';
-    return health === undefined && state === 'running' ? 'it has no health check' : health === 'healthy';
-  }
-  return state === 'running' || ended;
+  if (ended && (exitCode !== 0 || condition === 'service_healthy')) return `it exited with code ${exitCode}`;
+  if (condition === 'service_completed_successfully') return ended;
+  if (condition !== 'service_healthy') return state === 'running' || ended;
+  if (health === 'unhealthy') return 'it is unhealthy';
+  return health === undefined && state === 'running' ? 'it has no health check' : health === 'healthy';
 }
 
 const LIMIT_SECONDS = 120;
@@ -85,8 +73,7 @@ export async function startDependency(
   const up = ['up', '--no-start', '--no-deps', '--no-build', service];
   const known = (await containersOf(project, service)).map(({ id }) => id);
   await uninterrupted(() => run(modelCommand(project, ...up), { input: model.input }));
-  const own = await containersOf(project, service);
-  const [container] = own;
+  const [container] = await containersOf(project, service);
   if (!container)
     throw new TaskError(`docker compose created no container of ${service}`, { code: 'dependency' });
   if (!known.includes(container.id)) await copyFilesInto(container.id, model.files[service] ?? []);
@@ -95,12 +82,11 @@ export async function startDependency(
     async () => {
       const [now] = await inspectContainers([container.id]);
       const verdicts = conditions.map((one) => (now ? meets(now, one) : 'its container is gone'));
-      if (verdicts.every((one) => one === true)) return 'met';
-      return verdicts.find((one) => typeof one === 'string');
+      return verdicts.every((one) => one === true) || verdicts.find((one) => typeof one === 'string');
     },
     { withinMs: LIMIT_SECONDS * 1000 },
   );
-  if (verdict === 'met') return;
+  if (verdict === true) return;
   const why = verdict ?? `not ${conditions.join(', ')} after ${LIMIT_SECONDS} s`;
   const logs = await lastLogLines(container.id, 5);
   throw new TaskError(`Cannot start ${service}, which ${neededBy} depends on: ${why}\n${logs}`.trimEnd(), {
@@ -109,18 +95,23 @@ export async function startDependency(
   });
 }
 
-async function containersOf(project: Project, service: string): Promise<Container[]> {
-  return (await projectContainers(project)).filter((one) => one.service === service && !isOneOff(one));
+function ofService(containers: readonly Container[], service: string): Container[] {
+  return containers.filter((one) => one.service === service && !isOneOff(one));
 }
 
-/** Removes what was created, stops what did not run before. One that compose had to replace stays. */
+async function containersOf(project: Project, service: string): Promise<Container[]> {
+  return ofService(await projectContainers(project), service);
+}
+
+/** What did not run before is stopped, or removed if it was not there; one that ran and had to be replaced stays. */
 export async function undoDependency(
   project: Project,
   { service, up }: Dependency,
   containersBefore: readonly string[],
 ): Promise<void> {
+  if (up) return;
   for (const { id, state } of await containersOf(project, service)) {
-    if (!containersBefore.includes(id) && up.length === 0) await removeContainer(id);
-    else if (!up.includes(id) && up.length === 0 && state === 'running') await stopContainer(id);
+    if (!containersBefore.includes(id)) await removeContainer(id);
+    else if (state === 'running') await stopContainer(id);
   }
 }

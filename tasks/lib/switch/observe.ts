@@ -20,11 +20,8 @@ import type { HttpAddress } from '../http.ts';
 import { ENVIRONMENTS, type EnvironmentName, type Project, portOf, variable } from '../project.ts';
 
 export interface EnvironmentState {
-  name: EnvironmentName;
-  service: string;
   /** Name that its container has, or would have. */
   containerName: string;
-  port: number;
   /** As a person would open it. */
   url: string;
   container: Container | undefined;
@@ -57,11 +54,6 @@ export interface EngineSnapshot {
   endpoint: string;
 }
 
-/** The host part of what a person types into a browser. */
-function hostOf(endpoint: string): string {
-  return isLocalEndpoint(endpoint) ? '127.0.0.1' : new URL(endpoint).hostname;
-}
-
 /** The container that stands for a service: one that runs, if possible under its name; else the one with the name. */
 function containerOf(containers: readonly Container[], service: string, name: string): Container | undefined {
   const own = containers.filter((one) => one.service === service && !isOneOff(one));
@@ -75,38 +67,43 @@ export function isOneOff({ labels }: Container): boolean {
 }
 
 /** Where to ask an environment for its health. */
-export async function healthAddress(
-  project: Project,
-  name: EnvironmentName,
-  reach: Reach,
-): Promise<HttpAddress> {
+async function healthAddress(project: Project, name: EnvironmentName, reach: Reach): Promise<HttpAddress> {
   const address = await reach(portOf(project, name));
   return { ...address, url: address.url + project.environments[name].health };
 }
 
-type Seen = Pick<EngineSnapshot, 'model' | 'containers' | 'addresses' | 'endpoint' | 'byHand'>;
-
-async function lookAtBoth(project: Project, seen: Seen): Promise<Observation> {
-  const [dev, prod] = await Promise.all([look(project, 'dev', seen), look(project, 'prod', seen)]);
-  const active = activeEnvironment(project);
-  return { active, prodTag: variable(project, 'PROD_TAG'), environments: { dev, prod } };
-}
-
-/** One environment as its container and /health show it. */
-async function look(
+/** The same for one question, or a few. */
+export function withHealthAddress<T>(
   project: Project,
   name: EnvironmentName,
+  work: (address: HttpAddress) => Promise<T>,
+): Promise<T> {
+  return withReach(async (reach) => work(await healthAddress(project, name, reach)));
+}
+
+type Seen = Pick<EngineSnapshot, 'model' | 'containers' | 'addresses' | 'endpoint' | 'byHand'>;
+
+/** Both environments as their containers and /health show them. */
+async function lookAtBoth(
+  project: Project,
   { model, containers, addresses, endpoint, byHand }: Seen,
-): Promise<EnvironmentState> {
-  const { service } = project.environments[name];
-  const containerName = model.services[service]!.container;
-  const container = containerOf(containers, service, containerName);
-  const health = container?.state === 'running' ? await queryHealth(addresses[name]) : undefined;
-  const outdated = container !== undefined && !isUpToDate(container, model.digests[service], byHand[service]);
-  const port = portOf(project, name);
-  const url = `http://${hostOf(endpoint)}:${port}`;
-  const cannotStart = container?.state === 'exited' ? await missingNeed(container) : undefined;
-  return { name, service, containerName, port, url, container, health, outdated, cannotStart };
+): Promise<Observation> {
+  // As a person types it into a browser.
+  const host = isLocalEndpoint(endpoint) ? '127.0.0.1' : new URL(endpoint).hostname;
+  const look = async (name: EnvironmentName): Promise<EnvironmentState> => {
+    const { service } = project.environments[name];
+    const containerName = model.services[service]!.container;
+    const container = containerOf(containers, service, containerName);
+    const health = container?.state === 'running' ? await queryHealth(addresses[name]) : undefined;
+    const outdated =
+      container !== undefined && !isUpToDate(container, model.digests[service], byHand[service]);
+    const url = `http://${host}:${portOf(project, name)}`;
+    const cannotStart = container?.state === 'exited' ? await missingNeed(container) : undefined;
+    return { containerName, url, container, health, outdated, cannotStart };
+  };
+  const [dev, prod] = await Promise.all([look('dev'), look('prod')]);
+  const active = activeEnvironment(project);
+  return { active, prodTag: variable(project, 'PROD_TAG'), environments: { dev, prod } };
 }
 
 /** What a stopped container needs and does not find any more, e.g. after `docker network prune`. */
@@ -119,13 +116,6 @@ export async function missingNeed({ networkIds }: Container): Promise<string | u
 export function isUpToDate({ labels }: Container, digest: string | undefined, hash: string | undefined) {
   const own = labels[DIGEST_LABEL];
   return own === undefined ? hash !== undefined && labels[CONFIG_HASH_LABEL] === hash : own === digest;
-}
-
-/** Compose is asked only where it made one of the containers. */
-function hashesByHand(project: Project, prodTag: string | undefined, containers: readonly Container[]) {
-  return containers.some(({ labels }) => labels[DIGEST_LABEL] === undefined)
-    ? composeHashes(project, prodTag)
-    : {};
 }
 
 /**
@@ -146,7 +136,8 @@ export function survey(
       healthAddress(project, 'prod', reach),
     ]);
     verifyServices(project, model.services);
-    const byHand = await hashesByHand(project, prodTag, containers);
+    const isByHand = containers.some(({ labels }) => labels[DIGEST_LABEL] === undefined);
+    const byHand = isByHand ? await composeHashes(project, prodTag) : {};
     const seen = { model, containers, byHand, endpoint, addresses: { dev: devAddress, prod: prodAddress } };
     return {
       ...seen,
@@ -219,25 +210,20 @@ export function describeObservation(project: Project, observed: Observation): st
 
 /** The same for `--json`. */
 export function observationData(project: Project, observed: Observation): Record<string, unknown> {
-  const environments = ENVIRONMENTS.map((name) => {
-    const state = observed.environments[name];
-    const { version, revision } = project.health;
-    return [
-      name,
-      {
-        state: state.container?.state ?? null,
-        healthy: isHealthy(state),
-        url: state.url,
-        image: state.container?.image ?? null,
-        imageId: state.container?.imageId ?? null,
-        version: state.health?.body[version ?? ''] ?? null,
-        revision: state.health?.body[revision ?? ''] ?? null,
-      },
-    ];
+  const { version = '', revision = '' } = project.health;
+  const describe = ({ container, health, url }: EnvironmentState) => ({
+    state: container?.state ?? null,
+    healthy: unhealthyReason({ container, health }) === undefined,
+    url,
+    image: container?.image ?? null,
+    imageId: container?.imageId ?? null,
+    version: health?.body[version] ?? null,
+    revision: health?.body[revision] ?? null,
   });
+  const { dev, prod } = observed.environments;
   return {
     active: observed.active,
     prodTag: observed.prodTag ?? null,
-    environments: Object.fromEntries(environments),
+    environments: { dev: describe(dev), prod: describe(prod) },
   };
 }

@@ -4,12 +4,9 @@
 import { z } from 'zod';
 import { type ActiveEnvironment, environmentsOf } from '../active.ts';
 import { DIGEST_LABEL } from '../docker/compose.ts';
-import type { Container, Image } from '../docker/objects.ts';
+import type { Image } from '../docker/objects.ts';
 import { ENVIRONMENTS, type EnvironmentName } from '../project.ts';
-import { type EngineSnapshot, type EnvironmentState, unhealthyReason } from './observe.ts';
-
-/** The images as the engine has them; prod's comes later when it has to be fetched first. */
-export type TargetImages = Partial<Record<EnvironmentName, Image>>;
+import { type EngineSnapshot, type EnvironmentState, type Observation, unhealthyReason } from './observe.ts';
 
 export interface SwitchTarget {
   active: ActiveEnvironment;
@@ -17,18 +14,33 @@ export interface SwitchTarget {
   prodTag: string | undefined;
   /** `Image.id` of the image that each environment shall run. */
   imageIds: Partial<Record<EnvironmentName, string>>;
-  images: TargetImages;
+  /** The images as the engine has them; prod's comes later when it has to be fetched first. */
+  images: Partial<Record<EnvironmentName, Image>>;
   /** A running dev keeps its image: only prod's release was chosen, and dev does not follow `latest`. */
   keepsDev?: boolean;
   /** How prod's image, which is not here, is had. */
   fetch?: 'pull' | 'build' | undefined;
 }
 
-const environment = z.enum(ENVIRONMENTS);
+export const environment = z.enum(ENVIRONMENTS);
 
 const choice = z.object({
   active: z.enum([...ENVIRONMENTS, 'both', 'none']),
   prodTag: z.string().nullable(),
+});
+
+/** What is chosen, on whatever runs the services. */
+export const choiceSchema = z.object({
+  from: choice,
+  to: choice,
+  fetch: z.enum(['pull', 'build']).nullable(),
+  /** What each environment that starts shall run; the labels say what /health must report. */
+  images: z.partialRecord(
+    environment,
+    z.object({ id: z.string(), labels: z.record(z.string(), z.string()) }),
+  ),
+  /** Seconds that an environment may take to become healthy; null: as release.toml says. */
+  waitSeconds: z.number().nullable(),
 });
 
 const container = z.object({
@@ -59,28 +71,19 @@ const dependency = z.object({
   neededBy: z.string(),
   /** Compose's conditions: service_started, service_healthy, service_completed_successfully. */
   conditions: z.array(z.string()),
-  /** Ids of its containers that ran before. */
-  up: z.array(z.string()),
+  /** It ran before. */
+  up: z.boolean(),
 });
 
-export const switchSchema = z.object({
-  from: choice,
-  to: choice,
-  fetch: z.enum(['pull', 'build']).nullable(),
-  /** What each environment that starts shall run; the labels say what /health must report. */
-  images: z.partialRecord(
-    environment,
-    z.object({ id: z.string(), labels: z.record(z.string(), z.string()) }),
-  ),
+export const switchSchema = choiceSchema.extend({
   dependencies: z.array(dependency),
   starts: z.array(start),
   stops: z.array(z.object({ environment, old: container })),
   /** Every container that the project had; any other was made by this switch. */
   containers: z.array(z.string()),
-  /** Seconds that an environment may take to become healthy; null: as release.toml says. */
-  waitSeconds: z.number().nullable(),
 });
 
+export type Choice = z.output<typeof choiceSchema>;
 export type Dependency = z.output<typeof dependency>;
 export type SwitchData = z.output<typeof switchSchema>;
 export type StartData = z.output<typeof start>;
@@ -104,17 +107,21 @@ export function planStart(
   return reason ? replace(reason) : undefined;
 }
 
-function before(state: EnvironmentState, { id, name, restartPolicy }: Container): ContainerBefore {
-  return { id, name, restartPolicy, up: isUp(state), answered: state.health?.status === 200 };
+function before({ container, health }: EnvironmentState): ContainerBefore | null {
+  if (!container) return null;
+  const { id, name, restartPolicy, state } = container;
+  const up = ['running', 'restarting', 'paused'].includes(state);
+  return { id, name, restartPolicy, up, answered: health?.status === 200 };
 }
 
-function isUp({ container }: EnvironmentState): boolean {
-  return ['running', 'restarting', 'paused'].includes(container?.state ?? '');
-}
-
-/** What shall not run, but does, or would again after a restart of the engine. */
-function mustStop(state: EnvironmentState): boolean {
-  return isUp(state) || !['no', undefined].includes(state.container?.restartPolicy);
+export function planChoice({ active, prodTag }: Observation, target: SwitchTarget): Choice {
+  return {
+    from: { active, prodTag: prodTag ?? null },
+    to: { active: target.active, prodTag: target.prodTag ?? null },
+    fetch: (target.prodTag && target.fetch) || null,
+    images: target.images,
+    waitSeconds: null,
+  };
 }
 
 /** The whole switch: what is wanted starts first, what is not stops after that, .env changes last. */
@@ -126,36 +133,20 @@ export function planSwitch(
   const wanted = environmentsOf(target.active);
   const starts = wanted.flatMap((name): StartData[] => {
     const state = observed.environments[name];
-    const keepsImage = name === 'dev' && target.keepsDev && isUp(state);
+    const old = before(state);
+    const keepsImage = name === 'dev' && target.keepsDev && old?.up;
     const how = planStart(state, keepsImage ? undefined : target.imageIds[name]);
-    if (!how) return [];
-    const old = state.container ? before(state, state.container) : null;
     const { containerName } = state;
-    return [
-      { environment: name, ...how, containerName, restartPolicy: services[name].restart, old, next: null },
-    ];
+    const restartPolicy = services[name].restart;
+    return how ? [{ environment: name, ...how, containerName, restartPolicy, old, next: null }] : [];
   });
   const stops = ENVIRONMENTS.filter((name) => !wanted.includes(name)).flatMap((name) => {
-    const state = observed.environments[name];
-    return state.container && mustStop(state)
-      ? [{ environment: name, old: before(state, state.container) }]
-      : [];
+    const old = before(observed.environments[name]);
+    // It runs, or would again after a restart of the engine.
+    return old && (old.up || old.restartPolicy !== 'no') ? [{ environment: name, old }] : [];
   });
   return {
-    from: { active: observed.active, prodTag: observed.prodTag ?? null },
-    to: { active: target.active, prodTag: target.prodTag ?? null },
-    fetch: (target.prodTag && target.fetch) || null,
-    images: target.images,
-    dependencies: [...dependencies],
-    starts,
-    stops,
-    containers: containers.map(({ id }) => id),
-    waitSeconds: null,
+    ...planChoice(observed, target),
+    ...{ dependencies: [...dependencies], starts, stops, containers: containers.map(({ id }) => id) },
   };
-}
-
-/** Is there anything to do? */
-export function isNeeded({ from, to, fetch, dependencies, starts, stops }: SwitchData): boolean {
-  const choiceChanges = from.active !== to.active || from.prodTag !== to.prodTag;
-  return Boolean(fetch || choiceChanges || dependencies.length || starts.length || stops.length);
 }

@@ -1,21 +1,27 @@
 // One container of an environment and its successor. Compose replaces a container by removing it first; here the next
 // one is made beside it, by compose itself (as if scaling up), and takes over its name and port. The old one is kept,
-// stopped, until the new one is healthy.
+// stopped, until the new one has proven healthy.
 
 import { type Command, run } from '../command.ts';
 import { type ComposeModel, copyFilesInto, modelCommand } from '../docker/compose.ts';
-import { docker } from '../docker/engine.ts';
-import { queryHealth } from '../docker/health.ts';
-import { type Container, inspectContainers, projectContainers } from '../docker/objects.ts';
-import { withReach } from '../docker/remote.ts';
-import { allOrThrow, TaskError } from '../errors.ts';
+import { docker, withEngine } from '../docker/engine.ts';
+import { type ExpectedHealth, queryHealth, waitForHealth } from '../docker/health.ts';
+import {
+  type Container,
+  type Image,
+  inspectContainers,
+  lastLogLines,
+  projectContainers,
+} from '../docker/objects.ts';
+import { TaskError } from '../errors.ts';
+import { seconds } from '../format.ts';
+import type { HttpAddress } from '../http.ts';
 import { log } from '../log.ts';
 import type { EnvironmentName, Project } from '../project.ts';
 import { throwIfInterrupted, uninterrupted, waitUntil } from '../session.ts';
 import type { Step } from '../steps.ts';
-import { containersOfEnvironment, healthAddress, isOneOff } from './observe.ts';
+import { containersOfEnvironment, isOneOff, withHealthAddress } from './observe.ts';
 import type { ContainerBefore, StartData, SwitchData } from './plan.ts';
-import { proveHealthy, withStartFailure } from './prove.ts';
 
 /** A single act on the engine is never cut in half: a signal takes effect after it. */
 function runUninterrupted(command: Command, options: Parameters<typeof run>[1] = {}): Promise<string> {
@@ -23,37 +29,25 @@ function runUninterrupted(command: Command, options: Parameters<typeof run>[1] =
   return uninterrupted(() => run(command, options));
 }
 
-/** The name of a container that was replaced and is kept for now. */
-function retiredName(containerName: string): string {
-  return `${containerName}.before`;
-}
-
-async function rename(id: string, name: string): Promise<void> {
-  await runUninterrupted(docker('rename', id, name));
-}
-
+const rename = (id: string, name: string) => runUninterrupted(docker('rename', id, name));
 /** What the engine does with a container when it or the machine starts again. */
-export async function setRestartPolicy(id: string, policy: string): Promise<void> {
-  await runUninterrupted(docker('update', '--restart', policy, id));
+export const setRestartPolicy = (id: string, policy: string) =>
+  runUninterrupted(docker('update', '--restart', policy, id));
+export const startContainer = (id: string) => runUninterrupted(docker('start', id));
+/** Within the grace period that compose gave the container, or `limit`. */
+export const stopContainer = (id: string, ...limit: ['--time', string] | []) =>
+  runUninterrupted(docker('stop', ...limit, id));
+/** With the volumes that belong to it alone. */
+export const removeContainer = (id: string) => runUninterrupted(docker('rm', '--force', '--volumes', id));
+
+async function ensurePolicy({ id, restartPolicy }: Container, policy: string): Promise<void> {
+  if (restartPolicy !== policy) await setRestartPolicy(id, policy);
 }
 
-export async function startContainer(id: string): Promise<void> {
-  await runUninterrupted(docker('start', id));
-}
+const find = async (id: string): Promise<Container | undefined> => (await inspectContainers([id]))[0];
 
-/** Stops within the grace period that compose gave the container, or `seconds`. */
-export async function stopContainer(id: string, seconds?: number): Promise<void> {
-  await runUninterrupted(docker('stop', ...(seconds === undefined ? [] : ['--time', String(seconds)]), id));
-}
-
-/** Removes a container with the volumes that belong to it alone. */
-export async function removeContainer(id: string): Promise<void> {
-  await runUninterrupted(docker('rm', '--force', '--volumes', id));
-}
-
-async function find(id: string): Promise<Container | undefined> {
-  return (await inspectContainers([id]))[0];
-}
+/** The name of a container that was replaced and is kept for now. */
+const retiredName = (containerName: string) => `${containerName}.before`;
 
 /** The steps that start one environment: by its own container again, or by a new one. */
 export function startSteps(
@@ -69,15 +63,15 @@ export function startSteps(
   };
   const start: Work = ({ next }) => withStartFailure(name, next, () => startContainer(next!));
   const resume: Work = async (own, data) => {
-    own.next = own.old!.id;
+    own.next = old!.id;
     await start(own, data);
   };
   const create: Work = (own, data) =>
     withStartFailure(name, null, async () => createSuccessor(project, await model(), data, own));
   const discard: Work = (_, data) => removeSuccessors(project, data, name);
-  const restore: Work = async (own, data) => {
+  const restore: Work = async (_, data) => {
     await removeSuccessors(project, data, name);
-    await bringBack(project, name, own.old!);
+    await bringBack(project, name, old!);
   };
   const kept = `${old?.up ? 'stop' : 'rename'} the old container of ${name}; it is kept until the new one is healthy`;
   const begin = [
@@ -87,10 +81,12 @@ export function startSteps(
   ];
   return [
     ...(how === 'resume'
-      ? [step('start', `start ${name}: ${reason}`, resume, (own) => stopAgain(own.old!))]
+      ? [step('start', `start ${name}: ${reason}`, resume, () => bringBack(project, name, old!))]
       : begin),
     step('prove', `wait until ${name} is healthy and the right one`, (own, data) =>
-      withStartFailure(name, own.next, () => prove(project, data, own)),
+      withStartFailure(name, own.next, () =>
+        proveHealthy(project, name, own.next!, data.images[name]!, data.waitSeconds),
+      ),
     ),
     step('take-over', `restart policy of ${name}: ${restartPolicy}`, takeOverPolicy),
   ];
@@ -108,10 +104,8 @@ async function createSuccessor(project: Project, model: ComposeModel, data: Swit
   const up = ['up', '--no-start', '--no-deps', '--no-build', '--no-recreate', '--scale', scale, service];
   await runUninterrupted(modelCommand(project, ...up), { input: model.input });
   start.next = made;
-  await allOrThrow(
-    uninterrupted(() => copyFilesInto(made, model.files[service] ?? [])),
-    start.restartPolicy === 'no' ? undefined : setRestartPolicy(made, 'no'),
-  );
+  await uninterrupted(() => copyFilesInto(made, model.files[service] ?? []));
+  if (start.restartPolicy !== 'no') await setRestartPolicy(made, 'no');
   start.next = (await find(made))?.id ?? made;
   if (!old && made !== containerName) await rename(start.next, containerName);
 }
@@ -145,27 +139,9 @@ async function retireOld({ old, next, containerName }: StartData): Promise<void>
 
 /** The new container has proven itself: from now on it alone comes back when the engine starts again. */
 async function takeOverPolicy({ old, next, restartPolicy }: StartData): Promise<void> {
-  const now = await find(next!);
-  if ((now?.restartPolicy ?? 'no') !== restartPolicy) await setRestartPolicy(next!, restartPolicy);
-  if (!old || old.id === next || old.restartPolicy === 'no' || !(await find(old.id))) return;
-  await setRestartPolicy(old.id, 'no');
-}
-
-async function prove(project: Project, data: SwitchData, start: StartData): Promise<void> {
-  const { environment: name, next } = start;
-  const seconds = data.waitSeconds ?? project.environments[name].start_timeout;
-  const began = performance.now();
-  await withReach(async (reach) => {
-    const address = await healthAddress(project, name, reach);
-    await proveHealthy(project, {
-      environment: name,
-      container: next!,
-      address,
-      image: data.images[name]!,
-      seconds,
-    });
-  });
-  log.done(`${name} is healthy after ${((performance.now() - began) / 1000).toFixed(1)} s`);
+  const [now, before] = [await find(next!), old && old.id !== next ? await find(old.id) : undefined];
+  if (now) await ensurePolicy(now, restartPolicy);
+  if (before) await ensurePolicy(before, 'no');
 }
 
 /** Stops an environment for good: neither the engine nor the machine brings it back. */
@@ -178,9 +154,8 @@ export function stopStep(
     title: old.up ? `stop ${name}` : `keep ${name} stopped when the engine starts again`,
     apply: async () => {
       const now = await find(old.id);
-      if (!now) return;
-      if (now.restartPolicy !== 'no') await setRestartPolicy(old.id, 'no');
-      if (old.up) await stopContainer(old.id);
+      if (now) await ensurePolicy(now, 'no');
+      if (now && old.up) await stopContainer(old.id);
     },
     undo: () => bringBack(project, name, old),
   };
@@ -206,23 +181,16 @@ export function removeStep({ environment: name, old }: StartData): Step<SwitchDa
 // Rolling back. A step may have stopped at any point, in another process, and the engine may have been restarted since.
 
 /** A container that failed gets this long to stop; its data survives a kill, the outage should not be long. */
-const STOP_SECONDS = 3;
+const STOP_AT_ONCE = ['--time', '3'] as const;
 const ANSWER_WITHIN_MS = 20_000;
 
 /** What this switch made for an environment: every container of it that was not there before. */
 async function removeSuccessors(project: Project, data: SwitchData, name: EnvironmentName): Promise<void> {
   const own = containersOfEnvironment(project, await projectContainers(project), name);
   for (const { id, state } of own.filter((one) => !data.containers.includes(one.id))) {
-    if (state === 'running') await stopContainer(id, STOP_SECONDS);
+    if (state === 'running') await stopContainer(id, ...STOP_AT_ONCE);
     await removeContainer(id);
   }
-}
-
-async function stopAgain(old: ContainerBefore): Promise<void> {
-  const now = await find(old.id);
-  if (!now) return;
-  if (now.state === 'running') await stopContainer(old.id);
-  if (now.restartPolicy !== old.restartPolicy) await setRestartPolicy(old.id, old.restartPolicy);
 }
 
 /** Name, restart policy and state as before; waits until it answers where it answered. */
@@ -233,21 +201,110 @@ async function bringBack(project: Project, name: EnvironmentName, old: Container
   const isUntouched =
     now.state === 'running' && now.name === old.name && now.restartPolicy === old.restartPolicy;
   if (now.name !== old.name) await rename(old.id, old.name);
-  if (now.restartPolicy !== old.restartPolicy) await setRestartPolicy(old.id, old.restartPolicy);
-  if (!old.up || (isUntouched && old.restartPolicy !== 'no')) return;
-  log.step(`roll ${name} back to its previous container`);
+  await ensurePolicy(now, old.restartPolicy);
+  if (old.up && isUntouched && old.restartPolicy !== 'no') return;
   // A stop that was asked for goes on in the engine after its asker died: wait for it, or it hits the start.
   if (now.state === 'running') await stopContainer(old.id);
+  if (!old.up) return;
+  log.step(`roll ${name} back to its previous container`);
   await startContainer(old.id);
   if (old.answered) await waitForAnswer(project, name);
 }
 
-export async function waitForAnswer(project: Project, name: EnvironmentName): Promise<void> {
-  await withReach(async (reach) => {
-    const address = await healthAddress(project, name, reach);
-    const answers = async () => ((await queryHealth(address)).status === 200 ? true : undefined);
+async function waitForAnswer(project: Project, name: EnvironmentName): Promise<void> {
+  await withHealthAddress(project, name, async (address) => {
+    const answers = async () => (await queryHealth(address)).status === 200 || undefined;
     if (await waitUntil(answers, { withinMs: ANSWER_WITHIN_MS })) return log.done(`${name} responds again`);
     // It runs as it did before; a run that cannot end would keep every later switch from starting.
     log.warn(`${name} runs again, but ${address.url} does not answer 200`);
   });
+}
+
+// Proof: the container runs the image that was meant and is healthy, and its /health comes from the environment, version
+// and commit that were meant.
+
+type ProvenImage = Pick<Image, 'id' | 'labels'>;
+
+export function expectedHealth(env: EnvironmentName, image: ProvenImage | undefined): ExpectedHealth {
+  const label = (name: string) => image?.labels[`org.opencontainers.image.${name}`];
+  return { env, version: label('version'), revision: label('revision') };
+}
+
+/** Waits until the container and its /health are both well, and the right ones. @throws TaskError */
+export async function proveHealthy(
+  project: Project,
+  name: EnvironmentName,
+  id: string,
+  image: ProvenImage,
+  limit: number | null = null,
+): Promise<void> {
+  const began = performance.now();
+  const timeoutSeconds = limit ?? project.environments[name].start_timeout;
+  const givenUp = async () => causeOfDeath(await find(id));
+  verifyImage(await find(id), image);
+  const work = async (address: HttpAddress) => {
+    const expected = expectedHealth(name, image);
+    await waitForHealth({ ...address, keys: project.health, expected, timeoutSeconds, givenUp });
+    // /health is well; the engine's own check may still have to come to the same result.
+    const settled = async () => ((await find(id))?.health === 'starting' ? undefined : true);
+    const isSettled = await waitUntil(settled, { withinMs: timeoutSeconds * 1000, everyMs: 50 });
+    const why = isSettled ? await givenUp() : `its health check has not passed after ${timeoutSeconds} s`;
+    if (why) throw new TaskError(`Not healthy: ${address.url} ${why}`, { code: 'unhealthy' });
+  };
+  // One connection for all the questions, which would slow down the very start that is waited for.
+  await withHealthAddress(project, name, (address) => withEngine(() => work(address)));
+  log.done(`${name} is healthy after ${seconds(began).toFixed(1)} s`);
+}
+
+function causeOfDeath(container: Container | undefined): string | undefined {
+  if (!container) return 'its container is gone';
+  if (container.state === 'exited' || container.restarts > 0)
+    return `container exited with code ${container.exitCode}`;
+  return container.health === 'unhealthy' ? 'its container is unhealthy' : undefined;
+}
+
+/** Somebody may have re-tagged the image between the check and now. */
+function verifyImage(container: Container | undefined, image: ProvenImage): void {
+  if (!container || container.imageId === image.id) return;
+  throw new TaskError(
+    `The image ${container.image} changed during the switch: the container runs ${container.imageId}, expected ${image.id}`,
+    { code: 'image-changed', hint: 'somebody built or re-tagged it at the same time; switch again' },
+  );
+}
+
+/** Runs a step of starting an environment; a failure names its cause first, then what the container logged last. */
+export async function withStartFailure<T>(
+  name: EnvironmentName,
+  container: string | null,
+  work: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
+    const cause = container ? await uninterrupted(() => causeAndLog(container, error)) : error.message;
+    const wasSlow = / after \d+ s$/.test(error.message)
+      ? '; if it needs longer to start: --wait SECONDS'
+      : '';
+    throw new TaskError(`Cannot start ${name}: ${cause}`, {
+      code: error.code,
+      hint: error.hint ?? `the previous state was restored, .env is unchanged${wasSlow}`,
+      cause: error,
+    });
+  }
+}
+
+const LOG_LINES = 5;
+
+async function causeAndLog(id: string, error: TaskError): Promise<string> {
+  const container = await find(id).catch(() => undefined);
+  const lines = (await lastLogLines(id).catch(() => '')).split('\n').filter(Boolean);
+  const died = container && causeOfDeath({ ...container, health: undefined });
+  const said = died && (lines.findLast((line) => /error|fatal|panic/i.test(line)) ?? lines.at(-1));
+  const cause = died ? `${died}${said ? `: ${said.trim()}` : ''}` : error.message;
+  const shown = lines.filter((line) => line !== said).slice(-LOG_LINES);
+  return [
+    cause,
+    ...(shown.length > 0 ? ['Last log lines:', ...shown.map((line) => `    ${line}`)] : []),
+  ].join('\n');
 }

@@ -1,5 +1,5 @@
 // A switch on one engine, by compose: planned and checked, shown, carried out as a list of steps, and resumed by the next
-// run after a kill. A failed step rolls back; .env changes last.
+// run after a kill. A failed step rolls back; .env changes last. What a swarm does in the same way is here, too.
 
 import { createHash } from 'node:crypto';
 import { tmpdir } from 'node:os';
@@ -27,20 +27,12 @@ import {
   runSteps,
   type Step,
 } from '../steps.ts';
-import { verifySwitch } from './checks.ts';
+import { checkTarget, fetchRelease, verifySwitch } from './checks.ts';
 import { missingDependencies, startDependency, undoDependency } from './dependencies.ts';
-import {
-  describeObservation,
-  type EngineSnapshot,
-  missingNeed,
-  observationData,
-  observeAgain,
-  survey,
-} from './observe.ts';
-import { isNeeded, planSwitch, type SwitchData, switchSchema } from './plan.ts';
+import { describeObservation, missingNeed, observationData, observeAgain, survey } from './observe.ts';
+import { type Choice, planSwitch, type SwitchData, switchSchema } from './plan.ts';
 import { startProbing } from './probe.ts';
 import { removeStep, startSteps, stopStep } from './replace.ts';
-import { checkTarget, fetchRelease } from './target.ts';
 
 export interface SwitchReport {
   phases: Phases;
@@ -57,9 +49,6 @@ export interface PlannedSwitch {
   observe: () => Promise<{ text: string; data: Record<string, unknown> }>;
 }
 
-/** What is chosen by a switch, on whatever runs the services. */
-export type Choice = Pick<SwitchData, 'from' | 'to' | 'fetch' | 'images' | 'waitSeconds'>;
-
 /** What differs between compose on one engine and a swarm. */
 export interface Runner<Data> extends Pick<Journey<Data>, 'schema' | 'steps' | 'canUndo'> {
   /** Names the journal. */
@@ -68,47 +57,48 @@ export interface Runner<Data> extends Pick<Journey<Data>, 'schema' | 'steps' | '
   flags: string;
 }
 
-type Model = () => Promise<ComposeModel>;
-
 /** What has to be done, in order; none if everything is as it should be. */
-export function switchSteps(project: Project, data: SwitchData, model: Model): Step<SwitchData>[] {
-  if (!isNeeded(data)) return [];
-  return [
-    ...(data.fetch ? [fetchStep(project, data)] : []),
-    ...data.dependencies.map((dependency): Step<SwitchData> => {
-      const { service, neededBy } = dependency;
-      return {
-        name: `depend-${service}`,
-        title: `start ${service}, which ${neededBy} depends on`,
-        apply: async () => startDependency(project, await model(), dependency),
-        undo: ({ containers }) => undoDependency(project, dependency, containers),
-      };
+export function switchSteps(
+  project: Project,
+  data: SwitchData,
+  model: () => Promise<ComposeModel>,
+): Step<SwitchData>[] {
+  const dependencies = data.dependencies.map(
+    (dependency): Step<SwitchData> => ({
+      name: `depend-${dependency.service}`,
+      title: `start ${dependency.service}, which ${dependency.neededBy} depends on`,
+      apply: async () => startDependency(project, await model(), dependency),
+      undo: ({ containers }) => undoDependency(project, dependency, containers),
     }),
-    ...data.starts.flatMap((start) => startSteps(project, model, start)),
-    ...data.stops.map((stop) => stopStep(project, stop)),
-    rememberStep(project, data),
-    ...data.starts.filter(({ how }) => how === 'replace').map(removeStep),
-  ];
+  );
+  const starts = data.starts.flatMap((start) => startSteps(project, model, start));
+  const stops = data.stops.map((stop) => stopStep(project, stop));
+  const replaced = data.starts.filter(({ how }) => how === 'replace');
+  return choiceSteps(project, data, [...dependencies, ...starts, ...stops], replaced.map(removeStep));
 }
 
-export function fetchStep<Data extends Choice>(project: Project, { fetch, to }: Choice): Step<Data> {
-  return {
-    name: 'fetch',
-    title: `${fetch === 'pull' ? 'pull' : 'build from its git tag'} the image of ${to.prodTag}, which is not on this machine`,
-    apply: async (data) => {
-      const { id, labels } = await fetchRelease(project, to.prodTag!, fetch!);
-      data.images.prod = { id, labels };
-    },
-  };
-}
-
-/** The commit point: from here on the switch has happened. */
-export function rememberStep<Data>(project: Project, { to }: Choice): Step<Data> {
+/** The release is fetched before the changes, and chosen after them: the commit point. None if nothing changes. */
+export function choiceSteps<Data extends Choice>(
+  project: Project,
+  { from, to, fetch }: Choice,
+  changes: readonly Step<Data>[],
+  clearing: readonly Step<Data>[] = [],
+): Step<Data>[] {
+  const isSame = from.active === to.active && from.prodTag === to.prodTag;
+  if (!fetch && changes.length === 0 && isSame) return [];
   const values = {
     [variableName(project, 'ACTIVE_ENV')]: to.active,
     ...(to.prodTag ? { [variableName(project, 'PROD_TAG')]: to.prodTag } : {}),
   };
-  return {
+  const fetching = fetch && {
+    name: 'fetch',
+    title: `${fetch === 'pull' ? 'pull' : 'build from its git tag'} the image of ${to.prodTag}, which is not on this machine`,
+    apply: async (data: Data) => {
+      const { id, labels } = await fetchRelease(project, to.prodTag!);
+      data.images.prod = { id, labels };
+    },
+  };
+  const remember: Step<Data> = {
     name: 'remember',
     title: `write .env: active environment ${to.active}${to.prodTag ? `, prod runs ${to.prodTag}` : ''}`,
     commits: true,
@@ -118,6 +108,7 @@ export function rememberStep<Data>(project: Project, { to }: Choice): Step<Data>
       return Object.entries(values).every(([name, value]) => written[name] === value);
     },
   };
+  return [...(fetching ? [fetching] : []), ...changes, remember, ...clearing];
 }
 
 /** What ran before and was touched can be started again: its container and what that one needs are there. */
@@ -130,29 +121,25 @@ async function canUndo({ starts, stops }: SwitchData): Promise<boolean> {
   return containers.length === ids.length && needs.every((missing) => missing === undefined);
 }
 
-/** The command that resumes an interrupted switch and then does what it was asked for. */
-function commandOf({ to }: Choice, flags: string): string {
-  const version = to.prodTag && environmentsOf(to.active).includes('prod') ? ` --version ${to.prodTag}` : '';
-  const context = session.context ? ` --context ${session.context}` : '';
-  return `npm run switch -- ${to.active}${version}${flags}${context}`;
+/** Each engine has its own journal. */
+function taskOf(journal: string): string {
+  return session.context ? `${journal}@${session.context}` : journal;
 }
 
-/** Each engine has its own journal. */
 function journeyOf<Data extends Choice>(
   { root }: Project,
-  { journal, flags, schema, steps, canUndo }: Runner<Data>,
-  planned: Choice | undefined,
+  { journal, flags, ...runner }: Runner<Data>,
+  { to }: Choice,
   gaps: () => Record<string, number> = () => ({}),
 ): Journey<Data> {
-  const { context } = session;
+  const context = session.context ? { context: session.context } : {};
+  const named = to.prodTag && environmentsOf(to.active).includes('prod') ? ` --version ${to.prodTag}` : '';
+  const more = `${named}${flags}${session.context ? ` --context ${session.context}` : ''}`;
   return {
-    ...{ root, schema, steps, ...(canUndo ? { canUndo } : {}) },
-    task: context ? `${journal}@${context}` : journal,
-    command: planned ? commandOf(planned, flags) : 'npm run switch',
+    ...{ ...runner, root, task: taskOf(journal), command: `npm run switch -- ${to.active}${more}` },
     history: ({ from, to }) => ({
-      ...{ from: from.active, to: to.active, gaps: gaps() },
+      ...{ from: from.active, to: to.active, gaps: gaps(), ...context },
       ...(to.prodTag ? { prod: to.prodTag } : {}),
-      ...(context ? { context } : {}),
     }),
   };
 }
@@ -162,24 +149,22 @@ export function plannedSwitch<Data extends Choice>(
   project: Project,
   runner: Runner<Data>,
   data: Data,
-  { addresses, observe }: { addresses: Record<string, HttpAddress>; observe: PlannedSwitch['observe'] },
+  addresses: Record<string, HttpAddress>,
+  observe: PlannedSwitch['observe'],
 ): PlannedSwitch {
-  return {
-    steps: describeSteps(runner.steps(data)),
-    run: async (waitSeconds) => {
-      const probing = startProbing(addresses);
-      const journey = journeyOf(project, runner, data, probing.gaps);
-      const chosen = { ...data, waitSeconds: waitSeconds ?? null };
-      const { phases } = await runSteps(journey, chosen).finally(probing.stop);
-      return { phases, gaps: probing.gaps() };
-    },
-    observe,
+  const run = async (waitSeconds?: number) => {
+    const probing = startProbing(addresses);
+    const journey = journeyOf(project, runner, data, probing.gaps);
+    const chosen = { ...data, waitSeconds: waitSeconds ?? null };
+    const { phases } = await runSteps(journey, chosen).finally(probing.stop);
+    return { phases, gaps: probing.gaps() };
   };
+  return { steps: describeSteps(runner.steps(data)), run, observe };
 }
 
-function composeRunner(project: Project, model?: Model): Runner<SwitchData> {
+function composeRunner(project: Project, model?: ComposeModel): Runner<SwitchData> {
   const steps = (data: SwitchData) =>
-    switchSteps(project, data, model ?? (() => composeModel(project, data.to.prodTag ?? undefined)));
+    switchSteps(project, data, async () => model ?? composeModel(project, data.to.prodTag ?? undefined));
   return { journal: 'switch', flags: '', schema: switchSchema, steps, canUndo };
 }
 
@@ -197,26 +182,16 @@ export async function composeSwitch(
   const target = { ...check.target, keepsDev: isVersionChosen && !project.environments.dev.follow };
   const data = planSwitch(snapshot, target, missingDependencies(project, snapshot, environmentsOf(active)));
   await verifySwitch(project, snapshot, check, data.starts);
+  // Those that a client may find: what answers, and what the plan touches. Each question costs the start some time.
+  const touched = [...data.starts, ...data.stops].map(({ environment }) => environment);
+  const { environments } = snapshot.observed;
+  const probed = ENVIRONMENTS.filter((name) => touched.includes(name) || environments[name].health?.status);
+  const addresses = Object.fromEntries(probed.map((name) => [name, snapshot.addresses[name]]));
   const observe = async () => {
     const observed = await observeAgain(project, snapshot);
     return { text: describeObservation(project, observed), data: observationData(project, observed) };
   };
-  const addresses = probedAddresses(snapshot, data);
-  return plannedSwitch(
-    project,
-    composeRunner(project, async () => snapshot.model),
-    data,
-    { addresses, observe },
-  );
-}
-
-/** Those that a client may find: what answers, and what the plan touches. Each question costs the start some time. */
-function probedAddresses({ observed, addresses }: EngineSnapshot, { starts, stops }: SwitchData) {
-  const touched = [...starts, ...stops].map(({ environment }) => environment);
-  const names = ENVIRONMENTS.filter(
-    (name) => touched.includes(name) || observed.environments[name].health?.status,
-  );
-  return Object.fromEntries(names.map((name) => [name, addresses[name]]));
+  return plannedSwitch(project, composeRunner(project, snapshot.model), data, addresses, observe);
 }
 
 /** Downtime in words, of an environment that was stopped that it was; nothing after a dry run. */
@@ -232,10 +207,9 @@ export function logReport({ gaps }: SwitchReport, active: ActiveEnvironment): vo
 }
 
 /** The interrupted switch of this engine; undefined if there is none, or if a task is at work. For reading commands. */
-export async function interruptedSwitch(project: Project): Promise<InterruptedRun | undefined> {
-  if (await runningTask(project.root)) return undefined;
-  const { task } = journeyOf(project, composeRunner(project), undefined);
-  return (await interruptedRuns(project.root)).find((run) => run.task === task);
+export async function interruptedSwitch({ root }: Project): Promise<InterruptedRun | undefined> {
+  if (await runningTask(root)) return undefined;
+  return (await interruptedRuns(root)).find(({ task }) => task === taskOf('switch'));
 }
 
 /**
@@ -246,15 +220,15 @@ export async function resumeWith<Data extends Choice>(
   project: Project,
   runner: Runner<Data>,
 ): Promise<boolean> {
-  const journal = await interruptedRun(journeyOf(project, runner, undefined));
+  const { root } = project;
+  const left = () => interruptedRun({ root, task: taskOf(runner.journal), schema: runner.schema });
+  const journal = await left();
   if (!journal) return false;
-  const journey = journeyOf(project, runner, journal.data);
   try {
-    await resumeSteps(journey);
+    await resumeSteps(journeyOf(project, runner, journal.data));
   } catch (error) {
     // It ended all the same where nothing was left to bring back: a new switch starts from what is there.
-    if (!(error instanceof TaskError) || error.code === 'interrupted' || (await interruptedRun(journey)))
-      throw error;
+    if (!(error instanceof TaskError) || error.code === 'interrupted' || (await left())) throw error;
     log.warn(error.message);
   }
   return true;
