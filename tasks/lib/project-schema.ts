@@ -9,6 +9,8 @@ const path = z.string().startsWith('/');
 const count = z.int().min(0);
 const positive = z.int().positive();
 const port = z.int().min(1).max(65535);
+const variable = z.string().regex(/^[A-Z][A-Z0-9_]*$/, 'upper-case letters, digits and _');
+const pattern = (regex: RegExp, expected: string) => z.string().regex(regex, expected);
 
 /** A command as an array, never a shell string: `["npm", "run", "check"]`. */
 const command = texts.min(1).describe('A command and its arguments; no shell is involved');
@@ -16,49 +18,43 @@ const commands = z.array(command).default([]);
 
 const project = z
   .strictObject({
-    name: z
-      .string()
-      .regex(/^[a-z0-9][a-z0-9_-]*$/, 'lower-case letters, digits, - and _ (it names the compose project)')
-      .describe('Name of the project; the compose project and temporary containers carry it'),
-    variable_prefix: z
-      .string()
-      .regex(/^[A-Z][A-Z0-9_]*$/, 'upper-case letters, digits and _')
-      .describe('Prefix of the variables in .env: PREFIX_ACTIVE_ENV, PREFIX_PROD_TAG, PREFIX_DATA_DIR, …'),
+    name: pattern(
+      /^[a-z0-9][a-z0-9_-]*$/,
+      'lower-case letters, digits, - and _ (it names the compose project)',
+    ).describe('Name of the project, of its compose project and of temporary containers'),
+    variable_prefix: variable.describe(
+      'Prefix of the variables in .env: PREFIX_ACTIVE_ENV, PREFIX_PROD_TAG, PREFIX_DATA_DIR, …',
+    ),
     compose: texts
       .min(1)
       .default(['compose/docker-compose.yml'])
-      .describe('Compose files, relative to the project, in the order docker compose reads them'),
+      .describe('Compose files, relative to the project, in the order that compose reads them'),
   })
   .describe('The project itself');
 
 const image = z
   .strictObject({
-    name: z
-      .string()
-      .regex(/^[a-z0-9]+([._/-]+[a-z0-9]+)*$/, 'a name in lower case, without registry and tag')
-      .describe('Image name without registry and tag, e.g. "synapse"'),
-    registry: z
-      .string()
-      .regex(
-        /^[a-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)*\/?$/,
-        'host[:port][/path] in lower case, without http:// or https://',
-      )
+    name: pattern(
+      /^[a-z0-9]+([._/-]+[a-z0-9]+)*$/,
+      'a name in lower case, without registry and tag',
+    ).describe('Image name without registry and tag, e.g. "synapse"'),
+    registry: pattern(
+      /^[a-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)*\/?$/,
+      'host[:port][/path] in lower case, without http:// or https://',
+    )
       .optional()
       .describe('Registry and path to push to, e.g. "ghcr.io/me"; none: images stay local'),
-    context: z
-      .string()
-      .default('.')
-      .describe('Build context inside the release commit, relative to the project'),
+    context: z.string().default('.').describe('Build context in the commit, relative to the project'),
     dockerfile: z.string().default('Dockerfile').describe('Dockerfile, relative to the project'),
     target: text.optional().describe('Build stage; default: the last one'),
     build_args: record.default({}).describe('Build arguments beside VERSION, REVISION, CREATED, SOURCE'),
     secret_files: record
       .default({})
-      .describe('BuildKit secret id → environment variable that holds a file path; left out when unset'),
+      .describe('BuildKit secret id → environment variable with a file path; left out when unset'),
     base_image_arg: text.optional().describe('Build argument that names the base image, e.g. "NODE_IMAGE"'),
     base_image: text.optional().describe('Base image that setup makes sure of, e.g. "node:24-bookworm-slim"'),
     platforms: z
-      .array(z.string().regex(/^\w+\/\w+(\/\w+)?$/, 'os/arch, e.g. linux/arm64'))
+      .array(pattern(/^\w+\/\w+(\/\w+)?$/, 'os/arch, e.g. linux/arm64'))
       .default([])
       .describe("Platforms to build and push; empty: this machine's own"),
   })
@@ -76,13 +72,11 @@ const health = z
     version: z
       .string()
       .optional()
-      .describe('JSON key that holds the version, without the tag prefix; none: not compared'),
-    revision: z.string().optional().describe('JSON key that holds the git commit; none: not compared'),
+      .describe('JSON key of the version, without tag prefix; none: not compared'),
+    revision: z.string().optional().describe('JSON key of the git commit; none: not compared'),
     config: record
       .default({})
-      .describe(
-        'JSON keys that tell the configuration in force → key path of that configuration, e.g. logLevel = "log.level"',
-      ),
+      .describe('JSON keys → key path of the configuration in force, e.g. logLevel = "log.level"'),
   })
   .describe('What the health answer tells about the one who gives it');
 
@@ -90,17 +84,15 @@ const release = z
   .strictObject({
     branch: text.default('main').describe('The branch that is released'),
     remote: text.default('origin').describe('The git remote that --push pushes to'),
-    tag_prefix: z
-      .string()
-      .regex(
-        /^(?:[A-Za-z0-9_](?:[.-]?[A-Za-z0-9_])*[.-]?)?$/,
-        'expected letters, digits, "_", and single "." or "-" between them: it is a part of image tags, too',
-      )
+    tag_prefix: pattern(
+      /^(?:[A-Za-z0-9_](?:[.-]?[A-Za-z0-9_])*[.-]?)?$/,
+      'expected letters, digits, "_", and single "." or "-" between them: it is a part of image tags, too',
+    )
       .default('v')
       .describe('Prefix of version tags, in git and of images'),
     notes: text.default('release-notes.md').describe('The release notes file'),
     sections: z
-      .record(text, z.array(z.string().regex(/^\w+$/, 'a commit type, e.g. feat')))
+      .record(text, z.array(pattern(/^\w+$/, 'a commit type, e.g. feat')))
       .default({
         Added: ['feat', 'feature'],
         Changed: ['perf', 'refactor'],
@@ -109,9 +101,7 @@ const release = z
         Fixed: ['fix', 'bugfix', 'hotfix'],
         Security: ['security'],
       })
-      .describe(
-        'Sections of the notes → the commit types that they list; breaking changes come before them, all else after',
-      ),
+      .describe('Sections of the notes → their commit types; breaking changes come first, all else last'),
     maintenance: texts
       .default(['release/*', 'v*.x'])
       .describe('Branches that older versions are released from (* stands for any characters)'),
@@ -132,9 +122,7 @@ const environment = z.strictObject({
   health: path.default('/health').describe('Path that answers 200 when the service is well'),
   config: text
     .optional()
-    .describe(
-      "Service configuration that is checked before the environment starts; only for Synapse's own form",
-    ),
+    .describe("Service configuration to check before a start; only of Synapse's own form"),
   start_timeout: positive.default(60).describe('Seconds until the service must be healthy'),
 });
 
@@ -144,9 +132,7 @@ const data = z
     format_label: text.optional().describe('Image label that holds the number of the data format'),
     format_file: text
       .default('format.json')
-      .describe(
-        'JSON file in the data directory that holds the number of its format; none there: not compared',
-      ),
+      .describe('JSON file in the data directory with the number of its format; none there: not compared'),
     format_key: text.default('dataFormat').describe('Its key in that file'),
   })
   .describe('Where the service keeps what must not be lost');
@@ -164,9 +150,7 @@ const live = z
     write: liveRequest.describe('Sent to dev: stores the random word'),
     read: liveRequest.describe('Sent to prod: its answer must contain that word'),
   })
-  .describe(
-    'What `doctor --live` does with the running environments: written through dev, read through prod',
-  );
+  .describe('What `doctor --live` writes through dev and reads through prod');
 
 const keep = {
   last: count.default(3).describe('The newest n archives'),
@@ -184,15 +168,11 @@ const offsite = z
     environment: z
       .array(z.string())
       .default([])
-      .describe(
-        'Names of variables that restic needs, from .env or the environment, e.g. AWS_SECRET_ACCESS_KEY',
-      ),
-    check: z
-      .string()
-      .regex(
-        /^(metadata|none|\d+%|\d+\/\d+)$/,
-        '"metadata", "none", a part of the data such as "5%", or "1/30"',
-      )
+      .describe('Variables that restic needs, from .env or the environment, e.g. AWS_SECRET_ACCESS_KEY'),
+    check: pattern(
+      /^(metadata|none|\d+%|\d+\/\d+)$/,
+      '"metadata", "none", a part of the data such as "5%", or "1/30"',
+    )
       .default('metadata')
       .describe('What `restic check` looks at after each backup'),
     keep: z
@@ -205,9 +185,7 @@ const offsite = z
 const backup = z
   .strictObject({
     directory: text.describe('Where archives are written; PREFIX_BACKUP_DIR in .env beats it'),
-    image: text
-      .optional()
-      .describe('Image with Node 24 in which the backup program runs; default: the base image'),
+    image: text.optional().describe('Image with Node 24 for the backup program; default: the base image'),
     exclude: texts
       .default(['lost+found'])
       .describe('What is left out: names, or paths such as "data/cache/**"; `*` stops at a slash'),
@@ -215,12 +193,10 @@ const backup = z
       .boolean()
       .default(false)
       .describe('Start the released image on each new archive before it counts, as --rehearse does'),
-    lock_timeout: positive
-      .default(30)
-      .describe('Seconds for which another program may keep a database locked'),
+    lock_timeout: positive.default(30).describe('Seconds that another program may keep a database locked'),
     max_block: positive
       .default(5)
-      .describe('Seconds for which writers of a database that is not in WAL mode may have to wait'),
+      .describe('Seconds that writers of a database without WAL may have to wait'),
     max_age: positive.default(26).describe('Hours after which a missing backup is overdue'),
     keep: z.strictObject(keep).prefault({}).describe('Retention: how many archives to keep by each rule'),
     ping: z
@@ -240,7 +216,7 @@ const backup = z
       .strictObject({
         before: commands.describe('Commands before a backup; a failure stops it'),
         after: commands.describe(
-          'Commands after it, good or bad: BACKUP_OUTCOME is done, incomplete or failed; BACKUP_ARCHIVE is the path',
+          'Commands after it; BACKUP_OUTCOME is done, incomplete or failed, BACKUP_ARCHIVE the path',
         ),
       })
       .prefault({}),
@@ -254,13 +230,9 @@ const setting = z
   .strictObject({
     to: text.optional().describe('Key path of the new service configuration'),
     in: z.enum(['base', 'dev', 'prod']).default('base').describe('Configuration file that it goes to'),
-    variable: z
-      .string()
-      .regex(/^[A-Z][A-Z0-9_]*$/)
+    variable: variable
       .optional()
-      .describe(
-        'Variable of .env, without prefix, that it goes to instead; secrets go there and nowhere else',
-      ),
+      .describe('Variable of .env, without prefix, that it goes to instead; secrets only go there'),
     values: record.default({}).describe('Old value → new value'),
     scale: z.number().optional().describe('Factor from the old unit to the new one'),
     drop: text.optional().describe('Why it is not carried over'),
@@ -301,11 +273,9 @@ export const migrate = z
       .record(z.string(), setting)
       .default({})
       .describe(
-        'Old key (or old variable in lower case, without prefix; * at its end: all that begin so) → what becomes of it',
+        'Old key, or variable in lower case without prefix (* at its end: all that begin so) → what becomes of it',
       ),
-    pruned: texts
-      .default([])
-      .describe('Databases below the data directory of which the new service removes what is old'),
+    pruned: texts.default([]).describe('Databases of which the new service removes what is old'),
     readable: readable.optional(),
   })
   .describe('The older, single-service setup that `migrate` comes from');
@@ -328,7 +298,7 @@ export const projectSchema = z
               .boolean()
               .default(true)
               .describe(
-                'A release that moves `latest` also replaces a running dev; false: it is shown as outdated',
+                'A release that moves `latest` replaces a running dev; false: it is shown as outdated',
               ),
           })
           .describe('Follows the branch'),
