@@ -38,12 +38,12 @@ const CONTROL = new RegExp(
 );
 
 /** Text that others wrote, without what would control the terminal. */
-export function withoutControls(text: string): string {
+function withoutControls(text: string): string {
   return text.replaceAll('\r\n', '\n').replace(CONTROL, '$1');
 }
 
 /** What may be printed: no secret, no control character. */
-export function printable(text: string): string {
+function printable(text: string): string {
   return redact(withoutControls(text));
 }
 
@@ -56,7 +56,7 @@ export function paint(style: Style, text: string, stream: NodeJS.WriteStream = p
 }
 
 /** `text` with each line broken at words to fit `columns`; what continues a line keeps its indentation. Pure. */
-export function wrapWords(text: string, columns: number): string {
+function wrapWords(text: string, columns: number): string {
   const wrapLine = (line: string) => {
     const [indent = ''] = /^\s*/.exec(line) ?? [];
     const lines = [indent];

@@ -180,28 +180,46 @@ interface CommandLineInput<F extends Flags> {
   positionals: string[];
 }
 
+interface Parsed {
+  values: Record<string, boolean | string | undefined>;
+  positionals: string[];
+}
+
 /** @throws TaskError (exit 2) for an unknown flag, a missing value or a surplus argument. */
 export function parseCommandLine<F extends Flags>(
   spec: CommandLine<F>,
   argv: readonly string[],
 ): CommandLineInput<F> {
   const flags: Flags = { ...spec.flags, ...COMMON_FLAGS };
-  const options = Object.fromEntries(
-    Object.entries(flags).map(([name, { type, short }]) => [name, { type, ...(short ? { short } : {}) }]),
-  );
-  const { tokens } = parseArgs({ args: [...argv], options, strict: false, tokens: true });
-  const values: Record<string, boolean | string | undefined> = Object.fromEntries(
-    Object.entries(flags).map(([name, { type }]) => [name, type === 'boolean' ? false : undefined]),
-  );
-  for (const token of tokens) {
-    if (token.kind !== 'option') continue;
-    const flag = Object.hasOwn(flags, token.name) ? flags[token.name] : undefined;
-    if (!flag) throw unknownFlag(spec, token.rawName, flags);
-    values[token.name] = flagValue(spec, flag, token);
+  const options = Object.entries(flags).map(([name, { type, short }]) => {
+    return [name, { type, ...(short ? { short } : {}), ...(type === 'boolean' ? { default: false } : {}) }];
+  });
+  try {
+    const config = { args: [...argv], options: Object.fromEntries(options), allowPositionals: true };
+    const { values, positionals } = parseArgs(config) as Parsed;
+    const empty = Object.keys(values).find((name) => values[name] === '');
+    if (empty) throw needsValue(spec, `--${empty}`, flags);
+    verifyPositionals(spec, positionals);
+    return { flags: values as FlagValues<F & typeof COMMON_FLAGS>, positionals };
+  } catch (error) {
+    throw error instanceof TaskError ? error : describeMisuse(spec, error as NodeJS.ErrnoException, flags);
   }
-  const positionals = tokens.flatMap((token) => (token.kind === 'positional' ? [token.value] : []));
-  verifyPositionals(spec, positionals);
-  return { flags: values as FlagValues<F & typeof COMMON_FLAGS>, positionals };
+}
+
+/** What parseArgs refuses, e.g. "Option '-y, --yes' does not take an argument". */
+function describeMisuse(spec: CommandLine<Flags>, { code, message }: NodeJS.ErrnoException, flags: Flags) {
+  const [, name = ''] = /'(?:-\w, )?(--?[^' ]+)/.exec(message) ?? [];
+  if (code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION') {
+    const names = Object.keys(flags).map((flag) => `--${flag}`);
+    return wrong(spec, `Unknown flag ${name}`, suggestion(name, names));
+  }
+  return message.includes('does not take')
+    ? wrong(spec, `${name} takes no value`)
+    : needsValue(spec, name, flags);
+}
+
+function needsValue(spec: CommandLine<Flags>, name: string, flags: Flags): TaskError {
+  return wrong(spec, `${name} needs a value: ${name} ${flags[name.slice(2)]?.value ?? 'VALUE'}`);
 }
 
 /** `npm run backup --dry-run`, without `--`, gives the flag to npm: the task would do what it was meant only to show. */
@@ -209,29 +227,6 @@ function verifyDryRunReached(spec: CommandLine<Flags>, isDryRun: boolean): void 
   if (isDryRun || !process.env.npm_config_dry_run) return;
   const command = `npm run ${scriptOf(spec.name)} -- --dry-run`;
   throw wrong(spec, 'npm took --dry-run for itself, so it did not reach the task', `write: ${command}`);
-}
-
-interface OptionToken {
-  rawName: string;
-  value: string | undefined;
-  inlineValue: boolean | undefined;
-}
-
-function flagValue(spec: CommandLine<Flags>, flag: Flag, token: OptionToken): boolean | string {
-  if (flag.type === 'boolean') {
-    if (token.inlineValue) throw wrong(spec, `${token.rawName} takes no value, got "${token.value}"`);
-    return true;
-  }
-  const looksLikeFlag = !token.inlineValue && token.value?.startsWith('--');
-  if (!token.value || looksLikeFlag) {
-    throw wrong(spec, `${token.rawName} needs a value: ${token.rawName} ${flag.value ?? 'VALUE'}`);
-  }
-  return token.value;
-}
-
-function unknownFlag(spec: CommandLine<Flags>, rawName: string, flags: Flags): TaskError {
-  const names = Object.keys(flags).map((name) => `--${name}`);
-  return wrong(spec, `Unknown flag ${rawName}`, suggestion(rawName, names));
 }
 
 function verifyPositionals(spec: CommandLine<Flags>, positionals: readonly string[]): void {
