@@ -1,55 +1,39 @@
 // The engine and the base image, on the real thing: a running engine is left alone, a private one is
 // started, survives what kills daemons, and is stopped; the base image runs what the builds need.
 import assert from 'node:assert/strict';
-import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { existsSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { type Command, probe, read } from '../../tasks/lib/command.ts';
-import { TaskError } from '../../tasks/lib/errors.ts';
 import { ensureBaseImage } from '../../tasks/lib/setup/base-image.ts';
 import { type DaemonPlace, startDaemon, stopDaemon } from '../../tasks/lib/setup/daemon.ts';
 import { ensureEngine } from '../../tasks/lib/setup/setup.ts';
+import { temporaryFolder } from './processes.ts';
 
 const BASE = 'node:24-bookworm-slim';
 const STAND_IN = 'synapse-node:24';
 const yes = async () => {};
 
-let scratch: string;
-before(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'engine-test-'));
-  await ensureEngine(yes);
-});
-after(() => rm(scratch, { recursive: true, force: true }));
-
-/** Puts a program of our own before the real ones; returns the file that it writes its arguments to. */
-async function fakeProgram(name: string): Promise<string> {
-  const calls = join(scratch, `${name}.calls`);
-  await writeFile(join(scratch, name), `#!/bin/sh\necho "$0 $*" >> ${calls}\nexit 1\n`);
-  await chmod(join(scratch, name), 0o755);
-  return calls;
-}
+const scratch = temporaryFolder({ after });
+before(() => ensureEngine(yes));
 
 describe('a running engine', () => {
-  it('is left alone: nobody is asked, nothing is installed or started', async () => {
-    const calls = [await fakeProgram('apt-get'), await fakeProgram('start-stop-daemon')];
-    const path = process.env.PATH;
-    process.env.PATH = `${scratch}:${path}`;
-    try {
-      assert.equal(await ensureEngine(async () => assert.fail('asked')), false);
-    } finally {
-      process.env.PATH = path;
-    }
-    for (const file of calls) await assert.rejects(readFile(file), { code: 'ENOENT' });
+  it('is left alone: nobody is asked, nothing is installed or started', async (t) => {
+    const { PATH } = process.env;
+    t.after(() => Object.assign(process.env, { PATH }));
+    process.env.PATH = `${scratch}:${PATH}`;
+    const calls = join(scratch, 'calls');
+    for (const name of ['apt-get', 'start-stop-daemon'])
+      await writeFile(join(scratch, name), `#!/bin/sh\necho "$0 $*" >> ${calls}\nexit 1\n`, { mode: 0o755 });
+    assert.equal(await ensureEngine(async () => assert.fail('asked')), false);
+    assert.equal(existsSync(calls), false);
   });
 
-  it('that DOCKER_HOST names and that does not answer is no reason to start another', async () => {
+  it('that DOCKER_HOST names and that does not answer is no reason to start another', async (t) => {
+    t.after(() => delete process.env.DOCKER_HOST);
     process.env.DOCKER_HOST = 'tcp://127.0.0.1:9';
-    try {
-      await assert.rejects(ensureEngine(yes), { name: 'TaskError', code: 'engine-unreachable', exitCode: 1 });
-    } finally {
-      delete process.env.DOCKER_HOST;
-    }
+    await assert.rejects(ensureEngine(yes), { name: 'TaskError', code: 'engine-unreachable', exitCode: 1 });
   });
 });
 
@@ -94,12 +78,13 @@ describe('a private engine', { skip }, () => {
   });
 
   it('outlives the task that started it: it has no session and no parent of ours', async () => {
-    const [parent, session] = (await read(['ps', '-o', 'ppid=,sid=', '-p', String(await pid())]))
-      .trim()
-      .split(/\s+/);
-    const ours = (await read(['ps', '-o', 'sid=', '-p', String(process.pid)])).trim();
-    assert.notEqual(parent, String(process.pid));
-    assert.notEqual(session, ours);
+    const stat = async (of: number) => {
+      const [, parent, , session] = (await readFile(`/proc/${of}/stat`, 'utf8')).split(') ')[1]!.split(' ');
+      return { parent: Number(parent), session };
+    };
+    const { parent, session } = await stat(await pid());
+    assert.notEqual(parent, process.pid);
+    assert.notEqual(session, (await stat(process.pid)).session);
   });
 
   it('is not started twice', async () => {
@@ -138,12 +123,10 @@ describe('a private engine', { skip }, () => {
 
   it('that cannot start shows its log’s last lines', async () => {
     await writeFile(join(scratch, 'daemon.json'), '{"no-such-setting": true}');
-    await assert.rejects(startDaemon(place), (error: unknown) => {
-      assert.ok(error instanceof TaskError);
-      assert.equal(error.code, 'engine-start-failed');
-      assert.match(error.message, /no-such-setting/);
-      assert.ok(error.hint?.includes(place.logFile));
-      return true;
+    await assert.rejects(startDaemon(place), {
+      code: 'engine-start-failed',
+      message: /no-such-setting/,
+      hint: new RegExp(place.logFile),
     });
   });
 });
@@ -174,17 +157,7 @@ describe('the base image', () => {
   it('runs as its user 1000 with nothing to write to but /tmp, as the containers do', async () => {
     const locked = ['--user', '1000:1000', '--read-only', '--cap-drop', 'ALL', '--tmpfs', '/tmp', '--init'];
     const limits = ['--memory', '256m', '--pids-limit', '100', '--network', 'none'];
-    const output = await read([
-      'docker',
-      'run',
-      '--rm',
-      ...locked,
-      ...limits,
-      image,
-      'sh',
-      '-c',
-      'touch /tmp/x; whoami',
-    ]);
-    assert.equal(output, 'node');
+    const argv = [...locked, ...limits, image, 'sh', '-c', 'touch /tmp/x; whoami'];
+    assert.equal(await read(['docker', 'run', '--rm', ...argv]), 'node');
   });
 });
