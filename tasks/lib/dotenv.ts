@@ -159,32 +159,25 @@ function unescaped(_found: string, letter: string | undefined, octal: string): s
 
 /** Compose's interpolation: `$NAME`, `${NAME}`, `${NAME:-default}` and its kin, `$$`; any other `$` is itself. @throws Error */
 function substitute(text: string, lookup: Lookup): string {
-  const variable = /\$(?:(\$)|([a-z_]\w*)|\{([a-z_]\w*)(:?[-+?])?)/giy;
+  const reference = /\$(?:(\$)|([a-z_]\w*)|\{(?:([a-z_]\w*)(:?[-+?])?)?)/gi;
   let result = '';
-  for (let position = 0; position < text.length; ) {
-    const dollar = text.indexOf('$', position);
-    if (dollar < 0) return result + text.slice(position);
-    result += text.slice(position, dollar);
-    variable.lastIndex = dollar;
-    const match = variable.exec(text);
-    if (!match && text[dollar + 1] === '{') throw new Error('has a brace that names no variable');
-    if (!match) {
-      result += '$';
-      position = dollar + 1;
-      continue;
-    }
-    position = dollar + match[0].length;
-    const [, escaped, plain, braced = '', operator] = match;
+  let position = 0;
+  for (let match = reference.exec(text); match; match = reference.exec(text)) {
+    const [found, escaped, plain, braced, operator] = match;
+    result += text.slice(position, match.index);
+    position = match.index + found.length;
     if (escaped) result += '$';
     else if (plain) result += lookup(plain) ?? '';
     else {
+      if (!braced) throw new Error('has a brace that names no variable');
       const end = closingBrace(text, position);
       if (!operator && end > position) throw new Error('has a brace that is not closed as compose expects');
       result += substituteBraced(braced, operator, text.slice(position, end), lookup);
       position = end + 1;
     }
+    reference.lastIndex = position;
   }
-  return result;
+  return result + text.slice(position);
 }
 
 function closingBrace(text: string, from: number): number {

@@ -1,5 +1,4 @@
-// Writing files: whole or not at all, and nothing under --dry-run. The second half of the dry-run gate
-// (command.ts holds the first).
+// Writing files: whole or not at all, and nothing under --dry-run.
 import { randomBytes } from 'node:crypto';
 import {
   appendFile,

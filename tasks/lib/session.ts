@@ -1,5 +1,4 @@
-// What the command line chose for this process: set once by task.ts, read by the few gates that
-// honour it (command.ts and files.ts for dry runs, log.ts for verbosity).
+// What the command line chose for this process: set once by task.ts. Dry runs are honoured by one gate, `log.withhold`.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { setMaxListeners } from 'node:events';
 import { setTimeout } from 'node:timers/promises';

@@ -1,5 +1,5 @@
-// Calling `docker compose` for this project. What runs is decided by release.toml, .env and the caller,
-// never by variables that happen to be exported in somebody's shell (those would beat --env-file).
+// Calling `docker compose` for this project, and the one reader of what it answers. What runs is decided by release.toml,
+// .env and the caller, never by variables that somebody's shell happens to export (those would beat --env-file).
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
@@ -118,7 +118,7 @@ export function verifyServices(project: Project, services: Record<string, Compos
   }
 }
 
-// The one reader of compose's resolved model. What is looked at is checked; the rest is passed on as it is.
+// Compose's resolved model. What is looked at is checked; the rest is passed on as it is.
 
 const text = z.string().optional();
 const number = z.union([z.string(), z.number()]).optional();
@@ -241,8 +241,6 @@ function describeService(defaultName: string, service: ResolvedService) {
 
 /** A file that is put into a container before it starts. */
 export interface InjectedFile {
-  /** Its name in the compose file. */
-  source: string;
   secret: boolean;
   /** Absolute path inside the container. */
   target: string;
@@ -338,7 +336,7 @@ async function injectedFiles(
       }
       const content = await contentOf(source, sources[source] ?? {});
       const bits = typeof mode === 'number' ? mode : Number.parseInt(mode, 8);
-      return { source, secret, target: path, content, mode: bits };
+      return { secret, target: path, content, mode: bits };
     }),
   );
 }
