@@ -58,6 +58,7 @@ const journalSchema = z.strictObject({
   data: z.unknown(),
 });
 
+type Outcome = 'done' | 'failed' | 'interrupted';
 type JournalFile = z.output<typeof journalSchema>;
 type Journal<Data> = Omit<JournalFile, 'data'> & { data: Data };
 
@@ -303,7 +304,7 @@ async function undoAll<Data>(journey: Journey<Data>, journal: Journal<Data>): Pr
 async function end<Data>(
   journey: Journey<Data>,
   journal: Journal<Data>,
-  outcome: 'done' | 'failed' | 'interrupted',
+  outcome: Outcome,
   error?: unknown,
 ): Promise<void> {
   await writeHistory(journey, journal, outcome, error);
@@ -315,7 +316,7 @@ async function end<Data>(
 async function writeHistory<Data>(
   { root, task, history }: Journey<Data>,
   { startedAt, phases, data }: Journal<Data>,
-  outcome: 'done' | 'failed' | 'interrupted',
+  outcome: Outcome,
   error?: unknown,
 ): Promise<void> {
   const name = task.split('@')[0]!;

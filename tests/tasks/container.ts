@@ -2,6 +2,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { queryHealth } from '../../tasks/lib/docker/health.ts';
+import { waitUntil } from '../../tasks/lib/session.ts';
 import { docker } from './processes.ts';
 import type { TestProject } from './project.ts';
 
@@ -41,11 +42,11 @@ export async function startContainer(
 
 /** The answer of /health as soon as there is one. @throws Error with the container's log after `seconds` */
 export async function answeredHealth(container: Started, seconds = 60): Promise<Record<string, unknown>> {
-  const deadline = Date.now() + seconds * 1000;
-  for (;;) {
-    const answer = await queryHealth(`${container.url}/health`);
-    if (answer.status !== 0) return answer.body;
-    if (Date.now() > deadline) throw new Error(await docker('logs', container.name));
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  const ask = async () => {
+    const { status, body } = await queryHealth(`${container.url}/health`);
+    return status === 0 ? undefined : body;
+  };
+  const body = await waitUntil(ask, { withinMs: seconds * 1000, everyMs: 50 });
+  if (!body) throw new Error(await docker('logs', container.name));
+  return body;
 }

@@ -1,6 +1,7 @@
 // A project of a test's own: a real git repository with a bare remote, on the real engine, with names,
 // ports and a subnet that nobody else uses, so that tests run beside each other and a user's environments.
 import { randomBytes, randomInt } from 'node:crypto';
+import { once } from 'node:events';
 import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -8,6 +9,7 @@ import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { queryEngine } from '../../tasks/lib/docker/engine.ts';
+import { containerIds, imageNames } from '../../tasks/lib/docker/objects.ts';
 import { docker, execute, type Outcome, REPOSITORY, type RunOptions, runProcess } from './processes.ts';
 import { tinyBase } from './tiny-base.ts';
 
@@ -39,14 +41,8 @@ async function listed<T>(
 /** Ports that are free now. */
 export async function freePorts(count: number): Promise<number[]> {
   const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
-  const ports = await Promise.all(
-    servers.map(
-      (server) =>
-        new Promise<number>((resolve) =>
-          server.on('listening', () => resolve((server.address() as AddressInfo).port)),
-        ),
-    ),
-  );
+  await Promise.all(servers.map((server) => once(server, 'listening')));
+  const ports = servers.map((server) => (server.address() as AddressInfo).port);
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
   return ports;
 }
@@ -141,29 +137,16 @@ export class TestProject {
 
   /** Removes containers, networks, volumes, images and files of the project. */
   async remove(): Promise<void> {
-    const label = { label: [`com.docker.compose.project=${this.name}`] };
-    const candidate = { label: [`release-flow.candidate=${this.name}`] };
-    const ids = (found: { Id: string }[]) => found.map(({ Id }) => Id);
     const removeAll = (argv: string[], names: string[]) =>
       names.length > 0 ? docker(...argv, ...names) : '';
-    const containers = await Promise.all(
-      [label, candidate].map((one) => listed<{ Id: string }>('containers', one)),
-    );
-    await removeAll(['rm', '--force', '--volumes'], ids(containers.flat()));
-    const [networks, volumes, images] = await Promise.all([
-      listed<{ Id: string }>('networks', label),
-      listed<{ Name: string }>('volumes', label),
-      listed<{ RepoTags: string[] }>('images', { reference: [this.name] }),
-    ]);
-    await removeAll(['network', 'rm'], ids(networks));
-    await removeAll(
-      ['volume', 'rm'],
-      volumes.map(({ Name }) => Name),
-    );
-    await removeAll(
-      ['image', 'rm', '--force'],
-      images.flatMap(({ RepoTags }) => RepoTags.filter((tag) => tag.startsWith(`${this.name}:`))),
-    );
+    const label = { label: [`com.docker.compose.project=${this.name}`] };
+    const candidates = await containerIds({ label: [`release-flow.candidate=${this.name}`] });
+    await removeAll(['rm', '--force', '--volumes'], [...(await containerIds(label)), ...candidates]);
+    const networks = await listed<{ Id: string }>('networks', label);
+    const volumes = await listed<{ Name: string }>('volumes', label);
+    for (const { Id } of networks) await docker('network', 'rm', Id);
+    for (const { Name } of volumes) await docker('volume', 'rm', Name);
+    await removeAll(['image', 'rm', '--force'], await imageNames(`${this.name}:`));
     await rm(this.directory, { recursive: true, force: true });
     const locks = (await readdir(tmpdir())).filter((name) => name.startsWith(`release-flow-${this.name}-`));
     for (const name of locks) await rm(join(tmpdir(), name), { recursive: true, force: true });
@@ -185,12 +168,8 @@ async function initialize(project: TestProject, dotenv: Record<string, string | 
   await project.edit('configs/release.toml', (text) =>
     text.replace(/^name = ".*"$/gm, `name = "${project.name}"`),
   );
-  await project.write(
-    '.env',
-    Object.entries(dotenv)
-      .map(([name, value]) => `${name}=${value}\n`)
-      .join(''),
-  );
+  const lines = Object.entries(dotenv).map(([name, value]) => `${name}=${value}\n`);
+  await project.write('.env', lines.join(''));
   await project.git('init', '--quiet', '--initial-branch=main');
   await project.git('config', 'user.name', 'Test Person');
   await project.git('config', 'user.email', 'test@example.org');
@@ -225,15 +204,8 @@ export async function tinyProject(t: TestContext, mark = ''): Promise<TestProjec
 /** This very project as a user would clone it, uncommitted changes included. */
 export async function synapseProject(t: TestContext): Promise<TestProject> {
   const project = await prepare(t, 'synapse');
-  const { stdout } = await execute('git', [
-    '-C',
-    REPOSITORY,
-    'ls-files',
-    '-z',
-    '--cached',
-    '--others',
-    '--exclude-standard',
-  ]);
+  const listing = ['ls-files', '-z', '--cached', '--others', '--exclude-standard'];
+  const { stdout } = await execute('git', ['-C', REPOSITORY, ...listing]);
   for (const path of stdout.split('\0').filter(Boolean)) {
     // A file that was deleted but not yet committed is still listed.
     await cp(join(REPOSITORY, path), join(project.root, path), { recursive: true }).catch(() => {});
