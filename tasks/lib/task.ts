@@ -200,7 +200,9 @@ export function parseCommandLine<F extends Flags>(
     const empty = Object.keys(values).find((name) => values[name] === '');
     if (empty) throw needsValue(spec, `--${empty}`, flags);
     verifyPositionals(spec, positionals);
-    return { flags: values as FlagValues<F & typeof COMMON_FLAGS>, positionals };
+    // One that was not given is there, too: it says that the task knows it.
+    const given = Object.fromEntries(Object.keys(flags).map((name) => [name, values[name]]));
+    return { flags: given as FlagValues<F & typeof COMMON_FLAGS>, positionals };
   } catch (error) {
     throw error instanceof TaskError ? error : describeMisuse(spec, error as NodeJS.ErrnoException, flags);
   }
