@@ -213,13 +213,14 @@ for (const [name, head] of [
     const socket = connect(port, '127.0.0.1');
     socket.on('error', () => {});
     socket.write(`${head}\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n{`);
+    const closed = new Promise((resolve) => socket.once('close', resolve));
     const drip = setInterval(() => socket.write(' '), 100);
+    t.after(() => clearInterval(drip));
     let answer = '';
     socket.on('data', (data: Buffer) => {
       answer += data;
     });
-    await Promise.race([once(socket, 'close'), new Promise((resolve) => setTimeout(resolve, 20_000))]);
-    clearInterval(drip);
+    await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, 20_000))]);
     assert(socket.closed, 'it is still being received');
     assert.match(answer, /^(HTTP\/1\.1 408|$)/);
     assert.equal((await fetch(`${url}/health`)).status, 200);

@@ -6,19 +6,12 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { queryHealth } from '../../tasks/lib/docker/health.ts';
-import type { Verdict } from '../../tasks/lib/doctor/check.ts';
+import type { Examined } from '../../tasks/lib/doctor/check.ts';
 import type { StatusReport } from '../../tasks/lib/status/report.ts';
 import { docker } from './processes.ts';
 import type { TestProject } from './project.ts';
 
 const TOKEN = 'live-test-token-93c1';
-
-interface Finding {
-  id: string;
-  verdict: Verdict;
-  detail: string;
-  remedy?: string;
-}
 
 /** In a project that was up; leaves prod with a container that was started by hand, and dev stopped. */
 export async function testDoctor(t: TestContext, project: TestProject): Promise<void> {
@@ -27,17 +20,11 @@ export async function testDoctor(t: TestContext, project: TestProject): Promise<
   assert.equal(up.code, 0, up.stderr);
   const live = async () => {
     const outcome = await project.task('doctor', ['--live', '--json']);
-    const { checks } = outcome.json() as { checks: Finding[] };
+    const { checks } = outcome.json() as { checks: Examined[] };
     assert.ok(!outcome.stdout.includes(TOKEN) && !outcome.stderr.includes(TOKEN), 'the token stays secret');
-    const verdicts = checks
-      .filter(({ id }) => id.startsWith('live-'))
-      .map(({ id, verdict }) => [id, verdict]);
-    return {
-      ...outcome,
-      checks,
-      verdicts: Object.fromEntries(verdicts),
-      finding: (id: string) => checks.find((one) => one.id === id)!,
-    };
+    const ours = checks.filter(({ id }) => id.startsWith('live-'));
+    const verdicts = Object.fromEntries(ours.map(({ id, verdict }) => [id, verdict]));
+    return { ...outcome, checks, verdicts, finding: (id: string) => checks.find((one) => one.id === id)! };
   };
   const containers = () => project.snapshot().then((snapshot) => snapshot.containers);
 
