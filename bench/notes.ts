@@ -95,9 +95,8 @@ async function makeNotes(root: string, range: string): Promise<Measurement> {
   const child = gitLog(root, range);
   const changes = await collectChanges(parseCommitLog(child.stdout));
   const tag = 'v1.0.0';
-  const usage = { image: `synapse:${tag}`, upgrade: `switch ${tag}` };
   const sections = { Added: ['feat'], Fixed: ['fix'] };
-  const options = { tag, date: '2026-01-01', ...usage, changes, sections };
+  const options = { tag, date: '2026-01-01', image: `synapse:${tag}`, changes: changes.changes, sections };
   const text = insertEntry(existing, renderEntry(options), tag);
   const milliseconds = performance.now() - start;
   const megabytes = process.resourceUsage().maxRSS / 1024;

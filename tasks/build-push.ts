@@ -75,7 +75,7 @@ interface Request {
 
 async function buildAndPush(project: Project, { tag, push, platforms }: Request) {
   if (tag !== 'latest') await releaseOfTag(project, tag);
-  const engine = await engineInfo();
+  await engineInfo();
   const local = imageReference(project, tag);
   const remote = push ? registryReference(project, tag) : undefined;
   const source = tag === 'latest' ? 'the working tree' : `git tag ${tag}`;
@@ -86,8 +86,8 @@ async function buildAndPush(project: Project, { tag, push, platforms }: Request)
   return withHistory(project.root, 'build-push', { from: null, to: tag }, async () => {
     const built =
       tag === 'latest'
-        ? await buildLatest(project, engine, platforms)
-        : await buildRelease(project, engine, tag, { platforms });
+        ? await buildLatest(project, platforms)
+        : await buildRelease(project, tag, { platforms });
     const same = built.released ? [built.released] : [];
     const pushed = remote ? await pushImage(local, remote, { immutable: tag !== 'latest', same }) : null;
     if (remote) log.done(`pushed ${remote} (${pushed})`);

@@ -12,13 +12,15 @@ import {
   editEntry,
   existingRelease,
   imageReference,
+  isComplete,
   loadProject,
   log,
   type Project,
   planRelease,
   planUndo,
+  type ReleaseData,
+  type ReleaseRequest,
   readRepository,
-  releaseData,
   releaseJourney,
   resumeRelease,
   resumeUndo,
@@ -27,21 +29,13 @@ import {
   shortHash,
   switchCommand,
   TaskError,
+  type UndoData,
   undoJourney,
   usageError,
   verifyReleasable,
   verifyRequested,
   withLock,
 } from './lib/mod.ts';
-
-interface Options {
-  requested: string | undefined;
-  preid: string | undefined;
-  push: boolean;
-  deploy: boolean;
-  edit: boolean;
-  date: Date;
-}
 
 await runTask({
   name: 'release',
@@ -67,17 +61,17 @@ await runTask({
   ],
   run: async ({ flags, positionals }) => {
     const { preid, push, deploy, edit, undo } = flags;
-    const options = { requested: positionals[0], preid, push, deploy, edit, date: new Date() };
-    verifyFlags(options, undo, flags['notes-only']);
+    const request = { requested: positionals[0], preid, push, deploy, edit, date: new Date() };
+    verifyFlags(request, undo, flags['notes-only']);
     const project = await loadProject();
-    if (flags['notes-only']) return printNotes(project, options);
+    if (flags['notes-only']) return printNotes(project, request);
     if (undo !== undefined) return withLock(project.root, 'release', () => undoRelease(project, undo));
-    return withLock(project.root, 'release', () => release(project, options));
+    return withLock(project.root, 'release', () => release(project, request));
   },
 });
 
-function verifyFlags(options: Options, undo: string | undefined, notesOnly: boolean): void {
-  const { requested, preid, push, deploy, edit } = options;
+function verifyFlags(request: ReleaseRequest, undo: string | undefined, notesOnly: boolean): void {
+  const { requested, preid, push, deploy, edit } = request;
   const acts = push || deploy || edit;
   if (undo !== undefined && (requested || preid || acts || notesOnly)) {
     throw usageError('release: --undo cannot be combined with other options', {
@@ -92,38 +86,39 @@ function verifyFlags(options: Options, undo: string | undefined, notesOnly: bool
   verifyRequested(requested, preid);
 }
 
-async function release(project: Project, options: Options) {
+async function release(project: Project, request: ReleaseRequest) {
   await resumeUndo(project);
   const resumed = await resumeRelease(project);
   if (resumed?.outcome === 'finished') {
     const { data } = resumed;
     // Flags of this run that the killed one did not have.
-    const asksMore = (options.push && !data.push) || (options.deploy && !data.deploy);
+    const asksMore = (request.push && !data.push) || (request.deploy && !data.deploy);
     if (!asksMore) return report(project, data, { resumed: true });
   }
-  const requested = resumed?.outcome === 'finished' ? resumed.data.version : options.requested;
-  const existing = await existingRelease(project, requested, options);
+  const requested = resumed?.outcome === 'finished' ? resumed.data.version : request.requested;
+  const existing = await existingRelease(project, requested, request);
+  if (existing && (await isComplete(project, existing))) {
+    log.info(`${existing.tag} is already released: nothing to do`);
+    return report(project, existing, { resumed: true });
+  }
   if (existing) {
     log.info(`${existing.tag} is already released; completing the remaining steps`);
     const { data } = await runSteps(releaseJourney(project), existing);
     return report(project, data, { resumed: true });
   }
 
-  const checked = await verifyReleasable(project, options);
-  const journey = releaseJourney(project);
-  const steps = describeSteps(journey.steps(releaseData(checked, options)));
-  log.plan(describeReleasePlan(project, checked, steps));
-  if (checked.warning) log.warn(checked.warning);
-  const plan = options.edit ? await editEntry(project, checked) : checked;
-  await confirm(`Release ${plan.version.tag}?`);
+  const { plan, model } = await verifyReleasable(project, request);
+  const journey = releaseJourney(project, model);
+  log.plan(describeReleasePlan(project, plan, describeSteps(journey.steps(plan.data))));
+  if (plan.warning) log.warn(plan.warning);
+  const planned = request.edit ? await editEntry(project, plan) : plan.data;
+  await confirm(`Release ${planned.tag}?`);
 
-  const { data, phases } = await runSteps(journey, releaseData(plan, options));
+  const { data, phases } = await runSteps(journey, planned);
   return report(project, data, { current: data.current, phases });
 }
 
-type Released = ReturnType<typeof releaseData>;
-
-function report(project: Project, released: Released, details: Record<string, unknown>) {
+function report(project: Project, released: ReleaseData, details: Record<string, unknown>) {
   const { tag, version, commit, digest, push, deploy, failedDeploy, failedFollow } = released;
   if (failedDeploy) {
     const { message, code, hint } = failedDeploy;
@@ -142,10 +137,10 @@ function report(project: Project, released: Released, details: Record<string, un
   };
 }
 
-async function printNotes(project: Project, options: Options) {
-  const request = { ...options, requested: options.requested ?? 'auto' };
-  const { version, entry } = await planRelease(project, await readRepository(project), request);
-  return { data: { version: version.next, tag: version.tag, notes: entry }, text: entry.trimEnd() };
+async function printNotes(project: Project, request: ReleaseRequest) {
+  const named = { ...request, requested: request.requested ?? 'auto' };
+  const { data, entry } = await planRelease(project, await readRepository(project), named);
+  return { data: { version: data.version, tag: data.tag, notes: entry }, text: entry.trimEnd() };
 }
 
 async function undoRelease(project: Project, tag: string) {
@@ -160,7 +155,7 @@ async function undoRelease(project: Project, tag: string) {
   return reportUndo(data);
 }
 
-function reportUndo({ tag, kind, successor }: Awaited<ReturnType<typeof planUndo>>) {
+function reportUndo({ tag, kind, successor }: UndoData) {
   const done = kind === 'remove' ? 'Removed' : 'Withdrew';
   return { data: { tag, outcome: kind, successor }, text: `${done} ${tag}` };
 }

@@ -9,7 +9,7 @@ import { Duplex } from 'node:stream';
 import { $, type ProcessOutput, useBash } from 'zx/core';
 import { CommandError } from './errors.ts';
 import { log, redact } from './log.ts';
-import { interruptSignal, throwIfInterrupted } from './session.ts';
+import { interruptSignal, session, throwIfInterrupted } from './session.ts';
 
 export type Command = readonly [program: string, ...argv: string[]];
 
@@ -64,9 +64,13 @@ for (const name of Object.keys(process.env)) if (isRedirecting(name)) delete pro
 process.env.PATH = searchPath(process.env.PATH);
 useBash();
 
-/** The command as a person could type it, secrets redacted; of a script of several lines only the first. */
-export function describeCommand(command: Command): string {
-  const quoted = command.map((part) => {
+/**
+ * The command as a person could type it, secrets redacted; of a script of several lines only the first. The settings that
+ * every git command of ours has in front (git.ts) are shown with `--verbose` only.
+ */
+export function describeCommand([program, ...argv]: Command): string {
+  const isLong = program === 'git' && !session.verbose;
+  const quoted = [program, ...argv.slice(isLong ? Math.max(0, argv.indexOf('-C')) : 0)].map((part) => {
     const [first = '', ...more] = part.trimStart().split('\n');
     const shown = more.length > 1 ? `${first} …` : part;
     return /^[\w@%+=:,./{}~^-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", "'\\''")}'`;
@@ -93,6 +97,8 @@ function start(command: Command, options: StartOptions) {
     quiet: true,
     verbose: false,
     nothrow: true,
+    // The shell becomes the command, instead of starting it as a second process.
+    prefix: 'exec ',
     detached,
     stdio,
     env: { ...process.env, ...env },
@@ -123,7 +129,8 @@ async function execute(command: Command, options: CommandOptions): Promise<Proce
 
 function resultOf({ exitCode, signal, stdout, stderr, cause }: ProcessOutput): ProcessResult {
   const code = exitCode ?? (signal ? 128 + constants.signals[signal] : 127);
-  const said = stderr.replace(/^\S*bash: (line \d+: )?/, '');
+  const missing = /^\S*bash: (?:line \d+: )?exec: (.*): not found$/m;
+  const said = stderr.replace(missing, '$1: command not found').replace(/^\S*bash: (line \d+: )?/, '');
   const wasAborted = (cause as Error | null)?.name === 'AbortError';
   const notStarted = exitCode === null && !wasAborted && cause instanceof Error ? `${cause.message}\n` : '';
   return { ok: code === 0, exitCode: code, stdout, stderr: notStarted + said };

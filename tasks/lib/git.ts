@@ -13,7 +13,7 @@ const OVERRULED = [
 
 /** `git` in a given repository, whatever the user configured. */
 export function git(root: string, ...argv: string[]): Command {
-  return ['git', '--no-optional-locks', '-C', root, ...OVERRULED.flatMap((one) => ['-c', one]), ...argv];
+  return ['git', '--no-optional-locks', ...OVERRULED.flatMap((one) => ['-c', one]), '-C', root, ...argv];
 }
 
 /** The answer of a command that says "no" by one exit code; undefined for that. @throws CommandError for any other */
@@ -30,20 +30,10 @@ export function shortHash(commit: string): string {
 }
 
 /**
- * For every command that speaks to a remote: no credential prompt may hang a task, and git's messages must be English,
- * since they are matched. How to reach the remote is the user's choice where there is one.
+ * For every command that speaks to a remote: nothing may ask for a password and so hang a task, and git's messages must be
+ * English, since they are matched. How to reach the remote is the user's choice.
  */
-export async function remoteEnvironment(root: string): Promise<Record<string, string>> {
-  const env = { GIT_TERMINAL_PROMPT: '0', LC_ALL: 'C' };
-  const isChosen =
-    process.env.GIT_SSH_COMMAND || process.env.GIT_SSH || (await setting(root, 'core.sshCommand'));
-  return isChosen ? env : { ...env, GIT_SSH_COMMAND: 'ssh -oBatchMode=yes' };
-}
-
-/** A setting of git, or undefined where there is none. */
-export async function setting(root: string, name: string, type = 'path'): Promise<string | undefined> {
-  return answerOf(git(root, 'config', `--type=${type}`, '--get', name), 1);
-}
+export const REMOTE_ENVIRONMENT = { GIT_TERMINAL_PROMPT: '0', SSH_ASKPASS_REQUIRE: 'never', LC_ALL: 'C' };
 
 export interface WorkTree {
   /** Checked-out branch; undefined when HEAD is detached. */
@@ -68,7 +58,7 @@ export async function workTree(root: string): Promise<WorkTree> {
 }
 
 /** The `-z` form of porcelain v2 (git-status(1)): a rename's old path is an entry of its own. */
-export function parseStatus(output: string): WorkTree {
+function parseStatus(output: string): WorkTree {
   const tree: WorkTree = { branch: undefined, head: undefined, changes: [] };
   const entries = output.split('\0');
   for (let index = 0; index < entries.length; index += 1) {
@@ -84,26 +74,18 @@ export function parseStatus(output: string): WorkTree {
   return tree;
 }
 
-/** A tag and the commit that it names, however many tags lie between. */
+/** A tag that names a commit, however many tags lie between. */
 export interface GitTag {
   name: string;
+  /** The tag object; of a lightweight tag the commit. */
+  oid: string;
   commit: string;
-  /** Merged into HEAD. */
-  merged: boolean;
-}
-
-/** A tag with all that git keeps of it. */
-export interface TagObject {
-  name: string;
-  /** What it names in the end, which may be no commit. */
-  target: string;
-  isCommit: boolean;
   /** Of an annotated tag; undefined for a lightweight one. */
   message: string | undefined;
 }
 
-/** The tags of that name, or all of them. */
-export async function readTags(root: string, name = ''): Promise<TagObject[]> {
+/** The tag of that name, or all of them; without those that name no commit. */
+export async function readTags(root: string, name = ''): Promise<GitTag[]> {
   // %01 cannot be in a message.
   const fields = ['refname:strip=2', 'objecttype', 'objectname', '*objecttype', '*objectname', 'contents'];
   const format = `${fields.map((field) => `%(${field})`).join('%00')}%01`;
@@ -111,27 +93,25 @@ export async function readTags(root: string, name = ''): Promise<TagObject[]> {
   const entries = (await read(git(root, 'for-each-ref', `--format=${format}`, ref))).split('\u0001');
   const rows = entries.map((entry) => entry.replace(/^\n/, '').split('\0'));
   const wanted = rows.filter(([tag]) => tag && (!name || tag === name));
-  return Promise.all(
-    wanted.map(async ([tag = '', type, oid = '', peeledType, peeled = '', text]): Promise<TagObject> => {
-      if (type !== 'tag') return { name: tag, target: oid, isCommit: type === 'commit', message: undefined };
+  const found = wanted.map(
+    async ([tag = '', type, oid = '', peeledType, peeled, text]): Promise<GitTag[]> => {
+      if (type === 'commit') return [{ name: tag, oid, commit: oid, message: undefined }];
       // Before git 2.45 for-each-ref follows a tag by one step only.
-      const commit = peeledType === 'tag' ? await resolveRevision(root, `${oid}^{commit}`) : undefined;
-      const isCommit = commit !== undefined || peeledType === 'commit';
-      return { name: tag, target: commit ?? peeled, isCommit, message: text };
-    }),
+      const isNested = peeledType === 'tag';
+      const commit = isNested ? await resolveRevision(root, `${oid}^{commit}`) : peeled;
+      return commit && (isNested || peeledType === 'commit')
+        ? [{ name: tag, oid, commit, message: text }]
+        : [];
+    },
   );
+  return (await Promise.all(found)).flat();
 }
 
-/** Every local tag that names a commit. */
-export async function localTags(root: string): Promise<GitTag[]> {
-  const [all, merged] = await Promise.all([
-    readTags(root),
-    read(git(root, 'for-each-ref', '--merged=HEAD', '--format=%(refname:strip=2)', 'refs/tags')),
-  ]);
-  const mergedNames = new Set(merged.split('\n'));
-  return all.flatMap(({ name, target, isCommit }) =>
-    isCommit ? [{ name, commit: target, merged: mergedNames.has(name) }] : [],
-  );
+/** The names of the tags that HEAD contains. */
+export async function mergedTags(root: string): Promise<Set<string>> {
+  const format = '--format=%(refname:strip=2)';
+  const names = await read(git(root, 'for-each-ref', '--merged=HEAD', format, 'refs/tags'));
+  return new Set(names.split('\n'));
 }
 
 export interface RemoteState {
@@ -148,10 +128,8 @@ export async function remoteUrl(root: string, remote: string): Promise<string | 
 
 /** What the remote has now, asked of the remote itself. @throws CommandError if it does not answer */
 export async function remoteState(root: string, remote: string): Promise<RemoteState> {
-  const output = await read(git(root, 'ls-remote', '--heads', '--tags', remote), {
-    env: await remoteEnvironment(root),
-    timeoutMs: 60_000,
-  });
+  const options = { env: REMOTE_ENVIRONMENT, timeoutMs: 60_000 };
+  const output = await read(git(root, 'ls-remote', '--heads', '--tags', remote), options);
   const state: RemoteState = { tags: new Map(), branches: new Map() };
   for (const line of output.split('\n')) {
     const [oid = '', ref = ''] = line.split('\t');
@@ -166,11 +144,6 @@ export async function isShallow(root: string): Promise<boolean> {
   return (await read(git(root, 'rev-parse', '--is-shallow-repository'))) === 'true';
 }
 
-/** The branch that is checked out; undefined when HEAD is detached. */
-export async function currentBranch(root: string): Promise<string | undefined> {
-  return answerOf(git(root, 'symbolic-ref', '--short', '--quiet', 'HEAD'), 1);
-}
-
 /** Is the object in this repository? A remote may name commits that were never fetched. */
 export async function hasObject(root: string, oid: string): Promise<boolean> {
   return (await answerOf(git(root, 'cat-file', '-e', oid), 1)) !== undefined;
@@ -178,8 +151,11 @@ export async function hasObject(root: string, oid: string): Promise<boolean> {
 
 /** True when `descendant`, which must be here, contains `ancestor`; a commit that is not here is in none that is. */
 export async function isAncestor(root: string, ancestor: string, descendant: string): Promise<boolean> {
-  if (/^[0-9a-f]{40,}$/.test(ancestor) && !(await hasObject(root, ancestor))) return false;
-  return (await answerOf(git(root, 'merge-base', '--is-ancestor', ancestor, descendant), 1)) !== undefined;
+  const command = git(root, 'merge-base', '--is-ancestor', ancestor, descendant);
+  const { ok, exitCode, stderr } = await probe(command);
+  if (ok || exitCode === 1) return ok;
+  if (!(await hasObject(root, ancestor))) return false;
+  throw new CommandError(command.join(' '), exitCode, stderr);
 }
 
 /** The object that a revision names, or undefined if there is none. */
@@ -192,22 +168,23 @@ export async function commitTime(root: string, commit: string): Promise<number> 
   return Number(await read(git(root, 'show', '--no-patch', '--format=%ct', commit)));
 }
 
-/** The entries of a commit, submodules included, with paths from the root of the repository. */
-async function treeEntries(root: string, commit: string, ...argv: string[]) {
-  const output = await read(git(root, 'ls-tree', '--full-tree', '-z', commit, ...argv));
+/** The entries of a commit, folders and submodules included, with paths from the root of the repository. */
+export async function treeEntries(root: string, commit: string) {
+  const output = await read(git(root, 'ls-tree', '--full-tree', '-r', '-t', '-z', commit));
   return output.split('\0').flatMap((line) => {
-    const [, mode, oid, path] = /^(\d+) \w+ (\w+)\t(.*)$/s.exec(line) ?? [];
-    return mode && oid && path ? [{ mode, oid, path }] : [];
+    const [, type, oid, path] = /^\d+ (\w+) (\w+)\t(.*)$/s.exec(line) ?? [];
+    return type && oid && path ? [{ type, oid, path }] : [];
   });
 }
 
-/** A file's bytes as of a commit, or undefined if it is not there. */
+/** A file's text as of a commit, or undefined if it is not there. */
 export async function fileAt(root: string, commit: string, path: string): Promise<string | undefined> {
-  const [entry] = await treeEntries(root, commit, '--', path);
-  if (!entry) return undefined;
-  const { ok, stdout, exitCode, stderr } = await probe(git(root, 'cat-file', 'blob', entry.oid));
+  const command = git(root, 'cat-file', 'blob', `${commit}:${path}`);
+  const { ok, stdout, exitCode, stderr } = await probe(command);
   if (ok) return stdout;
-  throw new CommandError(`git cat-file blob ${commit}:${path}`, exitCode, stderr);
+  const listed = await read(git(root, 'ls-tree', '--full-tree', '--name-only', commit, '--', path));
+  if (listed === '') return undefined;
+  throw new CommandError(command.join(' '), exitCode, stderr);
 }
 
 /** The URL of the project as browsers and OCI labels write it, without credentials; '' if there is none. */
@@ -221,12 +198,6 @@ export function publicUrl(url: string): string {
   if (ssh) return `https://${ssh[1]}/${ssh[2]}`;
   const web = /^https?:\/\/(?:[^/]*@)?(.+?)(?:\.git)?$/.exec(url);
   return web ? `https://${web[1]}` : '';
-}
-
-/** The submodules of a commit: where each is, and the commit of its own that it stands at. */
-export async function submodules(root: string, commit: string): Promise<{ path: string; commit: string }[]> {
-  const entries = await treeEntries(root, commit, '-r');
-  return entries.flatMap(({ mode, oid, path }) => (mode === '160000' ? [{ path, commit: oid }] : []));
 }
 
 /**
@@ -244,9 +215,12 @@ export async function exportTree(
   // A fixed umask gives the same modes, and so the same layers, on every machine.
   const plain = ['tar.umask=0022', 'core.autocrlf=false', 'core.eol=lf', 'core.attributesFile=/dev/null'];
   const settings = plain.flatMap((one) => ['-c', one]);
-  await run(git(root, ...settings, 'archive', '--format=tar', `--output=${archive}`, commit));
+  const [entries] = await Promise.all([
+    commit.startsWith('<') ? [] : treeEntries(root, commit),
+    run(git(root, ...settings, 'archive', '--format=tar', `--output=${archive}`, commit)),
+  ]);
   await run(['tar', '--extract', '--preserve-permissions', '--no-same-owner', '-f', archive, '-C', tree]);
-  for (const { path, commit: at } of commit.startsWith('<') ? [] : await submodules(root, commit))
-    await exportTree(join(root, path), at, directory, join(tree, path));
+  for (const { type, path, oid } of entries)
+    if (type === 'commit') await exportTree(join(root, path), oid, directory, join(tree, path));
   return tree;
 }

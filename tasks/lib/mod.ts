@@ -62,12 +62,24 @@ export {
   variable,
 } from './project.ts';
 export { choose, confirm, confirmByName } from './prompt.ts';
-export { buildLatest, buildRelease } from './release/build-image.ts';
-export { existingRelease, releaseData, releaseJourney, resumeRelease } from './release/perform.ts';
-export { describeReleasePlan, editEntry, planRelease } from './release/plan.ts';
+export { existingRelease, isComplete, releaseJourney, resumeRelease } from './release/perform.ts';
+export {
+  describeReleasePlan,
+  editEntry,
+  planRelease,
+  type ReleaseData,
+  type ReleaseRequest,
+} from './release/plan.ts';
 export { readRepository, verifyReleasable } from './release/preflight.ts';
-export { newestRelease, previousRelease, releaseOfTag, versionOfTag } from './release/record.ts';
-export { describeUndo, planUndo, resumeUndo, undoJourney } from './release/undo.ts';
+export {
+  buildLatest,
+  buildRelease,
+  newestRelease,
+  previousRelease,
+  releaseOfTag,
+  versionOfTag,
+} from './release/record.ts';
+export { describeUndo, planUndo, resumeUndo, type UndoData, undoJourney } from './release/undo.ts';
 export { BUMPS, verifyRequested } from './release/version.ts';
 export { outdatedSchemas, writeSchemas } from './schemas.ts';
 export { applySetup, planSetup } from './setup/setup.ts';

@@ -4,7 +4,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { loadProject } from '../../tasks/lib/project.ts';
-import { type ReleaseData, releaseSteps } from '../../tasks/lib/release/perform.ts';
+import { releaseSteps } from '../../tasks/lib/release/perform.ts';
+import type { ReleaseData } from '../../tasks/lib/release/plan.ts';
 import { chosenSeed, randomNumbers } from '../random.ts';
 import { type Accidents, accident, assertReleasedOnce, completes, KINDS } from './accidents.ts';
 import { docker } from './processes.ts';

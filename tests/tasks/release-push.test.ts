@@ -218,25 +218,3 @@ test('with platforms set, an index with provenance is pushed and its digest reco
   assert.equal(again.code, 0, again.stderr);
   assert.equal(again.json().pushed, digest, 'the registry keeps the index: it is the same release');
 });
-
-test('a remote that does not answer is a warning without --push and an error with it', async (t) => {
-  const project = await tinyProject(t);
-  await project.git('remote', 'set-url', 'origin', join(project.directory, 'gone.git'));
-  const refused = await release(project, 'patch', '--push');
-  assert.equal(refused.code, 1);
-  assert.equal(errorOf(refused).code, 'remote-unreachable');
-  const made = await release(project, 'patch');
-  assert.equal(made.code, 0, made.stderr);
-  assert.match(made.stderr, /origin did not respond/);
-  await project.git('remote', 'set-url', 'origin', project.remote);
-});
-
-test('a registry that is down is found before anything is written', async (t) => {
-  const project = await tinyProject(t);
-  await configure(project, 'image', 'registry = "127.0.0.1:9"');
-  const before = await project.snapshot();
-  const refused = await release(project, 'patch', '--push');
-  assert.equal(refused.code, 1);
-  assert.equal(errorOf(refused).code, 'registry-unreachable');
-  assert.deepEqual(await project.snapshot(), before);
-});

@@ -17,11 +17,7 @@ test('a command line that makes no sense is refused with what was meant', async 
   const before = await project.snapshot();
   const rows: [argv: string[], words: RegExp][] = [
     [['pach'], /did you mean patch\?/],
-    [['prelease'], /did you mean prerelease\?/],
-    [['1.2'], /three numbers/],
     [['patch', '--preid', 'rc'], /release -- prerelease --preid rc/],
-    [['1.2.0', '--preid', 'rc'], /release -- prerelease --preid rc/],
-    [['prerelease', '--preid', '1'], /cannot name a prerelease/],
     [['--notes-only', '--edit'], /--notes-only cannot be combined/],
     [['--notes-only', '--push'], /--notes-only cannot be combined/],
     [['--undo', 'v1.0.0', '--deploy'], /--undo cannot be combined/],
@@ -45,6 +41,7 @@ test('a command line that makes no sense is refused with what was meant', async 
 interface Row {
   what: string;
   prepare: (project: TestProject) => Promise<unknown>;
+  argv?: string[];
   code: string;
   words: RegExp;
 }
@@ -113,16 +110,30 @@ const ROWS: Row[] = [
     code: 'notes-form',
     words: /end inside a code block.*close it/s,
   },
+  {
+    what: 'a remote that does not answer',
+    prepare: (project) => project.git('remote', 'set-url', 'origin', '/nowhere'),
+    argv: ['--push'],
+    code: 'remote-unreachable',
+    words: /origin did not respond.*without --push/s,
+  },
+  {
+    what: 'a registry that is down',
+    prepare: (project) => configure(project, 'image', 'registry = "127.0.0.1:9"'),
+    argv: ['--push'],
+    code: 'registry-unreachable',
+    words: /127\.0\.0\.1:9/,
+  },
 ];
 
 test('what stops a release', async (t) => {
   const project = await tinyProject(t);
   const head = await project.git('rev-parse', 'HEAD');
-  for (const { what, prepare, code, words } of ROWS) {
+  for (const { what, prepare, argv = [], code, words } of ROWS) {
     await t.test(what, async () => {
       await prepare(project);
       const before = await project.snapshot();
-      const refused = await release(project, 'patch');
+      const refused = await release(project, 'patch', ...argv);
       assert.equal(refused.code, 1, refused.stderr);
       const { code: found, message, hint } = errorOf(refused);
       assert.equal(found, code, message);
@@ -133,6 +144,8 @@ test('what stops a release', async (t) => {
       for (const setting of ['tag.gpgSign', 'gpg.format', 'user.signingKey'])
         await project.git('config', '--unset', setting).catch(() => {});
       await project.git('reset', '--quiet', '--hard', head);
+      await project.git('remote', 'set-url', 'origin', project.remote);
+      await project.git('push', '--quiet', '--force', 'origin', 'main');
       await project.git('clean', '--quiet', '-ffdx', '--exclude=.env', '--exclude=.synapse');
       await rm(join(project.root, '.git/modules'), { recursive: true, force: true });
     });
@@ -150,8 +163,14 @@ test('tags without our record are history: no rollback to them is promised, and 
   assert.equal(shown.code, 0, shown.stderr);
   assert.match(shown.stdout, /^## \[v3\.2\.1\]/);
   assert.doesNotMatch(shown.stdout, /Roll back/);
+  await project.git('remote', 'set-url', 'origin', '/nowhere');
   const planned = await project.task('release', ['patch', '--dry-run']);
   assert.match(planned.stderr, /3\.2\.1 has a breaking change since 3\.2\.0: .* major/);
+  assert.match(
+    planned.stderr,
+    /origin did not respond; only local tags are checked/,
+    'no error without --push',
+  );
   for (const bump of ['major', 'prerelease'])
     assert.doesNotMatch(
       (await project.task('release', [bump, '--dry-run'])).stderr,

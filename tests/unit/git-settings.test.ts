@@ -11,7 +11,9 @@ import {
   exportTree,
   fileAt,
   isAncestor,
-  localTags,
+  mergedTags,
+  publicUrl,
+  readTags,
   remoteState,
   remoteUrl,
   resolveRevision,
@@ -21,7 +23,7 @@ import type { Project } from '../../tasks/lib/project.ts';
 import { verifySigning, writeCommit, writeTag } from '../../tasks/lib/release/git-write.ts';
 import { verifyBuildInputs } from '../../tasks/lib/release/preflight.ts';
 import { publish, verifyPushAccess } from '../../tasks/lib/release/publish.ts';
-import { readRelease, releaseTags } from '../../tasks/lib/release/record.ts';
+import { releaseTags } from '../../tasks/lib/release/record.ts';
 
 type Repository = ReturnType<typeof repository>;
 
@@ -173,19 +175,65 @@ test('a tag that names a tag is the version that it is; one that names no commit
   git('tag', 'v1.2.0');
   git('tag', 'v9.0.0', git('rev-parse', 'HEAD^{tree}'));
   const names = ['inner', 'v1.0.0', 'v1.1.0', 'v1.2.0'];
+  const tags = await readTags(root);
   assert.deepEqual(
-    await localTags(root),
-    names.map((name) => ({ name, commit: head, merged: true })),
+    tags.map(({ name, commit }) => [name, commit]),
+    names.map((name) => [name, head]),
   );
+  const merged = await mergedTags(root);
+  assert.ok(names.every((name) => merged.has(name)));
   const releases = await releaseTags(root, 'v');
   assert.deepEqual(
     releases.map(({ version, commit, record }) => [version, commit, record?.digest]),
     [
-      ['1.0.0', head, 'sha256:1'],
-      ['1.1.0', head, undefined],
       ['1.2.0', head, undefined],
+      ['1.1.0', head, undefined],
+      ['1.0.0', head, 'sha256:1'],
     ],
   );
+});
+
+test('branch, commit and changes are read whatever their names are', async (t) => {
+  const { root, git, write } = repository(t, { 'a name': 'long enough to be seen as renamed\n'.repeat(5) });
+  const head = git('rev-parse', 'HEAD');
+  const state = async () => {
+    const { changes, ...place } = await workTree(root);
+    return { ...place, changes: changes.sort() };
+  };
+  git('checkout', '--quiet', '-b', 'feat/a-b');
+  git('mv', 'a name', 'another\tname');
+  for (const name of ['-x', 'new  file', 'ümlaut\nline']) write(name, name);
+  const changes = ['-x', 'another\tname', 'new  file', 'ümlaut\nline'];
+  assert.deepEqual(await state(), { branch: 'feat/a-b', head, changes });
+  git('add', '--all');
+  git('commit', '--quiet', '-m', 'renamed');
+  git('checkout', '--quiet', '--detach', head);
+  assert.deepEqual(await state(), { branch: undefined, head, changes: [] });
+  write('new  file', 'another one\n');
+  git('add', '--all');
+  git('commit', '--quiet', '-m', 'added here, too');
+  assert.throws(() => git('merge', '--quiet', 'feat/a-b'));
+  assert.ok((await state()).changes.includes('new  file'), 'a conflict');
+  git('checkout', '--quiet', '--force', '--orphan', 'empty');
+  assert.equal((await state()).head, undefined);
+  await assert.rejects(workTree(tmpdir()), { code: 'not-a-repository', exitCode: 1 });
+});
+
+test('the public form of a remote carries no user, no password, no local path', () => {
+  const rows = [
+    ['git@github.com:me/it.git', 'https://github.com/me/it'],
+    ['ssh://git@host.example:2222/me/it.git', 'https://host.example/me/it'],
+    ['https://github.com/me/it.git', 'https://github.com/me/it'],
+    ['https://user:ghp_secret@github.com/me/it', 'https://github.com/me/it'],
+    ['https://ghp_secret@github.com/me/it.git', 'https://github.com/me/it'],
+    ['http://host:3000/me/it', 'https://host:3000/me/it'],
+    ['https://user:p@ss@host/me/it', 'https://host/me/it'],
+    ['/srv/git/it.git', ''],
+    ['../it', ''],
+    ['file:///srv/it.git', ''],
+    ['', ''],
+  ];
+  for (const [url = '', expected] of rows) assert.equal(publicUrl(url), expected, url);
 });
 
 test('a question that git refuses, or cannot answer, is an error and not a "no"', async (t) => {
@@ -199,7 +247,6 @@ test('a question that git refuses, or cannot answer, is an error and not a "no"'
     ['no parent', resolveRevision(root, `${head}^`), undefined],
     ['no such file', fileAt(root, head, 'nope'), undefined],
     ['a commit that is not here', isAncestor(root, unknown, head), false],
-    ['no such tag', readRelease(root, 'v2.0.0'), undefined],
     ['no such remote', remoteUrl(root, 'origin'), undefined],
   ];
   for (const [name, answer, expected] of no) assert.equal(await answer, expected, name);
@@ -207,12 +254,12 @@ test('a question that git refuses, or cannot answer, is an error and not a "no"'
     ['resolveRevision', () => resolveRevision(root, 'refs/tags/v1.0.0')],
     ['fileAt', () => fileAt(root, head, 'notes')],
     ['isAncestor', () => isAncestor(root, head, 'HEAD')],
-    ['readRelease', () => readRelease(root, 'v1.0.0')],
     ['releaseTags', () => releaseTags(root, 'v')],
-    ['localTags', () => localTags(root)],
+    ['mergedTags', () => mergedTags(root)],
     ['remoteUrl', () => remoteUrl(root, 'origin')],
   ];
   await assert.rejects(isAncestor(root, head, unknown), 'what the unknown contains is unknown');
+  await assert.rejects(fileAt(root, unknown, 'notes'), 'what the unknown holds is unknown');
   const blob = git('rev-parse', 'HEAD:notes');
   rmSync(join(root, '.git/objects', blob.slice(0, 2), blob.slice(2)));
   await assert.rejects(fileAt(root, head, 'notes'), 'a file whose object is lost was not "not there"');
@@ -275,12 +322,12 @@ function published(t: TestContext) {
   const from = repo.git('rev-parse', 'HEAD');
   const commit = repo.commit('chore(release): v1.0.0', { notes: 'x\n' });
   repo.git('tag', '-a', '-m', 'x', 'v1.0.0');
-  const publication = { branch: 'main', from, commit, tag: 'v1.0.0', what: 'v1.0.0 is made' };
-  return { ...repo, theirs, bare, publication, remote };
+  const publication = { branch: 'main', commit, tag: 'v1.0.0', what: 'v1.0.0 is made' };
+  return { ...repo, theirs, bare, from, publication, remote };
 }
 
 test('whether a remote takes the push is asked beforehand, as it will be pushed', async (t) => {
-  const { root, bare, git, publication } = published(t);
+  const { root, bare, git, from } = published(t);
   const said = t.mock.method(process.stderr, 'write', () => true);
   const words = () => said.mock.calls.map((call) => call.arguments[0]).join('');
   await verifyPushAccess(project(root), 'main');
@@ -290,7 +337,7 @@ test('whether a remote takes the push is asked beforehand, as it will be pushed'
   assert.match(words(), /origin does not support atomic pushes: pushing the branch first/);
   git('remote', 'set-url', 'origin', join(root, 'nowhere.git'));
   await assert.rejects(verifyPushAccess(project(root), 'main'), { code: 'no-push-access' });
-  assert.equal(bare('rev-parse', 'main'), publication.from, 'nothing was pushed');
+  assert.equal(bare('rev-parse', 'main'), from, 'nothing was pushed');
 });
 
 test('a remote that takes no atomic push gets the branch first, then the tag, whatever came in between', async (t) => {
@@ -332,7 +379,7 @@ test('commits that are only on the remote are fetched before anything is conclud
   assert.equal(bare('rev-parse', 'main'), tip, 'the remote has the release: nothing is pushed');
   writeFileSync(join(root, 'notes'), 'withdrawn\n');
   git('commit', '--quiet', '-a', '-m', 'chore(release): withdraw v1.0.0');
-  const next = { ...publication, from: publication.commit, commit: git('rev-parse', 'HEAD'), tag: undefined };
+  const next = { ...publication, commit: git('rev-parse', 'HEAD'), tag: undefined };
   await assert.rejects(publish(project(root), next), { code: 'push-rejected', hint: /git pull --no-rebase/ });
   assert.equal(bare('rev-parse', 'main'), tip);
   git('pull', '--quiet', '--no-rebase', 'origin', 'main');

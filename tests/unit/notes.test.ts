@@ -87,12 +87,10 @@ function entryFor(tag: string, changes: Pick<Changes, 'changes'>): string {
   return renderEntry({
     tag,
     date: '2026-11-24',
-    changes,
+    changes: changes.changes,
     sections: SECTIONS,
     image: `synapse:${tag}`,
-    upgrade: `npm run switch -- prod --version ${tag}`,
-    rollback: 'npm run switch -- prod --version v1.1.0',
-    previousTag: 'v1.1.0',
+    rollback: 'v1.1.0',
   });
 }
 
@@ -110,12 +108,13 @@ test('a section of the notes is one line of configuration', async () => {
   const history =
     'commit abc1234 <- abc1235  Ann\n    deps: newer zod\n\ncommit abc1235 <- abc1236  Ann\n    add: x';
   const log = () => parseCommitLog(inChunks(asLog(readHistory(history)), () => 100));
-  const options = { tag: 'v1.0.0', date: '2026-11-24', image: 'i', upgrade: 'u' };
+  const options = { tag: 'v1.0.0', date: '2026-11-24', image: 'i' };
   const sections = { Dependencies: ['deps'], Added: ['add'] };
-  const changes = await collectChanges(log(), Object.values(sections).flat());
+  const { changes } = await collectChanges(log(), Object.values(sections).flat());
   const entry = renderEntry({ ...options, changes, sections });
   assert.match(entry, /### Dependencies\n\n- newer zod \(abc1234\)\n\n### Added\n\n- x \(abc1235\)\n$/);
-  const unknown = renderEntry({ ...options, changes: await collectChanges(log()), sections: {} });
+  const others = await collectChanges(log());
+  const unknown = renderEntry({ ...options, changes: others.changes, sections: {} });
   assert.match(unknown, /### Other\n\n- newer zod \(abc1234\)\n- add: x \(abc1235\)\n$/);
 });
 
@@ -217,35 +216,12 @@ test('no commit is lost: each one that must be told of is in the notes exactly o
 
 /** Pieces of files that people have; joined at random they make files that nobody should have. */
 const PIECES = [
-  ...[
-    '# Changelog',
-    '# v1.0.0 notes',
-    '## [Unreleased]',
-    '## Unreleased',
-    '- Something new',
-    '```',
-    '````md',
-  ],
-  ...['## [1.0.0] - 2020-01-01', '## v1.1.0', '## v1.1.0', '### Fixed', '* old', '1. numbered', '~~~', '---'],
-  ...['  ```sh', '- ```', '<!--', '-->', '<!-- ## [0.1.0] -->', '+++', '<pre>', '</pre>', '> quote', '', ''],
-  ...[
-    '   ',
-    '[1.0.0]: https://example.com/1.0.0',
-    '[Unreleased]: https://example.com',
-    '# 1.0.0',
-    '## ',
-    '##',
-  ],
-  ...[
-    '#### 0.5.0',
-    'text\ttext',
-    '\u00e9\u{1f600}',
-    '| a | b |\n|---|---|',
-    '    ## indented',
-    '\\# escaped',
-  ],
-  ...['## v1.2.0-rc.1', 'v1.0.0\n------', '<div>', '</div>', '- a\n  ## v1.0.0'],
-];
+  '# Changelog¦# v1.0.0 notes¦## [Unreleased]¦## Unreleased¦- Something new¦```¦````md¦## [1.0.0] - 2020-01-01',
+  '## v1.1.0¦## v1.1.0¦### Fixed¦* old¦1. numbered¦~~~¦---¦  ```sh¦- ```¦<!--¦-->¦<!-- ## [0.1.0] -->¦+++¦<pre>',
+  '</pre>¦> quote¦¦¦   ¦[1.0.0]: https://example.com/1.0.0¦[Unreleased]: https://example.com¦# 1.0.0¦## ¦##',
+  '#### 0.5.0¦text\ttext¦\u00e9\u{1f600}¦| a | b |\n|---|---|¦    ## indented¦\\# escaped¦## v1.2.0-rc.1',
+  'v1.0.0\n------¦<div>¦</div>¦- a\n  ## v1.0.0',
+].flatMap((line) => line.split('¦'));
 
 function randomFile({ below, pick }: Choice): string {
   const lineEnd = pick(['\n', '\n', '\r\n']);

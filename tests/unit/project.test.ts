@@ -132,7 +132,8 @@ test('the sections of release.toml are those that the notes get', async (t) => {
   git('add', '--all');
   git('commit', '--quiet', '-m', 'add: a first one');
   const project = await loadProject(root);
-  const request = { requested: 'auto', preid: undefined, push: false, date: new Date() };
+  const flags = { push: false, deploy: false, edit: false };
+  const request = { requested: 'auto', preid: undefined, ...flags, date: new Date() };
   const { entry } = await planRelease(project, await readRepository(project), request);
   assert.match(entry, /### News\n\n- a first one \(/);
 });

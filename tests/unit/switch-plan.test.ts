@@ -291,7 +291,6 @@ describe('a hint never stops a running environment that it does not name', () =>
     const allowed = [
       'examples: [',
       'return `npm run switch -- prod --version',
-      'Commands to copy',
       'stop it first: npm run switch -- none',
     ];
     const files = (await readdir(folder, { recursive: true })).filter((name) => name.endsWith('.ts'));

@@ -4,18 +4,19 @@ import { test } from 'node:test';
 import { TaskError } from '../../tasks/lib/errors.ts';
 import {
   changesBase,
-  knownTags,
   parseTag,
   planVersion,
   type VersionRequest,
   type VersionTag,
   versionChoices,
+  versionTags,
 } from '../../tasks/lib/release/version.ts';
 
-/** Tags by name; the commit is made of the name, so that messages can be checked for the right one. */
-function tags(names: string, where: 'local' | 'remote' = 'local'): VersionTag[] {
+/** Tags by name, highest first; the commit is made of the name, so that messages can be checked for the right one. */
+function tags(names: string, where?: 'remote'): VersionTag[] {
   const commit = (name: string) => Buffer.from(name.padEnd(20, '.')).toString('hex');
-  return names.split(' ').flatMap((name) => (name ? [{ name, commit: commit(name), where }] : []));
+  const all = names.split(' ').flatMap((name) => (name ? [{ name, commit: commit(name), where }] : []));
+  return versionTags(all, 'v');
 }
 
 function shortCommit(name: string): string {
@@ -23,8 +24,9 @@ function shortCommit(name: string): string {
 }
 
 function request(merged: string, elsewhere: string, more: Partial<VersionRequest>): VersionRequest {
-  const everywhere = [...tags(merged), ...tags(elsewhere, 'remote')];
-  return { merged: tags(merged), everywhere, requested: 'auto', changes: { bump: 'minor' }, ...more };
+  const everywhere = versionTags([...tags(merged), ...tags(elsewhere, 'remote')], 'v');
+  const rules = { bump: 'minor', allowBackport: true, tagPrefix: 'v' } as const;
+  return { merged: tags(merged), everywhere, requested: 'auto', ...rules, ...more };
 }
 
 function refusal(merged: string, elsewhere: string, more: Partial<VersionRequest>): TaskError {
@@ -59,65 +61,44 @@ test('tags that are not versions do not confuse the version', () => {
   ];
   for (const [prefix, name, version] of cases)
     assert.equal(parseTag(prefix, name), version, `${prefix} ${name}`);
-  const order = knownTags(tags('v1.9.0 latest v1.10.0 v1.10.0-rc.2 v2 v1.10.0-rc.10 nightly/v3.0.0'), 'v');
+  const order = tags('v1.9.0 latest v1.10.0 v1.10.0-rc.2 v2 v1.10.0-rc.10 nightly/v3.0.0');
   assert.deepEqual(
     order.map(({ name }) => name),
     ['v1.10.0', 'v1.10.0-rc.10', 'v1.10.0-rc.2', 'v1.9.0'],
   );
 });
 
-test('the next version follows from the highest merged tag', () => {
-  const cases: [merged: string, requested: string, next: string, bump: string][] = [
-    ['', 'patch', '1.0.0', 'first'],
-    ['', 'minor', '1.0.0', 'first'],
-    ['', 'major', '1.0.0', 'first'],
-    ['', 'auto', '1.0.0', 'first'],
-    ['latest v1', 'auto', '1.0.0', 'first'],
-    ['', 'prerelease', '1.0.0-rc.0', 'first'],
-    ['', '0.3.0', '0.3.0', 'explicit'],
-    ['v1.2.3', 'patch', '1.2.4', 'patch'],
-    ['v1.2.3', 'minor', '1.3.0', 'minor'],
-    ['v1.2.3', 'major', '2.0.0', 'major'],
-    ['v1.2.3', 'auto', '1.3.0', 'minor'],
-    ['v1.10.0 v1.9.0', 'patch', '1.10.1', 'patch'],
-    ['v1.2.3', 'prerelease', '1.2.4-rc.0', 'prerelease'],
-    ['v1.2.4-rc.0 v1.2.3', 'prerelease', '1.2.4-rc.1', 'prerelease'],
-    ['v1.1.0-rc.9 v1.1.0-rc.10', 'prerelease', '1.1.0-rc.11', 'prerelease'],
-    ['v1.1.0-rc.1 v1.0.0', 'patch', '1.1.0', 'patch'],
-    ['v1.1.0-rc.1 v1.0.0', 'minor', '1.1.0', 'minor'],
-    ['v1.1.0-rc.1 v1.0.0', 'major', '2.0.0', 'major'],
-    ['v1.1.1-rc.1 v1.1.0', 'minor', '1.2.0', 'minor'],
-    ['v1.1.0-rc.1 v1.0.0', 'v1.1.0', '1.1.0', 'explicit'],
-    ['v1.2.3', 'v1.4.0', '1.4.0', 'explicit'],
-    ['v1.2.3', '2.0.0-beta.1', '2.0.0-beta.1', 'explicit'],
-    ['v1.0.0-rc.1', 'auto', '1.0.0', 'minor'],
-    ['v1.0.0-rc.1', 'minor', '1.0.0', 'minor'],
+test('the next version follows from the highest merged tag; auto does as much as the changes ask for', () => {
+  const cases: [merged: string, requested: string, next: string, bump?: 'major' | 'minor' | 'patch'][] = [
+    ['', 'major', '1.0.0'],
+    ['latest v1', 'auto', '1.0.0'],
+    ['', 'prerelease', '1.0.0-rc.0'],
+    ['', '0.3.0', '0.3.0'],
+    ['v1.2.3', 'minor', '1.3.0'],
+    ['v1.2.3', 'major', '2.0.0'],
+    ['v1.2.3', 'auto', '1.3.0'],
+    ['v1.2.3', 'auto', '1.2.4', 'patch'],
+    ['v1.2.3', 'auto', '2.0.0', 'major'],
+    ['v1.10.0 v1.9.0', 'patch', '1.10.1'],
+    ['v1.2.3', 'prerelease', '1.2.4-rc.0'],
+    ['v1.2.4-rc.0 v1.2.3', 'prerelease', '1.2.4-rc.1'],
+    ['v1.1.0-rc.9 v1.1.0-rc.10', 'prerelease', '1.1.0-rc.11'],
+    ['v1.1.0-rc.1 v1.0.0', 'patch', '1.1.0'],
+    ['v1.1.0-rc.1 v1.0.0', 'minor', '1.1.0'],
+    ['v1.1.0-rc.1 v1.0.0', 'major', '2.0.0'],
+    ['v1.1.1-rc.1 v1.1.0', 'minor', '1.2.0'],
+    ['v1.1.0-rc.1 v1.0.0', 'v1.1.0', '1.1.0'],
+    ['v1.2.3', '2.0.0-beta.1', '2.0.0-beta.1'],
+    ['v1.0.0 v1.1.0-rc.1', 'auto', '1.1.0', 'patch'],
+    ['v1.0.0 v1.1.0-rc.1', 'auto', '2.0.0', 'major'],
+    ['v1.0.0 v1.0.1-rc.0', 'auto', '1.1.0'],
+    ['v1.0.0 v2.0.0-beta.3', 'auto', '2.0.0'],
+    ['v1.0.0-rc.1', 'auto', '1.0.0', 'major'],
   ];
-  for (const [merged, requested, next, bump] of cases) {
-    const plan = planVersion(request(merged, '', { requested }));
-    assert.deepEqual([plan.next, plan.bump, plan.tag], [next, bump, `v${next}`], `${merged} + ${requested}`);
-    assert.equal(plan.isPrerelease, next.includes('-'), `${merged} + ${requested}`);
+  for (const [merged, requested, next, bump = 'minor'] of cases) {
+    const plan = planVersion(request(merged, '', { requested, bump }));
+    assert.deepEqual([plan.next, plan.tag], [next, `v${next}`], `${merged} + ${requested}, ${bump}`);
     assert.equal(plan.isHighestStable, !next.includes('-'), `${merged} + ${requested}`);
-  }
-});
-
-test('auto completes a prerelease, and goes further when the changes since the last stable release ask for it', () => {
-  const cases: [merged: string, bump: 'major' | 'minor' | 'patch', next: string][] = [
-    ['v1.0.0 v1.1.0-rc.1', 'minor', '1.1.0'],
-    ['v1.0.0 v1.1.0-rc.1', 'patch', '1.1.0'],
-    ['v1.0.0 v1.1.0-rc.1', 'major', '2.0.0'],
-    ['v1.0.0 v1.0.1-rc.0', 'minor', '1.1.0'],
-    ['v1.0.0 v2.0.0-beta.3', 'minor', '2.0.0'],
-    ['v1.0.0-rc.1', 'major', '1.0.0'],
-    ['v1.0.0', 'patch', '1.0.1'],
-    ['v1.0.0', 'major', '2.0.0'],
-  ];
-  for (const [merged, bump, next] of cases) {
-    assert.equal(
-      planVersion(request(merged, '', { changes: { bump } })).next,
-      next,
-      `${merged} with ${bump}`,
-    );
   }
 });
 
@@ -160,36 +141,29 @@ test('a version not higher than every stable release anywhere is refused with th
   }
 });
 
-test('a prerelease elsewhere, or a backport elsewhere, does not stop a release from main', () => {
-  const plan = planVersion(request('v1.3.0', 'v2.0.0-rc.1 v1.2.9', { requested: 'minor' }));
-  assert.deepEqual([plan.next, plan.isHighestStable, plan.isBackport], ['1.4.0', true, false]);
-});
-
-test('a backport is released from a maintenance branch only when it is named, and never becomes the highest', () => {
+test('what was released elsewhere stops no release from main; a backport must be named, and is never the highest', () => {
+  const fromMain = planVersion(request('v1.3.0', 'v2.0.0-rc.1 v1.2.9', { requested: 'minor' }));
+  assert.deepEqual([fromMain.next, fromMain.isHighestStable], ['1.4.0', true]);
   const plan = planVersion(request('v1.2.3', 'v1.3.0 v1.4.0', { requested: 'v1.2.4' }));
-  assert.deepEqual([plan.next, plan.isBackport, plan.isHighestStable], ['1.2.4', true, false]);
-  const unnamed = refusal('v1.2.3', 'v1.3.0', { requested: 'patch' });
-  assert.match(unnamed.hint ?? '', /name the version: 1\.2\.4/);
-  assert.equal(
-    refusal('v1.2.3', 'v1.3.0', { requested: '1.2.4', allowBackport: false }).code,
-    'version-not-higher',
-  );
-  assert.equal(refusal('v1.2.3', 'v1.3.0', { requested: '1.2.2' }).code, 'version-not-higher');
-});
-
-test('a backport cannot jump over a release that its branch does not contain', () => {
-  const error = refusal('v1.2.3', 'v1.3.0 v1.4.0', { requested: '1.3.1' });
-  assert.match(error.message, /v1\.3\.1: v1\.3\.0 .* lies between/);
+  assert.deepEqual([plan.next, plan.isHighestStable], ['1.2.4', false]);
+  const rows: [more: Partial<VersionRequest>, words: RegExp][] = [
+    [{ requested: 'patch' }, /name the version: 1\.2\.4/],
+    [{ requested: '1.2.4', allowBackport: false }, /does not contain/],
+    [{ requested: '1.2.2' }, /not higher than v1\.4\.0/],
+    [{ requested: '1.3.1' }, /v1\.3\.1: v1\.3\.0 .* lies between/],
+  ];
+  for (const [more, words] of rows) {
+    const { code, message, hint } = refusal('v1.2.3', 'v1.3.0 v1.4.0', more);
+    assert.equal(code, 'version-not-higher');
+    assert.match(`${message} ${hint}`, words);
+  }
 });
 
 test('text that is no version is a usage error that names what was probably meant', () => {
   const cases: [requested: string, hint: RegExp][] = [
     ['mnor', /minor/],
-    ['Patch', /patch/],
     ['prelease', /prerelease/],
     ['1.2', /three numbers/],
-    ['1.2.3.4', /three numbers/],
-    ['v1', /three numbers/],
     ['', /patch, minor/],
     ['--help', /patch, minor/],
     ['1.2.3+build', /1\.2\.3/],
@@ -204,17 +178,11 @@ test('text that is no version is a usage error that names what was probably mean
 
 test('the choice shows each possible version once, the recommended one first', () => {
   const list = (merged: string, elsewhere: string, bump: 'major' | 'minor' | 'patch') =>
-    versionChoices({ ...request(merged, elsewhere, { changes: { bump } }) }).map(
-      ({ version, isRecommended, bump: label }) => `${version}${isRecommended ? '*' : ''} ${label}`,
-    );
-  assert.deepEqual(list('v1.2.3', '', 'minor'), [
-    '1.3.0* minor',
-    '1.2.4 patch',
-    '2.0.0 major',
-    '1.2.4-rc.0 prerelease',
-  ]);
-  assert.deepEqual(list('', '', 'minor'), ['1.0.0* first', '1.0.0-rc.0 first']);
-  assert.deepEqual(list('v1.2.3', 'v1.4.0', 'patch'), ['2.0.0 major']);
+    versionChoices(request(merged, elsewhere, { bump })).map(({ label, hint }) => label + (hint ? '*' : ''));
+  const all = ['minor → 1.3.0*', 'patch → 1.2.4', 'major → 2.0.0', 'prerelease → 1.2.4-rc.0'];
+  assert.deepEqual(list('v1.2.3', '', 'minor'), all);
+  assert.deepEqual(list('', '', 'minor'), ['first → 1.0.0*', 'prerelease → 1.0.0-rc.0']);
+  assert.deepEqual(list('v1.2.3', 'v1.4.0', 'patch'), ['major → 2.0.0']);
   assert.throws(() => list('v1.2.3', 'v9.0.0', 'patch'), { code: 'version-not-higher' });
 });
 

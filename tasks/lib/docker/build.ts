@@ -8,7 +8,7 @@ import { withWorkDirectory } from '../files.ts';
 import { commitTime, exportTree, sourceUrl } from '../git.ts';
 import { log } from '../log.ts';
 import { type Project, variable } from '../project.ts';
-import { csvOption, docker, type EngineInfo } from './engine.ts';
+import { csvOption, docker, engineInfo } from './engine.ts';
 import { type Image, inspectImage } from './objects.ts';
 import { withEngineRetries } from './registry.ts';
 
@@ -25,10 +25,11 @@ interface BuildRequest {
   epoch: number;
   /** URL of the project, '' if unknown. */
   source: string;
-  /** Empty: the engine's own. */
+  /**
+   * Empty: one image, for the engine's own. Else, for what is pushed, an index of these platforms with provenance, which
+   * makes its digest different from build to build.
+   */
   platforms: readonly string[];
-  /** Attach provenance: for what is pushed; it makes the index's digest different from build to build. */
-  attest: boolean;
 }
 
 /** An image with what identifies it whoever builds it: the manifest digest of each platform. */
@@ -36,6 +37,9 @@ export interface BuiltImage extends Image {
   /** `linux/amd64` → manifest digest; in an engine without containerd's store the config digest. */
   platforms: Record<string, string>;
 }
+
+/** The output of an engine without containerd's store, which holds neither an index nor provenance. */
+const DOCKER_STORE = 'type=docker';
 
 /** The `buildx build` command; `output` is its --output value. Pure but for the presence of secret files. */
 function buildCommand(project: Project, request: BuildRequest, output: string): Command {
@@ -58,7 +62,7 @@ function buildCommand(project: Project, request: BuildRequest, output: string): 
     'buildx',
     'build',
     '--progress=plain',
-    `--provenance=${request.attest ? 'mode=min' : 'false'}`,
+    `--provenance=${request.platforms.length > 0 && output !== DOCKER_STORE ? 'mode=min' : 'false'}`,
     ...(image.target ? ['--target', image.target] : []),
     ...(request.platforms.length > 0 ? ['--platform', request.platforms.join(',')] : []),
     ...Object.entries(buildArgs).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]),
@@ -77,14 +81,11 @@ function buildCommand(project: Project, request: BuildRequest, output: string): 
  * Builds and loads the image under `request.tag`. In a containerd store the image goes through an OCI
  * archive, the only way in which BuildKit rewrites time stamps, so that a commit always has one digest.
  */
-export async function buildImage(
-  project: Project,
-  engine: EngineInfo,
-  request: BuildRequest,
-): Promise<BuiltImage> {
-  const platforms = engine.containerdStore
+export async function buildImage(project: Project, request: BuildRequest): Promise<BuiltImage> {
+  const { containerdStore } = await engineInfo();
+  const platforms = containerdStore
     ? await buildThroughArchive(project, request)
-    : await build(buildCommand(project, { ...request, attest: false }, 'type=docker'));
+    : await build(buildCommand(project, request, DOCKER_STORE));
   const image = await inspectImage(request.tag);
   if (image) return { ...image, platforms: platforms ?? { [`linux/${image.architecture}`]: image.id } };
   throw new TaskError(`The build of ${request.tag} succeeded, but the engine does not have the image`, {
@@ -126,8 +127,7 @@ async function buildThroughArchive(project: Project, request: BuildRequest) {
     const output = csvOption({ type: 'oci', dest: archive, 'rewrite-timestamp': 'true' });
     await build(buildCommand(project, request, output));
     await run(docker('load', '--quiet', '--input', archive));
-    const isIndex = request.platforms.length > 0 || request.attest;
-    return isIndex ? archivePlatforms(archive) : undefined;
+    return request.platforms.length > 0 ? archivePlatforms(archive) : undefined;
   });
 }
 
@@ -135,8 +135,7 @@ interface CommitBuild {
   commit: string;
   version: string;
   candidate: string;
-  /** Given for what will be pushed: an index of these platforms, with provenance. */
-  platforms?: readonly string[];
+  platforms: readonly string[];
   /** The commit's time, where the caller knows it. */
   date?: Date;
 }
@@ -144,21 +143,18 @@ interface CommitBuild {
 /** Builds the image of a commit's tree under the name `candidate`. The commit decides every byte. */
 export async function buildCommit(
   project: Project,
-  engine: EngineInfo,
-  { commit, version, candidate, platforms = [], date }: CommitBuild,
+  { commit, version, candidate, platforms, date }: CommitBuild,
 ): Promise<BuiltImage> {
-  return withWorkDirectory(project.root, async (directory) =>
-    buildImage(project, engine, {
-      directory: await exportTree(project.root, commit, directory),
-      tag: candidate,
-      version,
-      revision: commit,
-      epoch: date ? Math.floor(date.getTime() / 1000) : await commitTime(project.root, commit),
-      source: await sourceUrl(project.root, project.release.remote),
-      platforms,
-      attest: platforms.length > 0,
-    }),
-  );
+  const { root, release } = project;
+  return withWorkDirectory(root, async (folder) => {
+    const [directory, source, epoch] = await Promise.all([
+      exportTree(root, commit, folder),
+      sourceUrl(root, release.remote),
+      date ? Math.floor(date.getTime() / 1000) : commitTime(root, commit),
+    ]);
+    const names = { tag: candidate, version, revision: commit };
+    return buildImage(project, { directory, source, epoch, platforms, ...names });
+  });
 }
 
 // The manifests in an image archive: no engine reports those of other platforms than its own.

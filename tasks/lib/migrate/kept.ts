@@ -78,7 +78,7 @@ export async function commitFiles(
   const answer = await read(git(root, 'status', '--porcelain', '-z', '--no-renames', '--', ...own));
   const changed = answer.split('\0').flatMap((entry) => entry.slice(3) || []);
   if (changed.length === 0) return null;
-  const { env } = await releaseIdentity(root);
+  const env = await releaseIdentity(root);
   await run(git(root, 'add', '--all', '--', ...changed));
   const commit = ['-c', 'core.hooksPath=/dev/null', 'commit', '--quiet', '--only', '-m', message];
   await run(git(root, ...commit, '--', ...changed), { env });

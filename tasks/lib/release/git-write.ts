@@ -1,11 +1,12 @@
 // What a release writes into git: its commit and its tag as loose objects, then one ref transaction, then the
 // work tree. And what repairs each of them after git itself was killed.
-import { readdir, rm, stat } from 'node:fs/promises';
+import { statSync } from 'node:fs';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { probe, read, run } from '../command.ts';
 import { TaskError } from '../errors.ts';
 import { readIfPresent, withWorkDirectory } from '../files.ts';
-import { currentBranch, git, isAncestor, resolveRevision, setting } from '../git.ts';
+import { fileAt, git, isAncestor, workTree } from '../git.ts';
 import { log } from '../log.ts';
 import { uninterrupted } from '../session.ts';
 
@@ -13,12 +14,12 @@ import { uninterrupted } from '../session.ts';
 export const FALLBACK = { name: 'Release Flow', email: 'release-flow@localhost' };
 
 /** The variables that give git an identity; empty where it has one. */
-export async function releaseIdentity(root: string): Promise<{ env: Record<string, string> }> {
+export async function releaseIdentity(root: string): Promise<Record<string, string>> {
   const known = await probe(git(root, '-c', 'user.useConfigOnly=true', 'var', 'GIT_COMMITTER_IDENT'));
-  if (known.ok) return { env: {} };
+  if (known.ok) return {};
   const { name, email } = FALLBACK;
   const author = { GIT_AUTHOR_NAME: name, GIT_AUTHOR_EMAIL: email };
-  return { env: { ...author, GIT_COMMITTER_NAME: name, GIT_COMMITTER_EMAIL: email } };
+  return { ...author, GIT_COMMITTER_NAME: name, GIT_COMMITTER_EMAIL: email };
 }
 
 /** A time as git objects hold it. */
@@ -26,9 +27,21 @@ function gitTime(date: Date): string {
   return `${Math.floor(date.getTime() / 1000)} +0000`;
 }
 
-/** `commit-tree` does not read commit.gpgSign itself. */
-async function signingFlags(root: string): Promise<string[]> {
-  return (await setting(root, 'commit.gpgSign', 'bool')) === 'true' ? ['-S'] : [];
+/** What the user's git signs by itself, e.g. `commit.gpgsign` → `true`. */
+async function signing(root: string): Promise<Map<string, string>> {
+  const question = ['config', '--type=bool', '--get-regexp', '^(commit|tag)\\.gpgsign$'];
+  const answer = await read(git(root, ...question), { okExitCodes: [1] });
+  return new Map(answer.split('\n').map((line) => line.split(' ') as [string, string]));
+}
+
+/** Where git keeps what it has: its own folder, the one that all work trees share, objects and settings. */
+async function gitPlaces(root: string) {
+  const paths = ['--git-dir', '--git-common-dir', '--git-path', 'objects', '--git-path', 'config'];
+  const answer = await read(
+    git(root, 'rev-parse', '--path-format=absolute', ...paths, '--show-object-format'),
+  );
+  const [own = '', common = '', objects = '', config = '', format = 'sha1'] = answer.split('\n');
+  return { own, common, objects, config, format };
 }
 
 interface CommitRequest {
@@ -46,15 +59,20 @@ interface CommitRequest {
 export async function writeCommit(root: string, request: CommitRequest): Promise<string> {
   const { parent, path, text, message, date } = request;
   return withWorkDirectory(root, async (directory) => {
+    const index = { GIT_INDEX_FILE: join(directory, 'index') };
+    // `commit-tree` does not read commit.gpgSign itself.
+    const [blob, identity, signs] = await Promise.all([
+      run(git(root, 'hash-object', '-w', '--stdin'), { input: text, placeholder: '<blob>' }),
+      releaseIdentity(root),
+      signing(root),
+      run(git(root, 'read-tree', parent), { env: index }),
+    ]);
+    await run(git(root, 'update-index', '--add', '--cacheinfo', `100644,${blob},${path}`), { env: index });
+    const tree = await run(git(root, 'write-tree'), { env: index, placeholder: '<tree>' });
+    const flags = signs.get('commit.gpgsign') === 'true' ? ['-S'] : [];
     const dates = { GIT_AUTHOR_DATE: gitTime(date), GIT_COMMITTER_DATE: gitTime(date) };
-    const { env: identity } = await releaseIdentity(root);
-    const env = { ...identity, ...dates, GIT_INDEX_FILE: join(directory, 'index') };
-    await run(git(root, 'read-tree', parent), { env });
-    const blob = await run(git(root, 'hash-object', '-w', '--stdin'), { input: text, placeholder: '<blob>' });
-    await run(git(root, 'update-index', '--add', '--cacheinfo', `100644,${blob},${path}`), { env });
-    const tree = await run(git(root, 'write-tree'), { env, placeholder: '<tree>' });
-    const command = git(root, 'commit-tree', ...(await signingFlags(root)), tree, '-p', parent, '-F', '-');
-    return run(command, { env, input: message, placeholder: '<release commit>' });
+    const options = { env: { ...identity, ...dates }, input: message, placeholder: '<release commit>' };
+    return run(git(root, 'commit-tree', ...flags, tree, '-p', parent, '-F', '-'), options);
   });
 }
 
@@ -70,13 +88,10 @@ interface TagRequest {
  * the user's git signs, with the project's objects and settings but refs of its own. Returns its id.
  */
 export async function writeTag(root: string, { tag, commit, message, date }: TagRequest): Promise<string> {
-  const questions = ['--git-path', 'objects', '--git-path', 'config', '--show-object-format'];
-  const answers = await read(git(root, 'rev-parse', '--path-format=absolute', ...questions));
-  const [objects = '', config = '', format = 'sha1'] = answers.split('\n');
+  const [{ objects, config, format }, identity] = await Promise.all([gitPlaces(root), releaseIdentity(root)]);
   return withWorkDirectory(root, async (directory) => {
     const refs = join(directory, 'refs.git');
     await run(['git', 'init', '--quiet', '--bare', '--template=', `--object-format=${format}`, refs]);
-    const { env: identity } = await releaseIdentity(root);
     const place = { GIT_DIR: refs, GIT_OBJECT_DIRECTORY: objects };
     const env = { ...identity, ...place, GIT_COMMITTER_DATE: gitTime(date) };
     const settings = ['-c', `include.path=${config}`, '-c', 'core.hooksPath=/dev/null'];
@@ -88,14 +103,9 @@ export async function writeTag(root: string, { tag, commit, message, date }: Tag
 
 /** Tries the user's signing key on objects that are thrown away. @throws TaskError if it cannot sign */
 export async function verifySigning(root: string, head: string): Promise<void> {
-  const [commits, tags] = await Promise.all([
-    setting(root, 'commit.gpgSign', 'bool'),
-    setting(root, 'tag.gpgSign', 'bool'),
-  ]);
-  if (commits !== 'true' && tags !== 'true') return;
-  const objects = await read(git(root, 'rev-parse', '--path-format=absolute', '--git-path', 'objects'));
+  if (![...(await signing(root)).values()].includes('true')) return;
+  const [{ objects }, identity] = await Promise.all([gitPlaces(root), releaseIdentity(root)]);
   await withWorkDirectory(root, async (directory) => {
-    const { env: identity } = await releaseIdentity(root);
     const place = { GIT_OBJECT_DIRECTORY: directory, GIT_ALTERNATE_OBJECT_DIRECTORIES: objects };
     const env = { ...identity, ...place };
     try {
@@ -132,13 +142,13 @@ async function transact(root: string, reason: string, updates: readonly RefUpdat
  * The commit point; does nothing where it was passed. @throws TaskError if somebody else moved one of the refs
  */
 export async function moveRefs(root: string, reason: string, updates: readonly RefUpdate[]): Promise<void> {
-  if (await settleRefs(root, reason, updates)) return;
   try {
     await transact(root, reason, updates);
   } catch (cause) {
+    if (await settleRefs(root, reason, updates)) return;
     const names = updates.map(({ ref }) => ref.replace(/^refs\/\w+\//, '')).join(' or ');
     throw new TaskError(
-      `Cannot move the refs of ${reason}: ${names} was changed by somebody else in the meantime`,
+      `Cannot move the refs of ${reason}: ${names} was changed by somebody else meanwhile`,
       {
         code: 'refs-moved',
         hint: 'nothing was changed; run the same command again',
@@ -157,65 +167,48 @@ export async function settleRefs(
   reason: string,
   updates: readonly RefUpdate[],
 ): Promise<boolean> {
-  const states = await Promise.all(updates.map((update) => stateOf(root, update)));
-  if (!states.includes('moved')) return false;
-  const pending = updates.filter((_, index) => states[index] === 'pending');
+  const names = updates.map(({ ref }) => ref);
+  const answer = await read(git(root, 'for-each-ref', '--format=%(refname) %(objectname)', ...names));
+  const refs = new Map(answer.split('\n').map((line) => line.split(' ') as [string, string]));
+  const now = ({ ref }: RefUpdate) => refs.get(ref) ?? null;
+  const moved = await Promise.all(updates.map((update) => isMoved(root, update, now(update))));
+  if (!moved.includes(true)) return false;
+  const pending = updates.filter((update, index) => !moved[index] && now(update) === update.from);
   if (pending.length === 0) return true;
   log.warn(`completing the interrupted ref transaction of ${reason}`);
   await transact(root, reason, pending);
   return true;
 }
 
-async function stateOf(
-  root: string,
-  { ref, from, to }: RefUpdate,
-): Promise<'pending' | 'moved' | 'elsewhere'> {
-  const now = (await resolveRevision(root, ref)) ?? null;
-  if (now === from) return 'pending';
-  if (now === to) return 'moved';
-  if (now === null || to === null || !ref.startsWith('refs/heads/')) return 'elsewhere';
+async function isMoved(root: string, { ref, from, to }: RefUpdate, now: string | null): Promise<boolean> {
+  if (now === to || now === from) return now === to;
+  if (now === null || to === null || !ref.startsWith('refs/heads/')) return false;
   // There are commits on top. For a branch that moved back this proves nothing.
   const wentBack = from !== null && (await isAncestor(root, to, from));
-  return !wentBack && (await isAncestor(root, to, now)) ? 'moved' : 'elsewhere';
+  return !wentBack && (await isAncestor(root, to, now));
 }
 
-interface GitLock {
-  path: string;
-  /** Milliseconds since 1970. */
-  madeAt: number;
-}
-
-/** The lock files beside which git refuses to work. */
-export async function gitLocks(root: string): Promise<GitLock[]> {
-  const answer = await read(
-    git(root, 'rev-parse', '--path-format=absolute', '--git-dir', '--git-common-dir'),
-  );
-  const [own = '', common = ''] = answer.split('\n');
-  const absent = (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw error;
-    return undefined;
-  };
-  const refs = (await readdir(join(common, 'refs'), { recursive: true }).catch(absent)) ?? [];
-  const paths = [
-    ...['index.lock', 'HEAD.lock'].map((name) => join(own, name)),
-    join(common, 'packed-refs.lock'),
-    ...refs.filter((name) => name.endsWith('.lock')).map((name) => join(common, 'refs', name)),
-  ];
-  const found = paths.map(async (path): Promise<GitLock[]> => {
-    const file = await stat(path).catch(absent);
+/** The lock files beside which git refuses to work, and when each was made (ms since 1970). */
+export async function gitLocks(root: string): Promise<{ path: string; madeAt: number }[]> {
+  const { own, common } = await gitPlaces(root);
+  const refs = await readdir(join(common, 'refs'), { recursive: true });
+  const inRefs = refs.filter((name) => name.endsWith('.lock')).map((name) => join(common, 'refs', name));
+  const others = [join(own, 'index.lock'), join(own, 'HEAD.lock'), join(common, 'packed-refs.lock')];
+  return [...others, ...inRefs].flatMap((path) => {
+    const file = statSync(path, { throwIfNoEntry: false });
     return file ? [{ path, madeAt: file.mtimeMs }] : [];
   });
-  return (await Promise.all(found)).flat();
 }
 
 /**
  * Removes the lock files that the git of a killed run made since that run began and before this process did. Call it when
  * no git of the interrupted run is alive.
  */
-export async function clearLeftovers(root: string, { startedAt }: { startedAt: string }): Promise<void> {
+export async function clearLeftovers(root: string, run: { startedAt: string } | undefined): Promise<void> {
+  if (!run) return;
   const began = Date.now() - process.uptime() * 1000;
   for (const { path, madeAt } of await gitLocks(root)) {
-    if (madeAt < Date.parse(startedAt) - 1000 || madeAt > began) continue;
+    if (madeAt < Date.parse(run.startedAt) - 1000 || madeAt > began) continue;
     if (log.withhold(`remove ${path}, left by the interrupted run`)) continue;
     log.warn(`removing ${path}, left by the interrupted run`);
     await rm(path, { force: true });
@@ -228,40 +221,43 @@ export async function verifyWorkTreeCanFollow(root: string, from: string, to: st
   if (!answer.ok) throw edited(answer.stderr);
 }
 
-/** Updates the work tree after its branch moved; does nothing if another branch is checked out by now. */
-export async function followBranch(root: string, branch: string, from: string, to: string): Promise<void> {
-  const [checkedOut, head] = await Promise.all([currentBranch(root), resolveRevision(root, 'HEAD')]);
-  if (checkedOut !== branch || (head !== from && head !== to)) return;
-  await uninterrupted(() => updateWorkTree(root, from, to));
+/** A branch that moved between two commits that differ in one file. */
+interface Movement {
+  branch: string;
+  from: string;
+  to: string;
+  path: string;
 }
 
 /**
- * Updates index and work tree from one commit to another; may be repeated. A file that somebody edited
- * stops it, one that a killed git left half-written does not.
+ * Updates index and work tree after their branch moved; may be repeated, and does nothing if another branch is checked out
+ * by now. A file that somebody edited stops it, one that a killed git left half-written does not.
  */
-async function updateWorkTree(root: string, from: string, to: string): Promise<void> {
-  try {
-    await run(git(root, 'read-tree', '-m', '-u', from, to));
-  } catch (error) {
-    const changed = await read(git(root, 'diff-tree', '-r', '-z', '--name-only', from, to));
-    const paths = changed.split('\0').filter(Boolean);
-    if (!(await Promise.all(paths.map((path) => isOurs(root, from, to, path)))).every(Boolean)) {
-      throw edited((error as Error).message);
+export async function followBranch(root: string, { branch, from, to, path }: Movement): Promise<void> {
+  const tree = await workTree(root);
+  if (tree.branch !== branch || (tree.head !== from && tree.head !== to)) return;
+  const follow = () => run(git(root, 'read-tree', '-m', '-u', from, to));
+  await uninterrupted(async () => {
+    try {
+      await follow();
+    } catch (error) {
+      const file = join(root, path);
+      const [text, before, after] = await Promise.all([
+        readIfPresent(file),
+        fileAt(root, from, path),
+        fileAt(root, to, path),
+      ]);
+      const isOurs =
+        text !== undefined && (plain(before) === plain(text) || plain(after).startsWith(plain(text)));
+      if (!isOurs) throw edited((error as Error).message);
+      await rm(file);
+      await follow();
     }
-    await run(git(root, 'read-tree', '-i', '-m', from, to));
-    const input = paths.map((path) => `${path}\0`).join('');
-    await run(git(root, 'checkout-index', '--force', '--index', '-z', '--stdin'), { input });
-  }
+  });
 }
 
-/** True if a file holds the text of one of the two commits, or the beginning of it, or is missing. */
-async function isOurs(root: string, from: string, to: string, path: string): Promise<boolean> {
-  const text = (await readIfPresent(join(root, path)))?.replaceAll('\r\n', '\n');
-  if (text === undefined) return true;
-  const before = await probe(git(root, 'cat-file', 'blob', `${from}:${path}`));
-  const after = await probe(git(root, 'cat-file', 'blob', `${to}:${path}`));
-  const plain = (stdout: string) => stdout.replaceAll('\r\n', '\n');
-  return (before.ok && plain(before.stdout) === text) || (after.ok && plain(after.stdout).startsWith(text));
+function plain(text = ''): string {
+  return text.replaceAll('\r\n', '\n');
 }
 
 function edited(reason: string): TaskError {

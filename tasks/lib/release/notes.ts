@@ -3,44 +3,45 @@
 import { Lexer } from 'marked';
 import semver from 'semver';
 import { TaskError } from '../errors.ts';
-import type { Change, Changes } from './commits.ts';
+import type { Change } from './commits.ts';
 
 interface EntryOptions {
   /** Git tag, e.g. `v1.2.0`; becomes the heading. */
   tag: string;
   /** `YYYY-MM-DD`. */
   date: string;
-  changes: Pick<Changes, 'changes'>;
+  changes: readonly Change[];
   /** Title of a section → the commit types that it lists, in the order of the notes. */
   sections: Record<string, string[]>;
   /** Image reference, e.g. `synapse:v1.2.0` or `registry.example/synapse:v1.2.0`. */
   image: string;
-  /** Commands to copy, e.g. `npm run switch -- prod --version v1.2.0`. */
-  upgrade: string;
+  /** Tag of the release that one can go back to. */
   rollback?: string | undefined;
-  /** Left out for a first release; then there is nothing to roll back to either. */
-  previousTag?: string | undefined;
 }
 
 const HASH_LENGTH = 7;
 
 /** The entry as Markdown with `\n` line ends, the last one included. User text is escaped. */
-export function renderEntry(options: EntryOptions): string {
-  const { tag, date, changes, sections, image, upgrade, rollback, previousTag } = options;
-  const usage = [`- Image: \`${image}\``, `- Upgrade: \`${upgrade}\``];
-  if (rollback && previousTag) usage.push(`- Roll back to ${previousTag}: \`${rollback}\``);
-  const titles = ['Breaking changes', ...Object.keys(sections), 'Other'];
-  const lists = new Map<string, string[]>(titles.map((title) => [title, []]));
-  for (const change of changes.changes) lists.get(sectionOf(change, sections))!.push(renderChange(change));
-  const parts = [...lists].flatMap(([title, list]) =>
-    list.length > 0 ? [`### ${title}`, list.join('\n')] : [],
-  );
-  if (parts.length === 0) parts.push('No notable changes.');
+export function renderEntry({ tag, date, changes, sections, image, rollback }: EntryOptions): string {
+  const usage = [`- Image: \`${image}\``, `- Upgrade: \`${commandFor(tag)}\``];
+  if (rollback) usage.push(`- Roll back to ${rollback}: \`${commandFor(rollback)}\``);
+  const lists = [BREAKING, ...Object.keys(sections), 'Other'].flatMap((title) => {
+    const own = changes.filter((change) => sectionOf(change, sections) === title);
+    return own.length > 0 ? [`### ${title}`, own.map(renderChange).join('\n')] : [];
+  });
+  const parts = lists.length > 0 ? lists : ['No notable changes.'];
   return `${[`## [${tag}] - ${date}`, usage.join('\n'), ...parts].join('\n\n')}\n`;
 }
 
+/** For any machine that the notes are read on. */
+function commandFor(tag: string): string {
+  return `npm run switch -- prod --version ${tag}`;
+}
+
+const BREAKING = 'Breaking changes';
+
 function sectionOf({ type, isBreaking }: Change, sections: Record<string, string[]>): string {
-  if (isBreaking) return 'Breaking changes';
+  if (isBreaking) return BREAKING;
   return Object.keys(sections).find((title) => sections[title]!.includes(type)) ?? 'Other';
 }
 
@@ -83,8 +84,9 @@ export function escapeLine(text: string): string {
 
 /** An entry in place. `text` has `\n` line ends and no blank lines at its end, to compare it with another one. */
 interface FoundEntry {
-  /** Offsets into the file: from the heading to the end of the last line that is not blank. */
+  /** Offsets into the file: from the heading, and what follows it, to the end of the last line that is not blank. */
   start: number;
+  body: number;
   end: number;
   text: string;
   isWithdrawn: boolean;
@@ -103,8 +105,8 @@ const VERSION_HEADING =
  */
 export function insertEntry(text: string, entry: string, tag: string): string {
   verifyText(text);
-  if (findEntry(text, tag)) return text;
   const { headings, end } = outline(text);
+  if (findEntry(text, tag, { headings, end })) return text;
   const newest = headings.find((heading) => headingVersion(heading.text) !== undefined);
   const inserted = insertAt(text, newest?.start ?? end, entry);
   if (findEntry(inserted, tag)) return inserted;
@@ -124,20 +126,20 @@ function verifyText(text: string): void {
 }
 
 /** The entry of a tag, found by the version in a heading of any level; undefined if there is none. */
-export function findEntry(text: string, tag: string): FoundEntry | undefined {
+export function findEntry(
+  text: string,
+  tag: string,
+  { headings, end } = outline(text),
+): FoundEntry | undefined {
   const version = headingVersion(tag);
-  if (version === undefined) return undefined;
-  const { headings, end } = outline(text);
-  const index = headings.findIndex((heading) => headingVersion(heading.text) === version);
-  const heading = headings[index];
+  const heading = headings.find((one) => version !== undefined && headingVersion(one.text) === version);
   if (!heading) return undefined;
-  const next = headings
-    .slice(index + 1)
-    .find(({ level, text: title }) => level <= heading.level || headingVersion(title) !== undefined);
+  const isNext = ({ start, level, text: title }: Heading) =>
+    start > heading.start && (level <= heading.level || headingVersion(title) !== undefined);
+  const next = headings.find(isNext);
   const raw = text.slice(heading.start, next?.start ?? Math.max(end, heading.end)).trimEnd();
-  const unified = raw.replaceAll('\r\n', '\n');
-  const isWithdrawn = isMarked(text, heading);
-  return { start: heading.start, end: heading.start + raw.length, text: unified, isWithdrawn };
+  const place = { start: heading.start, body: heading.end, end: heading.start + raw.length };
+  return { ...place, text: raw.replaceAll('\r\n', '\n'), isWithdrawn: isMarked(text, heading) };
 }
 
 /** The file without the tag's entry, as it was before {@link insertEntry}. */
@@ -163,8 +165,7 @@ export function withdrawEntry(text: string, tag: string, reason: string): string
     });
   }
   if (found.isWithdrawn) return text;
-  const heading = outline(text).headings.find(({ start }) => start === found.start)!;
-  return insertAt(text, heading.end, `${WITHDRAWN} ${reason.replace(/\s+/g, ' ').trim()}`);
+  return insertAt(text, found.body, `${WITHDRAWN} ${reason.replace(/\s+/g, ' ').trim()}`);
 }
 
 /** Versions (without prefix) that the file marks as withdrawn; one pass, for a file with thousands of them. */

@@ -2,21 +2,21 @@
 // repeated, and is, by the next run if this one dies. A version that is named again takes the same way: each step looks
 // first whether its work is done.
 
-import { z } from 'zod';
+import semver from 'semver';
 import { activeEnvironment, environmentsOf, switchTarget } from '../active.ts';
+import { describeCommand, run } from '../command.ts';
 import { buildCommit } from '../docker/build.ts';
 import { candidateReference, removeCandidates, tryCandidate } from '../docker/candidate.ts';
-import { engineInfo } from '../docker/engine.ts';
-import { tagImage } from '../docker/objects.ts';
+import type { ResolvedModel } from '../docker/compose.ts';
+import { inspectImage, tagImage } from '../docker/objects.ts';
 import { pushImage } from '../docker/registry.ts';
-import { CommandError, combinedError, TaskError } from '../errors.ts';
-import { currentBranch, isAncestor, resolveRevision, workTree } from '../git.ts';
+import { CommandError, combinedError, lastLines, TaskError } from '../errors.ts';
+import { isAncestor, resolveRevision, workTree } from '../git.ts';
 import { log } from '../log.ts';
-import { imageReference, type Project, registryReference } from '../project.ts';
+import { imageReference, PROJECT_FILE, type Project, registryReference, variableName } from '../project.ts';
 import { uninterrupted } from '../session.ts';
 import { forgetRun, interruptedRun, type Journey, resumeSteps, type Step } from '../steps.ts';
 import { runOtherTask } from '../task.ts';
-import { buildRelease } from './build-image.ts';
 import {
   clearLeftovers,
   followBranch,
@@ -27,76 +27,37 @@ import {
   writeCommit,
   writeTag,
 } from './git-write.ts';
-import { runHooks } from './hooks.ts';
-import { isMaintenanceBranch, isOvertaken, type ReleasePlan } from './plan.ts';
+import {
+  imageName,
+  isMaintenanceBranch,
+  isOvertaken,
+  type ReleaseData,
+  type ReleaseRequest,
+  releaseSchema,
+} from './plan.ts';
 import { verifyNameFree, workTreeProblems } from './preflight.ts';
 import { publish, queryRemote } from './publish.ts';
-import { baseImageOf, releasedImage, releaseOfTag, releaseTagMessage } from './record.ts';
-import { isStable, parseTag } from './version.ts';
+import { baseImageOf, buildRelease, releasedImage, releaseTagMessage, releaseTags } from './record.ts';
+import { isStable } from './version.ts';
 
-const releaseSchema = z.strictObject({
-  tag: z.string(),
-  /** Without prefix. */
-  version: z.string(),
-  branch: z.string(),
-  /** The branch's commit before. */
-  head: z.string(),
-  /** Of commit and tag; ISO 8601. */
-  date: z.string(),
-  /** The new text of the notes file. */
-  notes: z.string(),
-  /** The version before on this branch, and the tag that the notes begin at. */
-  current: z.string().nullable(),
-  previous: z.string().nullable(),
-  /** `latest` shall follow. */
-  movesLatest: z.boolean(),
-  /** Publish it: image to the registry if one is set, branch and tag to the remote. */
-  push: z.boolean(),
-  /** Switch prod to it at the end. */
-  deploy: z.boolean(),
-  /** It is released already, and named again to do what is left. */
-  isReleased: z.boolean(),
-  // What the steps find out.
-  commit: z.string(),
-  tagObject: z.string(),
-  /** `Image.id` of the image that was tried. */
-  digest: z.string(),
-  platforms: z.record(z.string(), z.string()),
-  /** Why prod could not be switched: the release stands all the same. */
-  /** Dev, which follows `latest`, did not start with it. */
-  failedFollow: z.boolean().optional(),
-  failedDeploy: z.strictObject({ message: z.string(), code: z.string(), hint: z.string() }).optional(),
-});
-
-export type ReleaseData = z.output<typeof releaseSchema>;
-
-interface ReleaseOptions {
-  push: boolean;
-  deploy: boolean;
-}
-
-/** What the steps start from. */
-export function releaseData(plan: ReleasePlan, { push, deploy }: ReleaseOptions): ReleaseData {
-  const { version, branch, head, notes, movesLatest } = plan;
-  const from = { current: version.current ?? null, previous: plan.previousTag ?? null };
-  const names = { tag: version.tag, version: version.next, branch, head, date: plan.date.toISOString() };
-  const found = { commit: '', tagObject: '', digest: '', platforms: {} };
-  return { ...names, ...from, notes, movesLatest, push, deploy, isReleased: false, ...found };
-}
-
-export function releaseJourney(project: Project): Journey<ReleaseData> {
+/** `model`: the compose files as preflight has resolved them, for the candidate. */
+export function releaseJourney(project: Project, model?: ResolvedModel): Journey<ReleaseData> {
   return {
     root: project.root,
     task: 'release',
     command: 'npm run release',
     schema: releaseSchema,
-    steps: (data) => releaseSteps(project, data),
+    steps: (data) => releaseSteps(project, data, model),
     history: ({ current, version }) => ({ from: current, to: version }),
   };
 }
 
 /** The steps of a release; of one that is released already, from the commit point on. */
-export function releaseSteps(project: Project, data: ReleaseData): Step<ReleaseData>[] {
+export function releaseSteps(
+  project: Project,
+  data: ReleaseData,
+  model?: ResolvedModel,
+): Step<ReleaseData>[] {
   const { tag, branch, isReleased } = data;
   const refs: Step<ReleaseData> = {
     name: 'refs',
@@ -106,7 +67,7 @@ export function releaseSteps(project: Project, data: ReleaseData): Step<ReleaseD
     isDone: async (data) => data.isReleased || settleRefs(project.root, tag, refUpdates(data)),
   };
   return [
-    ...(isReleased ? [] : preparingSteps(project, data)),
+    ...(isReleased ? [] : preparingSteps(project, data, model)),
     refs,
     ...publicSteps(project, data),
     ...closingSteps(project, data),
@@ -114,21 +75,23 @@ export function releaseSteps(project: Project, data: ReleaseData): Step<ReleaseD
 }
 
 /** Until the commit point: nothing that anybody can see. */
-function preparingSteps(project: Project, { tag }: ReleaseData): Step<ReleaseData>[] {
+function preparingSteps(project: Project, { tag }: ReleaseData, model?: ResolvedModel): Step<ReleaseData>[] {
   const { release } = project;
   const hasCommands = release.checks.length + release.hooks.before.length > 0;
-  const checks = {
-    name: 'checks',
-    title: 'run the checks',
-    apply: (d: ReleaseData) => runOwnCommands(project, d),
-  };
-  return [
-    ...(hasCommands ? [checks] : []),
+  const steps: (Step<ReleaseData> | false)[] = [
+    hasCommands && {
+      name: 'checks',
+      title: 'run the checks',
+      apply: (data) => runOwnCommands(project, data),
+    },
     {
       name: 'commit',
       title: `write the release commit with ${release.notes}`,
       apply: async (data) => {
-        data.commit = await releaseCommit(project, data);
+        const { head: parent, notes: text, date } = data;
+        const message = `chore(release): ${tag}\n`;
+        const request = { parent, path: release.notes, text, message, date: new Date(date) };
+        data.commit = await writeCommit(project.root, request);
       },
     },
     {
@@ -144,6 +107,7 @@ function preparingSteps(project: Project, { tag }: ReleaseData): Step<ReleaseDat
         tryCandidate(project, {
           image: candidateReference(project, commit),
           expected: { version, revision: commit },
+          model,
         }),
     },
     {
@@ -157,6 +121,7 @@ function preparingSteps(project: Project, { tag }: ReleaseData): Step<ReleaseDat
       },
     },
   ];
+  return steps.filter((step) => step !== false);
 }
 
 /** From the commit point on. Each may have been done already, wholly or in part, and finds out by looking. */
@@ -169,7 +134,8 @@ function publicSteps(project: Project, { tag, branch, push, movesLatest }: Relea
     {
       name: 'work-tree',
       title: 'update the working tree',
-      apply: ({ head, commit }) => followBranch(root, branch, head, commit),
+      apply: ({ head, commit }) =>
+        followBranch(root, { branch, from: head, to: commit, path: release.notes }),
     },
     {
       name: 'image-name',
@@ -186,14 +152,13 @@ function publicSteps(project: Project, { tag, branch, push, movesLatest }: Relea
     push && {
       name: 'push-refs',
       title: `push the branch and ${tag} to ${release.remote}`,
-      apply: ({ head, commit }) =>
-        publish(project, { branch, from: head, commit, tag, what: `${tag} is released` }),
+      apply: ({ commit }) => publish(project, { branch, commit, tag, what: `${tag} is released` }),
     },
     movesLatest && {
       name: 'latest',
       title: `tag it as ${latest}`,
       apply: async (data) => {
-        data.movesLatest = !(await isOvertaken(project, data.version, push));
+        data.movesLatest = !(await isOvertaken(project, data));
         if (data.movesLatest) await tagImage(imageReference(project, tag), latest);
       },
     },
@@ -217,7 +182,7 @@ function closingSteps(project: Project, { tag, deploy, movesLatest }: ReleaseDat
     project.release.hooks.after.length > 0 && {
       name: 'hooks-after',
       title: 'run the hooks after a release',
-      apply: (data) => runHooks(project, 'after', hookContext(project, data)),
+      apply: (data) => runHooks(project, 'after', data),
     },
     deploy && {
       name: 'deploy',
@@ -250,29 +215,18 @@ function refUpdates({ branch, head, commit, tag, tagObject }: ReleaseData): RefU
   ];
 }
 
-function hookContext(project: Project, data: ReleaseData) {
-  const { tag, version, branch, commit, digest, push } = data;
-  const image = (push && registryReference(project, tag)) || imageReference(project, tag);
-  return { tag, version, branch, image, previous: data.previous ?? '', commit, digest };
-}
-
 /** Hooks and checks are the project's own commands: what is released must still be what was planned. */
 async function runOwnCommands(project: Project, data: ReleaseData): Promise<void> {
-  await runHooks(project, 'before', hookContext(project, data));
-  await runHooks(project, 'check', hookContext(project, data));
+  await runHooks(project, 'before', data);
+  await runHooks(project, 'check', data);
   const problems = workTreeProblems(project, await workTree(project.root));
   if (problems.length > 0)
     throw combinedError('Cannot release: a check or hook changed the project', problems);
 }
 
-function releaseCommit({ root, release }: Project, { head, notes, tag, date }: ReleaseData): Promise<string> {
-  const message = `chore(release): ${tag}\n`;
-  return writeCommit(root, { parent: head, path: release.notes, text: notes, message, date: new Date(date) });
-}
-
 async function build(project: Project, data: ReleaseData): Promise<void> {
   const { commit, version, push, date } = data;
-  const image = await buildCommit(project, await engineInfo(), {
+  const image = await buildCommit(project, {
     commit,
     version,
     candidate: candidateReference(project, commit),
@@ -284,10 +238,9 @@ async function build(project: Project, data: ReleaseData): Promise<void> {
 }
 
 async function releaseTag(project: Project, data: ReleaseData): Promise<string> {
-  const { tag, commit, digest, platforms, push, date } = data;
-  const image = (push && registryReference(project, tag)) || imageReference(project, tag);
+  const { tag, commit, digest, platforms, date } = data;
   const baseImage = await baseImageOf(project);
-  const message = releaseTagMessage(tag, { image, digest, platforms, ...(baseImage ? { baseImage } : {}) });
+  const message = releaseTagMessage(tag, { image: imageName(project, data), digest, platforms, baseImage });
   return writeTag(project.root, { tag, commit, message, date: new Date(date) });
 }
 
@@ -298,12 +251,18 @@ async function nameImage(project: Project, data: ReleaseData): Promise<void> {
   try {
     // A dry run has built nothing, and so has no digest.
     await tagImage(digest || candidateReference(project, commit), imageReference(project, tag));
-  } catch (error) {
-    if (!(error instanceof CommandError)) throw error;
+  } catch (cause) {
+    if (!(cause instanceof CommandError)) throw cause;
+    if (!Object.values(platforms).includes(digest)) {
+      const message = `The image of ${tag} was removed, and one of several platforms cannot be built the same again`;
+      throw new TaskError(message, {
+        code: 'image-missing',
+        hint: `npm run release -- --undo ${tag}`,
+        cause,
+      });
+    }
     log.info(`the image ${digest} is missing: rebuilding ${tag} from its commit`);
-    const isIndex = !Object.values(platforms).includes(digest);
-    const request = { platforms: isIndex ? Object.keys(platforms) : [], isExact: true };
-    await buildRelease(project, await engineInfo(), tag, request);
+    await buildRelease(project, tag, { isExact: true });
   }
 }
 
@@ -326,10 +285,9 @@ export async function resumeRelease(project: Project) {
   const { root } = project;
   const journey = releaseJourney(project);
   const interrupted = await interruptedRun(journey);
-  if (!interrupted) return undefined;
   await clearLeftovers(root, interrupted);
-  const { tag, tagObject } = interrupted.data;
-  if (interrupted.committed && (await resolveRevision(root, `refs/tags/${tag}`)) !== tagObject) {
+  const { tag, tagObject } = interrupted?.data ?? {};
+  if (interrupted?.committed && (await resolveRevision(root, `refs/tags/${tag}`)) !== tagObject) {
     log.warn(`${tag} was released by an interrupted run and removed since: nothing to resume`);
     await removeCandidates(project);
     await forgetRun(journey);
@@ -342,29 +300,79 @@ export async function resumeRelease(project: Project) {
 export async function existingRelease(
   project: Project,
   requested: string | undefined,
-  options: ReleaseOptions,
+  { push, deploy }: Pick<ReleaseRequest, 'push' | 'deploy'>,
 ): Promise<ReleaseData | undefined> {
   const { root, release } = project;
-  const version = requested && /^v?\d/.test(requested) ? requested.replace(/^v/, '') : undefined;
-  const tag = `${release.tag_prefix}${version}`;
-  if (!version || parseTag(release.tag_prefix, tag) !== version) return undefined;
-  const [tagObject, branch] = await Promise.all([
-    resolveRevision(root, `refs/tags/${tag}`),
-    currentBranch(root),
-  ]);
-  if (!tagObject || !branch) return undefined;
-  const found = await releaseOfTag(project, tag).catch((error: TaskError) => {
-    if (error.code === 'not-released') return undefined;
-    throw error;
-  });
-  if (!found || !(await isAncestor(root, found.commit, 'HEAD'))) return undefined;
-  const head = await resolveRevision(root, `${found.commit}^`);
-  if (!head) throw new TaskError(`The release ${tag} has no commit before it`, { code: 'not-released' });
-  if (options.push) await queryRemote(project, true);
-  const { digest, platforms } = found.record;
-  const isLatest = isStable(version) && !isMaintenanceBranch(project, branch);
-  const movesLatest = isLatest && !(await isOvertaken(project, version, options.push));
-  const names = { tag, version, branch, head, date: new Date().toISOString(), commit: found.commit };
-  const known = { tagObject, digest, platforms, current: null, previous: null, notes: '' };
-  return { ...names, ...known, movesLatest, ...options, isReleased: true };
+  const version = semver.valid(requested);
+  const tags = version ? await releaseTags(root, release.tag_prefix) : [];
+  const found = tags.find((tag) => tag.version === version);
+  const { branch } = found ? await workTree(root) : {};
+  if (!found?.record || !branch || !(await isAncestor(root, found.commit, 'HEAD'))) return undefined;
+  if (push) await queryRemote(project, true);
+  const { name: tag, version: known, commit, oid: tagObject, record } = found;
+  const isLatest = isStable(known) && !isMaintenanceBranch(project, branch);
+  const movesLatest = isLatest && !(await isOvertaken(project, { version: known, push }));
+  const names = {
+    tag,
+    version: known,
+    branch,
+    head: commit,
+    date: new Date().toISOString(),
+    commit,
+    tagObject,
+  };
+  const image = { digest: record.digest, platforms: record.platforms, movesLatest };
+  return {
+    ...names,
+    ...image,
+    ...{ current: null, previous: null, notes: '' },
+    push,
+    deploy,
+    isReleased: true,
+  };
+}
+
+/** Is there nothing left of an existing release that this run was asked for? */
+export async function isComplete(project: Project, data: ReleaseData): Promise<boolean> {
+  if (data.push || data.deploy) return false;
+  const image = await releasedImage(project, { name: data.tag, record: data });
+  const latest = data.movesLatest ? await inspectImage(imageReference(project, 'latest')) : image;
+  return image !== undefined && latest?.id === image.id;
+}
+
+/**
+ * Runs the project's own commands around a release, with what they need to know in their environment (SYNAPSE_RELEASE_TAG
+ * and so on, the prefix being the project's). @throws TaskError at the first that fails, with the last lines of its output
+ */
+async function runHooks(project: Project, kind: 'check' | 'before' | 'after', data: ReleaseData) {
+  const { checks, hooks } = project.release;
+  const [what, key, commands] =
+    kind === 'check'
+      ? ['The check', 'release.checks', checks]
+      : [`The hook ${kind} a release`, `release.hooks.${kind}`, hooks[kind]];
+  const { tag, version, branch, commit, digest, previous } = data;
+  const known = { tag, version, branch, image: imageName(project, data), previous, commit, digest };
+  const env: Record<string, string> = {};
+  for (const [name, value] of Object.entries(known))
+    env[variableName(project, `RELEASE_${name.toUpperCase()}`)] = value ?? '';
+  for (const [program = '', ...argv] of commands) {
+    log.step(`${kind}: ${describeCommand([program, ...argv])}`);
+    try {
+      await run([program, ...argv], { cwd: project.root, env });
+    } catch (cause) {
+      if (!(cause instanceof CommandError)) throw cause;
+      // Test runners report on stdout, others on stderr.
+      const said = lastLines(`${cause.stdout.trimEnd()}\n${cause.stderr}`.trim());
+      const failed = `${what} \`${cause.command}\` failed with exit code ${cause.processExitCode}`;
+      const isOver = kind === 'after';
+      const outcome = isOver
+        ? `${tag} is released; once this works: npm run release`
+        : 'nothing was released';
+      throw new TaskError(said ? `${failed}:\n${said}` : failed, {
+        code: kind === 'check' ? 'check-failed' : 'hook-failed',
+        hint: `${outcome}; it is in ${key} in ${PROJECT_FILE}`,
+        cause,
+      });
+    }
+  }
 }

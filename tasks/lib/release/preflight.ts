@@ -3,7 +3,13 @@
 import { statfs } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { read } from '../command.ts';
-import { parseServices, resolvedModel, verifyCompose, verifyServices } from '../docker/compose.ts';
+import {
+  parseServices,
+  type ResolvedModel,
+  resolvedModel,
+  verifyCompose,
+  verifyServices,
+} from '../docker/compose.ts';
 import { type EngineInfo, engineEndpoint, engineInfo, isLocalEndpoint } from '../docker/engine.ts';
 import { inspectImage } from '../docker/objects.ts';
 import { registryDigest } from '../docker/registry.ts';
@@ -15,9 +21,9 @@ import {
   git,
   hasObject,
   isShallow,
-  localTags,
+  mergedTags,
   shortHash,
-  submodules,
+  treeEntries,
   type WorkTree,
   workTree,
 } from '../git.ts';
@@ -33,13 +39,22 @@ import {
   type Repository,
 } from './plan.ts';
 import { movedTags, queryRemote, verifyNotBehind, verifyPushAccess } from './publish.ts';
+import { releaseTags } from './record.ts';
+
+type ProblemRow = [isProblem: boolean, code: string, message: string, hint: string];
+
+/** The problems of a table. Pure. */
+export function problemsIn(rows: readonly ProblemRow[]): TaskError[] {
+  const found = rows.filter(([isProblem]) => isProblem);
+  return found.map(([, code, message, hint]) => new TaskError(message, { code, hint }));
+}
 
 /** Collects the problems of several checks; unexpected errors are thrown at once. */
 class Problems {
   readonly found: TaskError[] = [];
 
-  add(code: string, message: string, hint: string): void {
-    this.found.push(new TaskError(message, { code, hint }));
+  add(...rows: ProblemRow[]): void {
+    this.found.push(...problemsIn(rows));
   }
 
   async of<T>(check: Promise<T>): Promise<T | undefined> {
@@ -53,162 +68,101 @@ class Problems {
   }
 }
 
-/** Checks everything and plans the release. @throws TaskError listing every problem found */
-export async function verifyReleasable(project: Project, request: ReleaseRequest): Promise<ReleasePlan> {
+/** Checks everything, plans the release, resolves the compose files. @throws TaskError listing every problem found */
+export async function verifyReleasable(project: Project, request: ReleaseRequest) {
   const problems = new Problems();
-  const [repository, engine] = await Promise.all([
-    checkRepository(project, request, problems),
-    checkEngine(project, request, problems),
+  const checkHead = (head: string) => checkCommit(project, head, problems);
+  const [repository, engine, model] = await Promise.all([
+    checkRepository(project, request.push, problems, checkHead),
+    problems.of(engineInfo()),
     problems.of(verifyConfiguration(project)),
   ]);
+  if (engine) await checkEngine(project, request, engine, problems);
   // A choice is offered only when the answer can be followed.
   const canPlan = repository && (request.requested !== undefined || problems.found.length === 0);
-  if (repository) await checkCommit(project, repository.head, problems);
   const plan = canPlan ? await problems.of(planRelease(project, repository, request)) : undefined;
   if (plan && engine) await checkNames(project, plan, request, problems);
-  if (problems.found.length > 0 || !engine || !plan) {
-    throw combinedError(`Cannot release: ${problems.found.length} problems`, problems.found);
-  }
-  return plan;
+  if (problems.found.length === 0 && plan && model) return { plan, model };
+  throw combinedError(`Cannot release: ${problems.found.length} problems`, problems.found);
 }
 
 /** The checks of git alone: for --notes-only, which needs neither an engine nor a clean tree. */
 export async function readRepository(project: Project): Promise<Repository> {
   const problems = new Problems();
-  const repository = await checkRepository(project, { push: false }, problems);
+  const repository = await checkRepository(project, false, problems, async () => {});
   if (repository) return repository;
   throw combinedError('Cannot read the repository', problems.found);
 }
 
 async function checkRepository(
   project: Project,
-  { push }: Pick<ReleaseRequest, 'push'>,
+  push: boolean,
   problems: Problems,
+  checkHead: (head: string) => Promise<void>,
 ): Promise<Repository | undefined> {
-  const { root } = project;
-  const [tree, , remote] = await Promise.all([
+  const { root, release } = project;
+  const [tree, hasGaps, remote] = await Promise.all([
     workTree(root),
-    problems.of(verifyCompleteHistory(project)),
+    isShallow(root),
     problems.of(queryRemote(project, push)),
   ]);
   problems.found.push(...workTreeProblems(project, tree));
-  if (!tree.head) return undefined;
-  const repository = { head: tree.head, branch: tree.branch ?? project.release.branch, remote };
-  const [tags] = await Promise.all([
-    localTags(root),
-    remote && problems.of(verifyNotBehind(project, repository, remote)),
-    remote && push && problems.of(verifyPushAccess(project, repository.branch)),
+  const shallow = 'Cannot release from a shallow clone: commits and tags are missing';
+  problems.add([hasGaps, 'shallow-clone', shallow, `git fetch --unshallow --tags ${release.remote}`]);
+  const { head, branch = release.branch } = tree;
+  if (!head) return undefined;
+  const [tags, merged] = await Promise.all([
+    releaseTags(root, release.tag_prefix),
+    mergedTags(root),
+    remote && problems.of(verifyNotBehind(project, 'Cannot release', { head, branch }, remote)),
+    remote && push && problems.of(verifyPushAccess(project, branch)),
+    checkHead(head),
   ]);
   if (remote) problems.found.push(...movedTags(project, tags, remote));
-  return { ...repository, tags };
+  return { head, branch, remote, tags, merged: tags.filter(({ name }) => merged.has(name)) };
+}
+
+/** Is this a branch that is released, and is everything committed? Pure. */
+export function workTreeProblems(project: Pick<Project, 'release'>, tree: WorkTree): TaskError[] {
+  const { branch, maintenance } = project.release;
+  const others = maintenance.length > 0 ? `, older versions from ${maintenance.join(', ')}` : '';
+  const here = tree.branch ? `branch ${tree.branch}` : 'a detached HEAD';
+  const shown = tree.changes.slice(0, 5).join(', ');
+  const more = tree.changes.length > 5 ? ` and ${tree.changes.length - 5} more` : '';
+  return problemsIn([
+    [!tree.head, 'no-commits', 'Cannot release: the repository has no commits', 'commit first'],
+    [
+      !tree.branch || !isReleaseBranch(project, tree.branch),
+      'wrong-branch',
+      `Cannot release from ${here}: releases are made from ${branch}${others}`,
+      `git switch ${branch}, or set release.branch in configs/release.toml`,
+    ],
+    [
+      tree.changes.length > 0,
+      'dirty-tree',
+      `Cannot release: uncommitted changes in ${shown}${more}`,
+      'commit them, or stash them: git stash --include-untracked',
+    ],
+  ]);
 }
 
 /** What the commit holds must be buildable, git must be free to write it, and able to sign it. */
 async function checkCommit({ root, image }: Project, head: string, problems: Problems): Promise<void> {
-  const [lock] = await gitLocks(root);
-  if (lock) {
-    const hint = `wait until it has ended; if there is none (ps -e | grep git), it was killed: rm ${lock.path}`;
-    problems.add(
-      'git-locked',
-      `Cannot release: another git process is running here: ${lock.path} exists`,
-      hint,
-    );
-  }
-  await Promise.all([
+  const [[lock], identity] = await Promise.all([
+    gitLocks(root),
+    releaseIdentity(root),
     problems.of(verifyBuildInputs(root, head, image)),
     problems.of(verifySigning(root, head)),
   ]);
-  const { env } = await releaseIdentity(root);
-  if (Object.keys(env).length === 0) return;
+  problems.add([
+    lock !== undefined,
+    'git-locked',
+    `Cannot release: another git process is running here: ${lock?.path} exists`,
+    `wait until it has ended; if there is none (ps -e | grep git), it was killed: rm ${lock?.path}`,
+  ]);
+  if (Object.keys(identity).length === 0) return;
   log.warn(`git has no identity here; the author of the release is ${FALLBACK.name} <${FALLBACK.email}>`);
   log.hint('git config user.name "…" && git config user.email "…"');
-}
-
-async function checkEngine(
-  project: Project,
-  { push }: ReleaseRequest,
-  problems: Problems,
-): Promise<EngineInfo | undefined> {
-  const engine = await problems.of(engineInfo());
-  if (!engine) return undefined;
-  const latest = await inspectImage(imageReference(project, 'latest'));
-  await problems.of(verifyDiskSpace(project, engine, latest?.size ?? 0));
-  const { platforms, registry } = project.image;
-  if (push && registry && platforms.length > 0 && !engine.containerdStore) {
-    const hint = 'turn it on in daemon.json: {"features":{"containerd-snapshotter":true}}';
-    const message = `Cannot build ${platforms.join(', ')}: this needs the engine's containerd image store`;
-    problems.add('platforms-unsupported', message, hint);
-  }
-  return engine;
-}
-
-async function checkNames(
-  project: Project,
-  { version: { tag }, isEmpty, changes, previousTag }: ReleasePlan,
-  { push, edit }: ReleaseRequest,
-  problems: Problems,
-): Promise<void> {
-  await Promise.all([
-    problems.of(verifyImageNameFree(project, tag)),
-    push && problems.of(verifyRegistryNameFree(project, tag)),
-  ]);
-  if (!isEmpty || edit) return;
-  if (changes.commits === 0) {
-    const hint = 'commit something, or write the entry yourself: --edit';
-    problems.found.push(nothingToRelease(previousTag, hint));
-  } else {
-    const message = `Cannot release ${tag}: its notes would be empty, there are only merge and release commits`;
-    const hint = `write the entry yourself: --edit, or a "## [${tag}]" section in ${project.release.notes}`;
-    problems.add('notes-empty', message, hint);
-  }
-}
-
-async function verifyCompleteHistory(project: Project): Promise<void> {
-  if (!(await isShallow(project.root))) return;
-  throw new TaskError('Cannot release from a shallow clone: commits and tags are missing', {
-    code: 'shallow-clone',
-    hint: `git fetch --unshallow --tags ${project.release.remote}`,
-  });
-}
-
-async function verifyConfiguration(project: Project): Promise<void> {
-  try {
-    const services = parseServices(await resolvedModel(project, variable(project, 'PROD_TAG')));
-    verifyServices(project, services);
-    await verifyServiceConfig(project, services);
-  } catch (error) {
-    // A missing compose is the cause of any error before; checked only now, since it is rare.
-    await verifyCompose();
-    throw error;
-  }
-}
-
-/** No other image has the version's name, here or, with `push`, in the registry. @throws TaskError */
-export async function verifyNameFree(project: Project, tag: string, push: boolean): Promise<void> {
-  await verifyImageNameFree(project, tag);
-  if (push) await verifyRegistryNameFree(project, tag);
-}
-
-async function verifyImageNameFree(project: Project, tag: string): Promise<void> {
-  const reference = imageReference(project, tag);
-  const present = await inspectImage(reference);
-  if (!present) return;
-  const revision = present.labels['org.opencontainers.image.revision'];
-  const origin = revision ? `, built from commit ${revision.slice(0, 7)},` : '';
-  const message = `Cannot release: the image ${reference} exists (${present.id})${origin} and has no git tag`;
-  const hint = `if nobody needs it, remove the tag: docker image rm ${reference}`;
-  throw new TaskError(message, { code: 'image-exists', hint });
-}
-
-/** Also shows that the registry answers and lets us in. */
-async function verifyRegistryNameFree(project: Project, tag: string): Promise<void> {
-  const reference = registryReference(project, tag);
-  const present = reference ? await registryDigest(reference) : undefined;
-  if (!present) return;
-  throw new TaskError(`Cannot release: the registry already has ${reference} (${present})`, {
-    code: 'image-exists',
-    hint: 'somebody pushed that version: git fetch --tags, or choose a higher version',
-  });
 }
 
 /**
@@ -220,35 +174,41 @@ export async function verifyBuildInputs(
   head: string,
   { dockerfile, context }: Pick<Project['image'], 'dockerfile' | 'context'>,
 ): Promise<void> {
-  const [listed, parts] = await Promise.all([
-    read(git(root, 'ls-tree', '--full-tree', '-r', '-t', '-z', '--name-only', head)),
-    submodules(root, head),
-  ]);
-  const attributes = git(root, 'check-attr', '--cached', '-z', '--stdin', 'export-ignore');
-  const fields = (await read(attributes, { input: listed })).split('\0');
-  const ignored = fields.filter((_, index) => index % 3 === 0 && fields[index + 2] === 'set');
-  const committed = new Set(['.', ...listed.split('\0')]);
-  const isIn = (path: string, folders: readonly string[]) =>
-    folders.some((folder) => path === folder || path.startsWith(`${folder}/`));
-  const missing: string[] = [];
-  for (const { path, commit } of parts)
-    if (!(await hasObject(join(root, path), commit)))
-      missing.push(`${path} (a submodule that is not checked out: git submodule update --init ${path})`);
-  const folders = parts.map(({ path }) => path);
   const file = posix.normalize(dockerfile);
-  const copied = copiedPaths((await fileAt(root, head, file)) ?? '');
-  for (const path of new Set([
-    file,
-    ...copied.map((one) => posix.join(context, one).replace(/^\/|\/$/g, '')),
-  ])) {
-    if (isIn(path, ignored)) missing.push(`${path} (export-ignore in .gitattributes leaves it out)`);
-    else if (!committed.has(path) && !isIn(path, folders)) missing.push(`${path} (it is not committed)`);
-  }
+  const [entries, text = ''] = await Promise.all([treeEntries(root, head), fileAt(root, head, file)]);
+  const types = new Map(entries.map(({ path, type }) => [path, type]));
+  const copied = copiedPaths(text).map((one) => posix.join(context, one).replace(/^\/|\/$/g, ''));
+  const wanted = [...new Set([file, ...copied])].filter((path) => path !== '.');
+  const hasAttributes = entries.some(({ path }) => posix.basename(path) === '.gitattributes');
+  const ignored = hasAttributes ? await exportIgnored(root, wanted) : new Set();
+  const missing = wanted.flatMap((path) => {
+    const folders = withFolders(path);
+    if (folders.some((one) => ignored.has(one)))
+      return [`${path} (export-ignore in .gitattributes leaves it out)`];
+    const isThere = types.has(path) || folders.some((one) => types.get(one) === 'commit');
+    return isThere ? [] : [`${path} (it is not committed)`];
+  });
+  for (const { type, path, oid } of entries)
+    if (type === 'commit' && !(await hasObject(join(root, path), oid)))
+      missing.push(`${path} (a submodule that is not checked out: git submodule update --init ${path})`);
   if (missing.length === 0) return;
   throw new TaskError(`Cannot build the image: the commit has no ${missing.join(', ')}`, {
     code: 'build-input-missing',
     hint: `the image is built from the commit alone; see what it contains: git archive ${shortHash(head)} | tar -t`,
   });
+}
+
+/** The path and every folder that it is in. */
+function withFolders(path: string): string[] {
+  return path.split('/').map((_, index, parts) => parts.slice(0, index + 1).join('/'));
+}
+
+/** Those of the paths, and of the folders that they are in, that `git archive` leaves out. */
+async function exportIgnored(root: string, paths: readonly string[]): Promise<Set<string>> {
+  const inside = paths.filter((path) => !path.startsWith('..')).flatMap(withFolders);
+  const command = git(root, 'check-attr', '--cached', '-z', '--stdin', 'export-ignore');
+  const fields = (await read(command, { input: inside.map((path) => `${path}\0`).join('') })).split('\0');
+  return new Set(fields.filter((_, index) => index % 3 === 0 && fields[index + 2] === 'set'));
 }
 
 /** The paths that COPY and ADD take from the build context, without patterns. Pure. */
@@ -264,57 +224,99 @@ export function copiedPaths(dockerfile: string): string[] {
   });
 }
 
-// Is there room for a release: the exported tree and the image archive below the project, the image in the
-// engine's storage? A build that runs out of space costs minutes and reports it badly.
-
-/** What a release needs at most for images that are small; a larger one in use raises it. */
-const LEAST = 64e6;
-
-/** Bytes that should be free, from the size of the image that was built last (bytes; 0: none yet). Pure. */
-export function spaceNeeded(imageSize: number): number {
-  return Math.max(LEAST, Math.ceil(imageSize * 1.5));
-}
-
-/** @throws TaskError naming the place that is full */
-async function verifyDiskSpace(project: Project, engine: EngineInfo, imageSize: number) {
-  const needed = spaceNeeded(imageSize);
-  // The directory of an engine on another machine is not here; that of one in a virtual machine does not exist.
-  const isHere = isLocalEndpoint(await engineEndpoint());
-  const places = [[project.root, 'for the tree and the image archive']];
-  if (isHere) places.push([engine.dataRoot, "in the engine's storage"]);
-  for (const [path = '', what] of places) {
-    const found = await statfs(path).catch(() => undefined);
-    const free = found ? found.bavail * found.bsize : needed;
-    if (free >= needed) continue;
-    const message = `Not enough disk space ${what}: ${path} has ${formatBytes(free)}, needed ${formatBytes(needed)}`;
-    const hint = 'make room, e.g. docker builder prune and docker image prune';
-    throw new TaskError(message, { code: 'disk-full', hint });
+async function verifyConfiguration(project: Project): Promise<ResolvedModel> {
+  try {
+    const model = await resolvedModel(project, variable(project, 'PROD_TAG'));
+    const services = parseServices(model);
+    verifyServices(project, services);
+    await verifyServiceConfig(project, services);
+    return model;
+  } catch (error) {
+    // A missing compose is the cause of any error before; checked only now, since it is rare.
+    await verifyCompose();
+    throw error;
   }
 }
 
-/** Is this a branch that is released, and is everything committed? Pure. */
-export function workTreeProblems(project: Pick<Project, 'release'>, tree: WorkTree): TaskError[] {
-  const { branch, maintenance } = project.release;
-  const others = maintenance.length > 0 ? `, older versions from ${maintenance.join(', ')}` : '';
-  const here = tree.branch ? `branch ${tree.branch}` : 'a detached HEAD';
-  const shown = tree.changes.slice(0, 5).join(', ');
-  const more = tree.changes.length > 5 ? ` and ${tree.changes.length - 5} more` : '';
-  const rows: [isProblem: boolean, code: string, message: string, hint: string][] = [
-    [!tree.head, 'no-commits', 'Cannot release: the repository has no commits', 'commit first'],
+async function checkEngine(
+  project: Project,
+  { push }: ReleaseRequest,
+  engine: EngineInfo,
+  problems: Problems,
+): Promise<void> {
+  const { platforms, registry } = project.image;
+  problems.add([
+    push && registry !== undefined && platforms.length > 0 && !engine.containerdStore,
+    'platforms-unsupported',
+    `Cannot build ${platforms.join(', ')}: this needs the engine's containerd image store`,
+    'turn it on in daemon.json: {"features":{"containerd-snapshotter":true}}',
+  ]);
+  const latest = await inspectImage(imageReference(project, 'latest'));
+  const needed = spaceNeeded(latest?.size ?? 0);
+  const places = [[project.root, 'for the tree and the image archive']];
+  // The directory of an engine on another machine is not here; that of one in a virtual machine does not exist.
+  if (isLocalEndpoint(await engineEndpoint())) places.push([engine.dataRoot, "in the engine's storage"]);
+  for (const [path = '', what] of places) {
+    const found = await statfs(path).catch(() => undefined);
+    const free = found ? found.bavail * found.bsize : needed;
+    const sizes = `${path} has ${formatBytes(free)}, needed ${formatBytes(needed)}`;
+    const hint = 'make room, e.g. docker builder prune and docker image prune';
+    problems.add([free < needed, 'disk-full', `Not enough disk space ${what}: ${sizes}`, hint]);
+  }
+}
+
+/**
+ * Bytes that should be free, from the size of the image that was built last (bytes; 0: none yet): a build that runs out of
+ * space costs minutes and reports it badly. Pure.
+ */
+export function spaceNeeded(imageSize: number): number {
+  return Math.max(64e6, Math.ceil(imageSize * 1.5));
+}
+
+async function checkNames(
+  project: Project,
+  { data: { tag, previous }, isEmpty, commits }: ReleasePlan,
+  { push, edit }: ReleaseRequest,
+  problems: Problems,
+): Promise<void> {
+  problems.found.push(...((await problems.of(takenNames(project, tag, push))) ?? []));
+  if (!isEmpty || edit) return;
+  if (commits === 0)
+    problems.found.push(nothingToRelease(previous, 'commit something, or write the entry yourself: --edit'));
+  problems.add([
+    commits > 0,
+    'notes-empty',
+    `Cannot release ${tag}: its notes would be empty, there are only merge and release commits`,
+    `write the entry yourself: --edit, or a "## [${tag}]" section in ${project.release.notes}`,
+  ]);
+}
+
+/** Other images that have the version's name, here or, with `push`, in the registry; so it must answer and let us in. */
+async function takenNames(project: Project, tag: string, push: boolean): Promise<TaskError[]> {
+  const local = imageReference(project, tag);
+  const remote = push ? registryReference(project, tag) : undefined;
+  const here = await inspectImage(local);
+  const there = remote && (await registryDigest(remote));
+  const revision = here?.labels['org.opencontainers.image.revision'];
+  const origin = revision ? `, built from commit ${shortHash(revision)},` : '';
+  return problemsIn([
     [
-      !tree.branch || !isReleaseBranch(project, tree.branch),
-      'wrong-branch',
-      `Cannot release from ${here}: releases are made from ${branch}${others}`,
-      `git switch ${branch}, or set release.branch in configs/release.toml`,
+      here !== undefined,
+      'image-exists',
+      `Cannot release: the image ${local} exists (${here?.id})${origin} and has no git tag`,
+      `if nobody needs it, remove the tag: docker image rm ${local}`,
     ],
     [
-      tree.changes.length > 0,
-      'dirty-tree',
-      `Cannot release: uncommitted changes in ${shown}${more}`,
-      'commit them, or stash them: git stash --include-untracked',
+      Boolean(there),
+      'image-exists',
+      `Cannot release: the registry already has ${remote} (${there})`,
+      'somebody pushed that version: git fetch --tags, or choose a higher version',
     ],
-  ];
-  return rows.flatMap(([isProblem, code, message, hint]) =>
-    isProblem ? [new TaskError(message, { code, hint })] : [],
-  );
+  ]);
+}
+
+/** @throws TaskError if another image has the version's name by now */
+export async function verifyNameFree(project: Project, tag: string, push: boolean): Promise<void> {
+  const [taken] = await takenNames(project, tag, push);
+  if (taken) throw taken;
 }

@@ -1,17 +1,30 @@
-// What was released: an annotated version tag records its image. A tag cannot be edited without everybody noticing,
-// so images are compared with it.
+// What was released, and its image: an annotated version tag records it. A tag cannot be edited without everybody noticing,
+// so images are compared with it, whoever builds them.
 
-import { z } from 'zod';
 import { switchCommand } from '../active.ts';
-import { type Image, inspectImage } from '../docker/objects.ts';
+import { read } from '../command.ts';
+import { buildCommit, buildImage } from '../docker/build.ts';
+import { candidateReference, removeCandidates, tryCandidate } from '../docker/candidate.ts';
+import { type Image, inspectImage, tagImage } from '../docker/objects.ts';
 import { CommandError, TaskError } from '../errors.ts';
-import { readIfPresent, statePath, writeFileAtomic } from '../files.ts';
-import { fileAt, readTags, resolveRevision, type TagObject } from '../git.ts';
+import { makeDirectory, readIfPresent, statePath, writeFileAtomic } from '../files.ts';
+import {
+  commitTime,
+  fileAt,
+  type GitTag,
+  git,
+  mergedTags,
+  readTags,
+  resolveRevision,
+  sourceUrl,
+  workTree,
+} from '../git.ts';
 import { readHistory } from '../history.ts';
-import { imageReference, type Project, variable } from '../project.ts';
-import { session } from '../session.ts';
+import { log } from '../log.ts';
+import { imageReference, type Project, registryReference, variable } from '../project.ts';
+import { session, uninterrupted } from '../session.ts';
 import { withdrawnVersions } from './notes.ts';
-import { isStable, knownTags, parseTag } from './version.ts';
+import { isStable, parseTag, type VersionTag, versionTags } from './version.ts';
 
 /** What a release tag's message records about its image. */
 export interface ReleaseRecord {
@@ -24,73 +37,55 @@ export interface ReleaseRecord {
    */
   platforms: Record<string, string>;
   /** Base image reference and id, to explain why a rebuild differs. */
-  baseImage?: string;
+  baseImage?: string | undefined;
 }
 
 /** The tag's message: a title and one `Key: value` line each, like a commit's trailers. */
 export function releaseTagMessage(tag: string, record: ReleaseRecord): string {
-  const base = record.baseImage ? [`Base-Image: ${record.baseImage}`] : [];
-  const platforms = Object.entries(record.platforms).map(
-    ([platform, digest]) => `Platform-Digest: ${platform} ${digest}`,
-  );
-  const lines = [`Image: ${record.image}`, `Image-Digest: ${record.digest}`, ...platforms, ...base];
-  return [tag, '', ...lines, ''].join('\n');
+  const { image, digest, platforms, baseImage } = record;
+  const perPlatform = Object.entries(platforms).map((entry) => `Platform-Digest: ${entry.join(' ')}`);
+  const base = baseImage ? [`Base-Image: ${baseImage}`] : [];
+  return [tag, '', `Image: ${image}`, `Image-Digest: ${digest}`, ...perPlatform, ...base, ''].join('\n');
 }
 
 export function parseReleaseTag(message: string): ReleaseRecord | undefined {
   const value = (key: string) => new RegExp(`^${key}: (.+)$`, 'm').exec(message)?.[1];
-  const image = value('Image');
-  const digest = value('Image-Digest');
-  const baseImage = value('Base-Image');
-  const platforms = [...message.matchAll(/^Platform-Digest: (\S+) (\S+)$/gm)].map(([, platform, id]) => [
-    platform,
-    id,
-  ]);
+  const [image, digest, baseImage] = ['Image', 'Image-Digest', 'Base-Image'].map(value);
+  const platforms = [...message.matchAll(/^Platform-Digest: (\S+) (\S+)$/gm)].map((found) => found.slice(1));
   if (!image || !digest) return undefined;
-  return { image, digest, platforms: Object.fromEntries(platforms), ...(baseImage ? { baseImage } : {}) };
+  return { image, digest, platforms: Object.fromEntries(platforms), baseImage };
 }
 
 /** A tag that is a version, as it is in the repository. */
-export interface ReleaseTag {
-  name: string;
-  /** Without prefix. */
-  version: string;
-  /** The commit that the tag names. */
-  commit: string;
+export interface ReleaseTag extends VersionTag {
+  oid: string;
   /** What its message records; undefined for a tag that is no release of this flow: it is history. */
   record: ReleaseRecord | undefined;
 }
 
-function asRelease(prefix: string, { name, target, isCommit, message }: TagObject): ReleaseTag[] {
-  const version = parseTag(prefix, name);
-  if (version === undefined || !isCommit) return [];
-  return [{ name, version, commit: target, record: message ? parseReleaseTag(message) : undefined }];
+function asReleases(tags: readonly GitTag[], prefix: string): ReleaseTag[] {
+  return versionTags(tags, prefix).map(({ message, ...tag }) => ({
+    ...tag,
+    record: message === undefined ? undefined : parseReleaseTag(message),
+  }));
 }
 
-/** Every tag that is a version; none outside of a repository. */
+/** Every tag that is a version, highest first; none outside of a repository. */
 export async function releaseTags(root: string, prefix: string): Promise<ReleaseTag[]> {
   try {
-    return (await readTags(root)).flatMap((tag) => asRelease(prefix, tag));
+    return asReleases(await readTags(root), prefix);
   } catch (error) {
     if (error instanceof CommandError && /not a git repository/.test(error.stderr)) return [];
     throw error;
   }
 }
 
-/** What was released under a tag, or undefined if the tag is missing or not a release of this flow. */
-export async function readRelease(root: string, tag: string): Promise<ReleaseRecord | undefined> {
-  const [found] = await readTags(root, tag);
-  return found?.message ? parseReleaseTag(found.message) : undefined;
-}
-
 /** A release, with what its tag records. */
-export type Release = ReleaseTag & { record: ReleaseRecord };
+type Release = ReleaseTag & { record: ReleaseRecord };
 
 /** @throws TaskError if the tag is missing or not a release of this flow */
 export async function releaseOfTag(project: Project, tag: string): Promise<Release> {
-  const [found] = (await readTags(project.root, tag)).flatMap((one) =>
-    asRelease(project.release.tag_prefix, one),
-  );
+  const [found] = asReleases(await readTags(project.root, tag), project.release.tag_prefix);
   if (found?.record) return { ...found, record: found.record };
   const why = found ? 'its git tag records no image' : 'there is no such git tag';
   throw new TaskError(`${tag} is not a release of this project: ${why}`, {
@@ -104,19 +99,6 @@ export function releasedDigests({ digest, platforms }: Pick<ReleaseRecord, 'dige
   return [digest, ...Object.values(platforms)];
 }
 
-/**
- * Is a rebuilt image the released one? Either it is the very image, or every platform of it has the manifest
- * that was released for that platform. Pure.
- */
-export function isReleasedImage(
-  release: Pick<ReleaseRecord, 'digest' | 'platforms'>,
-  built: { id: string; platforms: Record<string, string> },
-): boolean {
-  if (releasedDigests(release).includes(built.id)) return true;
-  const platforms = Object.entries(built.platforms);
-  return platforms.length > 0 && platforms.every(([name, digest]) => release.platforms[name] === digest);
-}
-
 /** A release's image on this machine; undefined if it is not here. @throws TaskError if another one has its name */
 export async function releasedImage(
   project: Project,
@@ -125,12 +107,37 @@ export async function releasedImage(
   const reference = imageReference(project, name);
   const image = await inspectImage(reference);
   if (!image || releasedDigests(record).includes(image.id)) return image;
-  const rebuild = (await readRebuilds(project.root))[name];
-  if (rebuild?.released === record.digest && rebuild.digest === image.id) return image;
+  if (image.id === (await acceptedDigest(project, name, record))) return image;
   throw imageDiffers(reference, name, image.id, record.digest);
 }
 
-export function imageDiffers(reference: string, tag: string, found: string, released: string): TaskError {
+// A released image that this machine had to build again and could not get byte for byte, because its base image or
+// builder is another one, is accepted once, with a warning, and from then on counts as the release on this machine.
+
+const rebuildPath = ({ root }: Project, tag: string) => statePath(root, 'rebuilds', tag);
+
+/** Of the accepted build; a tag that moved since has none. */
+async function acceptedDigest(project: Project, tag: string, { digest }: Pick<ReleaseRecord, 'digest'>) {
+  const [released, here] = (await readIfPresent(rebuildPath(project, tag)))?.trim().split(' ') ?? [];
+  return released === digest ? here : undefined;
+}
+
+/** A tag as this machine has it: with each digest that its image may have here; none if the tag records no image. */
+export type ReleaseHere = ReleaseTag & { digests: string[]; isRebuilt: boolean };
+
+/** Every tag that is a version, with the builds that this machine accepted. */
+export async function releasesHere(project: Project): Promise<ReleaseHere[]> {
+  const tags = await releaseTags(project.root, project.release.tag_prefix);
+  const found = tags.map(async (tag) => {
+    const { name, record } = tag;
+    const rebuilt = record && (await acceptedDigest(project, name, record));
+    const digests = record ? releasedDigests(record) : [];
+    return { ...tag, isRebuilt: Boolean(rebuilt), digests: rebuilt ? [...digests, rebuilt] : digests };
+  });
+  return Promise.all(found);
+}
+
+function imageDiffers(reference: string, tag: string, found: string, released: string): TaskError {
   return new TaskError(
     `The image ${reference} is not the released one: it is ${found}, released was ${released}`,
     {
@@ -156,9 +163,11 @@ export async function releasesToRun({ root, release }: Project): Promise<string[
   if (released.length === 0) return [];
   const head = await resolveRevision(root, 'HEAD');
   const withdrawn = withdrawnVersions((head && (await fileAt(root, head, release.notes))) ?? '');
-  const offered = knownTags(released, release.tag_prefix).filter(({ version }) => !withdrawn.has(version));
-  const stable = offered.filter(({ version }) => isStable(version));
-  return [...stable, ...offered.filter((tag) => !stable.includes(tag))].map(({ name }) => name);
+  const offered = released.filter(({ version }) => !withdrawn.has(version));
+  const [stable, prereleases] = [true, false].map((wanted) =>
+    offered.filter(({ version }) => isStable(version) === wanted).map(({ name }) => name),
+  );
+  return [...stable!, ...prereleases!];
 }
 
 /** The tag of the highest stable release, else of the highest prerelease; undefined before the first. */
@@ -185,79 +194,141 @@ export function versionOfTag(project: Project, tag: string): string | undefined 
   return parseTag(project.release.tag_prefix, tag);
 }
 
-// Released images that this machine had to build again and could not get byte for byte, because its base image or builder
-// is another one. Such a build is accepted once, with a warning, and from then on counts as the release on this machine.
-
-const rebuildSchema = z.strictObject({
-  /** `Image.id` of the local build. */
-  digest: z.string(),
-  /** What the tag records; a tag that moved since has no rebuild. */
-  released: z.string(),
-  /** What differs, in words. */
-  why: z.string(),
-  /** ISO 8601, UTC. */
-  at: z.string(),
-});
-type Rebuilds = Record<string, z.output<typeof rebuildSchema>>;
-
-async function readRebuilds(root: string): Promise<Rebuilds> {
-  const path = statePath(root, 'rebuilds.json');
-  const text = await readIfPresent(path);
-  try {
-    return text ? z.record(z.string(), rebuildSchema).parse(JSON.parse(text)) : {};
-  } catch (cause) {
-    throw new TaskError(`Cannot read the accepted rebuilds: ${path} is damaged`, {
-      code: 'rebuilds-unreadable',
-      hint: `rm ${path}   (a rebuilt image is then compared, and built, again)`,
-      cause,
-    });
-  }
-}
-
-/** A tag as this machine has it: with each digest that its image may have here; none if the tag records no image. */
-export type ReleaseHere = ReleaseTag & { digests: string[]; isRebuilt: boolean };
-
-/** Every tag that is a version, with the builds that this machine accepted. */
-export async function releasesHere({ root, release }: Project): Promise<ReleaseHere[]> {
-  const [tags, rebuilds] = await Promise.all([releaseTags(root, release.tag_prefix), readRebuilds(root)]);
-  return tags.map((tag) => {
-    const rebuild = rebuilds[tag.name];
-    const isRebuilt = rebuild !== undefined && rebuild.released === tag.record?.digest;
-    const digests = tag.record ? releasedDigests(tag.record) : [];
-    return { ...tag, isRebuilt, digests: isRebuilt ? [...digests, rebuild.digest] : digests };
-  });
-}
-
-/** From now on this image is the release on this machine. */
-export async function acceptRebuild(
-  { root }: Project,
-  tag: string,
-  { digest, released, why }: { digest: string; released: string; why: string },
-): Promise<void> {
-  const rebuild = { digest, released, why, at: new Date().toISOString() };
-  const text = `${JSON.stringify({ ...(await readRebuilds(root)), [tag]: rebuild }, null, 2)}\n`;
-  await writeFileAtomic(statePath(root, 'rebuilds.json'), text, { mode: 0o600 });
-}
-
-/** Why the same commit gave another image here. `baseImage`: this machine's, as `reference@id`. Pure. */
-export function rebuildDifference(
-  record: ReleaseRecord,
-  image: { id: string; platforms: Record<string, string> },
-  baseImage: string | undefined,
-): string {
-  if (isReleasedImage(record, image)) return 'same platforms, new provenance';
-  const others = Object.keys(image.platforms).filter((name) => !(name in record.platforms));
-  const released = Object.keys(record.platforms);
-  if (released.length > 0 && others.length > 0)
-    return `it was released for ${released.join(', ')} and this is ${others.join(', ')}`;
-  if (record.baseImage && record.baseImage !== baseImage)
-    return `the base image was ${record.baseImage}, here it is ${baseImage ?? 'unknown'}`;
-  return 'same commit and base image, so the builder differs (its version, secrets or build arguments)';
-}
-
 /** This machine's base image as `reference@id`; undefined when there is none. */
 export async function baseImageOf(project: Project): Promise<string | undefined> {
   const reference = variable(project, 'BASE_IMAGE') ?? project.image.base_image;
   const present = reference ? await inspectImage(reference) : undefined;
   return present ? `${reference}@${present.id}` : undefined;
+}
+
+// The two builds that users ask for: `latest` from the working tree, a version from its git tag. Both are tried before they
+// get their name.
+
+interface BuildResult {
+  digest: string;
+  version: string;
+  revision: string;
+  /** False when the image was already there, unchanged. */
+  built: boolean;
+  /** Of a release: the digest that its tag records. */
+  released?: string;
+}
+
+/** Builds `latest` from the working tree and moves the name to it once the image proved healthy. */
+export async function buildLatest(project: Project, platforms: readonly string[]): Promise<BuildResult> {
+  const { root, release } = project;
+  const identity = await workTreeIdentity(project);
+  const { version, revision } = identity;
+  const candidate = candidateReference(project, revision);
+  const reference = imageReference(project, 'latest');
+  if (revision.endsWith('-dirty'))
+    log.warn('the working tree has uncommitted changes: the revision ends in -dirty');
+  return withCleanUp(project, async () => {
+    log.step(`build ${reference} (${version})`);
+    const source = await sourceUrl(root, release.remote);
+    const request = { directory: root, tag: candidate, source, platforms, ...identity };
+    const { id: digest } = await buildImage(project, request);
+    const result = { digest, version, revision };
+    if ((await inspectImage(reference))?.id === digest) return { ...result, built: false };
+    await tryAndName(project, { candidate, reference, version, revision });
+    return { ...result, built: true };
+  });
+}
+
+/**
+ * Makes sure that a release's image is here; builds it from its git tag only, and compares the digest.
+ * @throws TaskError with `isExact` if it is another image; else that is a warning, and remembered
+ */
+export async function buildRelease(
+  project: Project,
+  tag: string,
+  { platforms = [], isExact = false }: { platforms?: readonly string[]; isExact?: boolean } = {},
+): Promise<BuildResult> {
+  const release = await releaseOfTag(project, tag);
+  const { commit: revision, version, record } = release;
+  const reference = imageReference(project, tag);
+  const result = { version, revision, released: record.digest };
+  const present = await releasedImage(project, release);
+  if (present) return { ...result, digest: present.id, built: false };
+  const candidate = candidateReference(project, revision);
+  return withCleanUp(project, async () => {
+    log.step(`build ${reference} from git tag ${tag}`);
+    const image = await buildCommit(project, { commit: revision, version, candidate, platforms });
+    // A dry run has only a placeholder to compare.
+    const isSame = releasedDigests(record).includes(image.id) || image.id.startsWith('<');
+    if (!isSame && isExact) throw imageDiffers(candidate, tag, image.id, record.digest);
+    if (!isSame) await acceptDiffering(project, release, image);
+    await tryAndName(project, { candidate, reference, version, revision });
+    return { ...result, digest: image.id, built: true };
+  });
+}
+
+interface Candidate {
+  candidate: string;
+  /** The name that it gets once it proved healthy. */
+  reference: string;
+  version: string;
+  revision: string;
+}
+
+async function tryAndName(project: Project, { candidate, reference, ...expected }: Candidate): Promise<void> {
+  log.step('start it as prod would and check its health');
+  await tryCandidate(project, { image: candidate, expected });
+  await tagImage(candidate, reference);
+}
+
+/** Warns, and remembers that on this machine this image is the release. */
+async function acceptDiffering(project: Project, release: Release, image: { id: string }): Promise<void> {
+  const { name, record } = release;
+  const here = await baseImageOf(project);
+  const why =
+    record.baseImage && record.baseImage !== here
+      ? `the base image was ${record.baseImage}, here it is ${here ?? 'unknown'}`
+      : 'its platform or the builder is another one';
+  await makeDirectory(statePath(project.root, 'rebuilds'), 0o700);
+  await writeFileAtomic(rebuildPath(project, name), `${record.digest} ${image.id}\n`, { mode: 0o600 });
+  log.warn(`the rebuilt image of ${name} differs from the released one: ${why}`);
+  log.info(`  released ${record.digest}\n  here     ${image.id}`);
+  const registry = registryReference(project, name);
+  const source = registry ? `docker pull ${registry}` : 'docker save on the other machine, docker load here';
+  log.hint(`it is used here as ${imageReference(project, name)}; to get the released image: ${source}`);
+}
+
+/** Also removes the candidate that a killed build left: it has no owner any more. */
+async function withCleanUp<T>(project: Project, work: () => Promise<T>): Promise<T> {
+  const cleanUp = () => uninterrupted(() => removeCandidates(project));
+  await cleanUp();
+  try {
+    return await work();
+  } finally {
+    await cleanUp();
+  }
+}
+
+/**
+ * How an image that is built from the working tree names itself. `version`: `1.2.0` exactly at a release, else
+ * `1.2.0+3.gabc1234` (semver build metadata says "after this version" without claiming to be a later one), with `.dirty`
+ * for uncommitted changes; `revision`: the commit, with `-dirty` then. @throws TaskError before the first commit
+ */
+async function workTreeIdentity({ root, release }: Project) {
+  const { head, changes } = await workTree(root);
+  if (!head) {
+    throw new TaskError('Cannot build: the repository has no commits, so the image would have no revision', {
+      code: 'no-commits',
+      hint: 'git add --all && git commit -m "First commit"',
+    });
+  }
+  const [tags, merged, epoch] = await Promise.all([
+    releaseTags(root, release.tag_prefix),
+    mergedTags(root),
+    commitTime(root, head),
+  ]);
+  const latest = tags.find(({ name }) => merged.has(name));
+  const range = latest ? `refs/tags/${latest.name}..HEAD` : 'HEAD';
+  const commits = await read(git(root, 'rev-list', '--count', range));
+  const isDirty = changes.length > 0;
+  const distance = latest && commits === '0' ? [] : [commits, `g${head.slice(0, 7)}`];
+  const metadata = [...distance, ...(isDirty ? ['dirty'] : [])].join('.');
+  const version = `${latest?.version ?? '0.0.0'}${metadata ? `+${metadata}` : ''}`;
+  return { version, revision: isDirty ? `${head}-dirty` : head, epoch };
 }

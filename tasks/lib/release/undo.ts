@@ -16,14 +16,13 @@ import {
   clearLeftovers,
   followBranch,
   moveRefs,
-  type RefUpdate,
   settleRefs,
   verifyWorkTreeCanFollow,
   writeCommit,
 } from './git-write.ts';
 import { findEntry, NEW_NOTES, removeEntry, withdrawEntry } from './notes.ts';
-import { workTreeProblems } from './preflight.ts';
-import { publish } from './publish.ts';
+import { problemsIn, workTreeProblems } from './preflight.ts';
+import { publish, verifyNotBehind } from './publish.ts';
 import { releasedDigests, releaseOfTag, releasesToRun } from './record.ts';
 
 const undoSchema = z.strictObject({
@@ -55,25 +54,21 @@ export type UndoData = z.output<typeof undoSchema>;
 /** @throws TaskError if it is unknown whether the release was published, or others' work would be touched */
 export async function planUndo(project: Project, tag: string): Promise<UndoData> {
   const { root } = project;
-  const { commit, record } = await releaseOfTag(project, tag);
-  const [tagObject = '', parent, tree] = await Promise.all([
-    resolveRevision(root, `refs/tags/${tag}`),
+  const { commit, oid: tagObject, record } = await releaseOfTag(project, tag);
+  const [parent, tree, runnable] = await Promise.all([
     resolveRevision(root, `${commit}^`),
     workTree(root),
+    releasesToRun(project),
   ]);
   const { head, branch } = tree;
   const isProd = variable(project, 'PROD_TAG') === tag;
-  const successor = (await releasesToRun(project)).find((name) => name !== tag) ?? null;
-  const isElsewhere = head !== undefined && !(await isAncestor(root, commit, head));
-  const problems = [
-    ...workTreeProblems(project, tree),
-    ...(isElsewhere ? [elsewhere(tag, commit, branch)] : []),
-    ...(isProd && !successor ? [noSuccessor(project, tag)] : []),
-    ...(parent ? [] : [noParent(project, tag, commit)]),
-  ];
+  const successor = runnable.find((name) => name !== tag) ?? null;
+  const isHere = head === undefined || (await isAncestor(root, commit, head));
+  const own = undoProblems(project, { tag, commit, parent, branch, isProd, successor }, isHere);
+  const problems = [...workTreeProblems(project, tree), ...own];
   if (problems.length > 0 || !head || !branch || !parent)
     throw combinedError(`Cannot undo ${tag}: ${problems.length} problems`, problems);
-  const seen = await seenByOthers(project, tag, commit, branch);
+  const seen = await seenByOthers(project, { tag, commit, head, branch });
   const kind = seen.tag || seen.image ? 'withdraw' : 'remove';
   const names = { kind, tag, tagObject, commit, parent, branch, head, successor, isProd } as const;
   const goesBack = kind === 'remove' && head === commit && !seen.commit;
@@ -83,22 +78,44 @@ export async function planUndo(project: Project, tag: string): Promise<UndoData>
   return { ...names, notes, isLatest, active, next: goesBack ? parent : '' };
 }
 
-/** Where it was published. @throws TaskError when remote or registry do not respond */
-async function seenByOthers(project: Project, tag: string, commit: string, branch: string) {
+type Known = Pick<UndoData, 'tag' | 'commit' | 'isProd' | 'successor'> &
+  Record<'parent' | 'branch', string | undefined>;
+
+function undoProblems(project: Project, known: Known, isHere: boolean): TaskError[] {
+  const { tag, commit, parent, branch, isProd, successor } = known;
+  const short = shortHash(commit);
+  return problemsIn([
+    [
+      !isHere,
+      'wrong-branch',
+      `Cannot undo ${tag}: its commit ${short} is not in ${branch ?? 'HEAD'}`,
+      `git branch --contains ${short} lists its branches; git switch to one of them`,
+    ],
+    [
+      isProd && !successor,
+      'no-successor',
+      `Cannot undo ${tag}: prod runs it and there is no other release to switch to`,
+      `stop prod first: ${stopCommand(project, 'prod')}, and remove the tag from .env`,
+    ],
+    [
+      !parent,
+      'no-parent',
+      `Cannot undo ${tag}: the commit before ${short} is not here`,
+      `in a shallow clone: git fetch --unshallow ${project.release.remote}; a release that is the first commit stays`,
+    ],
+  ]);
+}
+
+type Place = Pick<UndoData, 'tag' | 'commit' | 'head' | 'branch'>;
+
+/** Where it was published. @throws TaskError when remote or registry do not respond, or the remote is ahead */
+async function seenByOthers(project: Project, { tag, commit, head, branch }: Place) {
   const { root, release } = project;
   const url = await remoteUrl(root, release.remote);
   const remote = url === undefined ? undefined : await remoteState(root, release.remote);
-  const reference = registryReference(project, tag);
+  if (remote) await verifyNotBehind(project, `Cannot undo ${tag}`, { head, branch }, remote);
   const tip = remote?.branches.get(branch);
-  if (tip && !(await isAncestor(root, tip, 'HEAD'))) {
-    throw new TaskError(
-      `Cannot undo ${tag}: ${release.remote}/${branch} has commits that are not in ${branch}`,
-      {
-        code: 'behind-remote',
-        hint: `git pull --no-rebase ${release.remote} ${branch}`,
-      },
-    );
-  }
+  const reference = registryReference(project, tag);
   return {
     tag: remote?.tags.has(tag) ?? false,
     image: reference !== undefined && (await registryDigest(reference)) !== undefined,
@@ -110,14 +127,14 @@ async function findLatest(project: Project, digests: string[]): Promise<UndoData
   const reference = registryReference(project, 'latest');
   const local = await inspectImage(imageReference(project, 'latest'));
   const registry = reference ? await registryDigest(reference) : undefined;
-  const isOne = (id: string | undefined) => id !== undefined && digests.includes(id);
-  return { local: isOne(local?.id), registry: isOne(registry) };
+  return { local: digests.includes(local?.id ?? ''), registry: digests.includes(registry ?? '') };
 }
 
-type NamedRelease = Pick<UndoData, 'kind' | 'tag' | 'commit' | 'head' | 'successor'>;
-
 /** The notes without the entry, or with the mark that it is withdrawn. */
-async function notesAfter(project: Project, { kind, tag, commit, head, successor }: NamedRelease) {
+async function notesAfter(
+  project: Project,
+  { kind, tag, commit, head, successor }: Omit<Place, 'branch'> & Pick<UndoData, 'kind' | 'successor'>,
+) {
   const { root, release } = project;
   const present = (await fileAt(root, head, release.notes)) ?? NEW_NOTES;
   if (kind === 'withdraw') {
@@ -134,27 +151,6 @@ async function notesAfter(project: Project, { kind, tag, commit, head, successor
   throw new TaskError(`Cannot undo ${tag}: its entry in ${release.notes} was edited after the release`, {
     code: 'notes-edited',
     hint: `remove the entry yourself and commit that; then: npm run release -- --undo ${tag}`,
-  });
-}
-
-function elsewhere(tag: string, commit: string, branch: string | undefined): TaskError {
-  return new TaskError(`Cannot undo ${tag}: its commit ${shortHash(commit)} is not in ${branch ?? 'HEAD'}`, {
-    code: 'wrong-branch',
-    hint: `git branch --contains ${shortHash(commit)} lists its branches; git switch to one of them`,
-  });
-}
-
-function noParent({ release }: Project, tag: string, commit: string): TaskError {
-  return new TaskError(`Cannot undo ${tag}: the commit before ${shortHash(commit)} is not here`, {
-    code: 'no-parent',
-    hint: `in a shallow clone: git fetch --unshallow ${release.remote}; a release that is the first commit stays`,
-  });
-}
-
-function noSuccessor(project: Project, tag: string): TaskError {
-  return new TaskError(`Cannot undo ${tag}: prod runs it and there is no other release to switch to`, {
-    code: 'no-successor',
-    hint: `stop prod first: ${stopCommand(project, 'prod')}, and remove the tag from .env`,
   });
 }
 
@@ -206,7 +202,7 @@ export function undoReleaseSteps(project: Project, data: UndoData): Step<UndoDat
     {
       name: 'work-tree',
       title: 'update the working tree',
-      apply: ({ head, next }) => followBranch(root, branch, head, next),
+      apply: ({ head, next }) => followBranch(root, { branch, from: head, to: next, path: release.notes }),
     },
   ];
   return [...steps.filter((step) => step !== false), ...imageSteps(project, data)];
@@ -221,7 +217,7 @@ function imageSteps(project: Project, data: UndoData): Step<UndoData>[] {
     isLatest.local && {
       name: 'latest',
       title: successor ? `tag ${successor} as ${latest}` : `remove the tag ${latest}`,
-      apply: () => moveLatest(project, latest, successor),
+      apply: (data) => moveLatest(project, data, latest),
     },
     isLatest.local &&
       successor !== null &&
@@ -242,19 +238,19 @@ function imageSteps(project: Project, data: UndoData): Step<UndoData>[] {
       remoteLatest !== undefined && {
         name: 'push-latest',
         title: `push ${successor ?? 'nothing'} as ${remoteLatest}`,
-        apply: () => pushLatest(project, data, remoteLatest),
+        apply: (data) => pushLatest(project, data, remoteLatest),
       },
     kind === 'withdraw' && {
       name: 'push',
       title: `push ${branch} to ${project.release.remote}`,
-      apply: ({ head, next }) =>
-        publish(project, { branch, from: head, commit: next, tag: undefined, what: `${tag} is withdrawn` }),
+      apply: ({ next }) =>
+        publish(project, { branch, commit: next, tag: undefined, what: `${tag} is withdrawn` }),
     },
   ];
   return steps.filter((step) => step !== false);
 }
 
-function refUpdates({ kind, branch, head, next, tag, tagObject }: UndoData): RefUpdate[] {
+function refUpdates({ kind, branch, head, next, tag, tagObject }: UndoData) {
   const removed = { ref: `refs/tags/${tag}`, from: tagObject, to: null };
   return [{ ref: `refs/heads/${branch}`, from: head, to: next }, ...(kind === 'remove' ? [removed] : [])];
 }
@@ -274,27 +270,31 @@ async function switchProd(project: Project, active: string, tag: string): Promis
   else await updateDotenv(project.root, { [variableName(project, 'PROD_TAG')]: tag });
 }
 
-async function moveLatest(project: Project, latest: string, successor: string | null): Promise<void> {
+/** The successor's image, where this machine has it. */
+async function successorImage(project: Project, { successor }: UndoData): Promise<string | undefined> {
   const image = successor ? imageReference(project, successor) : undefined;
-  if (image && (await inspectImage(image))) return tagImage(image, latest);
+  return image && (await inspectImage(image)) ? image : undefined;
+}
+
+async function moveLatest(project: Project, data: UndoData, latest: string): Promise<void> {
+  const image = await successorImage(project, data);
+  if (image) return tagImage(image, latest);
   log.warn(
     `no other release on this machine: removing the tag ${latest} (npm run build-push makes a new one)`,
   );
   await untagImage(latest);
 }
 
-async function pushLatest(project: Project, { tag, successor }: UndoData, latest: string): Promise<void> {
-  const image = successor ? imageReference(project, successor) : undefined;
-  if (image && (await inspectImage(image))) await pushImage(image, latest, { immutable: false });
-  else log.warn(`${latest} is still ${tag}: there is no other release on this machine`);
+async function pushLatest(project: Project, data: UndoData, latest: string): Promise<void> {
+  const image = await successorImage(project, data);
+  if (image) await pushImage(image, latest, { immutable: false });
+  else log.warn(`${latest} is still ${data.tag}: there is no other release on this machine`);
 }
 
 /** Completes, or undoes, an undo that was killed. Call it holding the lock. */
 export async function resumeUndo(project: Project) {
   const journey = undoJourney(project);
-  const interrupted = await interruptedRun(journey);
-  if (!interrupted) return undefined;
-  await clearLeftovers(project.root, interrupted);
+  await clearLeftovers(project.root, await interruptedRun(journey));
   return resumeSteps(journey);
 }
 

@@ -3,19 +3,53 @@
 import semver from 'semver';
 import { suggestion, TaskError, usageError } from '../errors.ts';
 
+/** A tag whose name is a version. */
+export interface VersionTag {
+  name: string;
+  /** Without prefix and build metadata. */
+  version: string;
+  /** What the tag names in the end. */
+  commit: string;
+  where?: 'remote' | undefined;
+}
+
+/** The version in a tag name; undefined for `latest`, `v1.2` and tags of another prefix. */
+export function parseTag(tagPrefix: string, tagName: string): string | undefined {
+  if (!tagName.startsWith(tagPrefix)) return undefined;
+  const text = tagName.slice(tagPrefix.length);
+  return /^\d/.test(text) ? (semver.parse(text)?.version ?? undefined) : undefined;
+}
+
+/** The tags that are versions, highest first. */
+export function versionTags<T extends { name: string }>(tags: readonly T[], tagPrefix: string) {
+  const known = tags.flatMap((tag) => {
+    const parsed = semver.parse(parseTag(tagPrefix, tag.name));
+    return parsed ? [{ parsed, tag: { ...tag, version: parsed.version } }] : [];
+  });
+  return known.sort((a, b) => b.parsed.compare(a.parsed)).map(({ tag }) => tag);
+}
+
+/** True for a version without a prerelease part. */
+export function isStable(version: string): boolean {
+  return semver.prerelease(version) === null;
+}
+
+type StableBump = 'major' | 'minor' | 'patch';
+export const BUMPS = ['patch', 'minor', 'major', 'prerelease', 'auto'] as const;
+
 export interface VersionRequest {
-  /** Tags reachable from the branch. */
+  /** Tags reachable from the branch, highest first. */
   merged: readonly VersionTag[];
-  /** All tags, local and remote. */
+  /** All tags, local and remote, highest first. */
   everywhere: readonly VersionTag[];
-  /** `patch`, `minor`, `major`, `prerelease`, `auto` or a version with or without a leading `v`. */
+  /** One of BUMPS, or a version with or without a leading `v`. */
   requested: string;
-  /** What `auto` means here: the bump of the changes since the last stable release on this branch. */
-  changes?: { bump: StableBump } | undefined;
+  /** What the changes since the last stable release on this branch ask for. */
+  bump: StableBump;
   preid?: string | undefined;
-  /** May an explicit version lie below a release that this branch does not contain? Default true. */
-  allowBackport?: boolean | undefined;
-  tagPrefix?: string | undefined;
+  /** May a version that is named lie below a release that this branch does not contain? */
+  allowBackport: boolean;
+  tagPrefix: string;
 }
 
 export interface VersionPlan {
@@ -24,20 +58,8 @@ export interface VersionPlan {
   next: string;
   /** Tag name of `next`. */
   tag: string;
-  bump: Bump;
-  isPrerelease: boolean;
-  isBackport: boolean;
   /** Only then may floating tags such as `latest` move to it. */
   isHighestStable: boolean;
-}
-
-interface VersionChoice {
-  /** What to pass on as `requested`. */
-  requested: (typeof BUMPS)[number];
-  version: string;
-  bump: Bump;
-  isPrerelease: boolean;
-  isRecommended: boolean;
 }
 
 /**
@@ -45,15 +67,9 @@ interface VersionChoice {
  * `version-not-higher` or `tag-exists`, with the tag and its commit, for one that is too low.
  */
 export function planVersion(request: VersionRequest): VersionPlan {
-  const { tagPrefix = 'v', allowBackport = true } = request;
-  const merged = knownTags(request.merged, tagPrefix);
-  const everywhere = knownTags([...request.everywhere, ...request.merged], tagPrefix);
+  const { merged, everywhere, requested, allowBackport, tagPrefix } = request;
   const current = merged[0]?.version;
-  const { next, bump } = nextVersion(
-    request,
-    current,
-    merged.find(({ version }) => isStable(version))?.version,
-  );
+  const next = nextVersion(request);
   const refuse = (code: string, fact: string, hint: string) => {
     throw new TaskError(`Cannot release ${tagPrefix}${next}: ${fact}`, { code, hint });
   };
@@ -66,85 +82,40 @@ export function planVersion(request: VersionRequest): VersionPlan {
   const isLower = current ? semver.lte(next, current) : higher !== undefined;
   const fact = limit ? `it is not higher than ${limit.name} (${place(limit)})` : '';
   if (limit && isLower) refuse('version-not-higher', fact, `choose a version above ${limit.version}`);
-  if (higher && (bump !== 'explicit' || !allowBackport)) {
+  if (higher && (isBump(requested) || !allowBackport)) {
     const hint = `merge ${higher.name} into this branch first; on a maintenance branch, name the version: ${next}`;
     refuse('version-not-higher', `${fact}, which this branch does not contain`, hint);
   }
-  const isBetween = ({ version }: KnownTag) =>
-    semver.gt(version, current ?? next) && semver.lt(version, next);
-  const skipped = higher && stable.find(isBetween);
+  const skipped =
+    higher && stable.find(({ version }) => semver.gt(version, current ?? next) && semver.lt(version, next));
   if (skipped) {
     const between = `${skipped.name} (${place(skipped)}) lies between, and this branch does not contain it`;
     refuse('version-not-higher', between, `choose a version below ${skipped.version}`);
   }
-  const isPrerelease = !isStable(next);
-  const names = { current, next, tag: `${tagPrefix}${next}`, bump };
-  return {
-    ...names,
-    isPrerelease,
-    isBackport: higher !== undefined,
-    isHighestStable: !isPrerelease && !higher,
-  };
+  return { current, next, tag: `${tagPrefix}${next}`, isHighestStable: isStable(next) && !higher };
+}
+
+function place({ commit, where }: VersionTag): string {
+  return `${commit.slice(0, 7)}${where === 'remote' ? ' on the remote' : ''}`;
 }
 
 /** What a person can choose on this branch, the recommended version first; what would be refused is left out. */
-export function versionChoices(request: Omit<VersionRequest, 'requested'>): VersionChoice[] {
-  const choices: VersionChoice[] = [];
+export function versionChoices(request: Omit<VersionRequest, 'requested'>) {
+  const choices = new Map<string, { value: string; label: string; hint: string }>();
   let refused: unknown;
   for (const requested of ['auto', ...BUMPS] as const) {
     try {
-      const { next, bump, isPrerelease } = planVersion({ ...request, requested });
-      if (choices.some(({ version }) => version === next)) continue;
-      choices.push({ requested, version: next, bump, isPrerelease, isRecommended: requested === 'auto' });
+      const { current, next } = planVersion({ ...request, requested });
+      const automatic = current ? request.bump : 'first';
+      const label = `${requested === 'auto' ? automatic : requested} → ${next}`;
+      const hint = requested === 'auto' ? 'recommended by the commits' : '';
+      if (!choices.has(next)) choices.set(next, { value: requested, label, hint });
     } catch (error) {
       refused ??= error;
     }
   }
-  if (choices.length === 0) throw refused;
-  return choices;
-}
-
-function place({ commit, where }: KnownTag): string {
-  return `${commit.slice(0, 7)}${where === 'remote' ? ' on the remote' : ''}`;
-}
-
-// Tags read as versions: which tags are versions, which is the highest, where do the notes of one begin.
-
-/** A tag as git lists it; `commit` is what it points to, peeled. */
-export interface VersionTag {
-  name: string;
-  commit: string;
-  where?: 'local' | 'remote' | undefined;
-}
-
-interface KnownTag extends VersionTag {
-  /** The version in the name, without prefix. */
-  version: string;
-}
-
-/**
- * The version in a tag name, without prefix and build metadata, or undefined: `latest`, `v1.2` and tags of
- * another prefix are not versions.
- */
-export function parseTag(tagPrefix: string, tagName: string): string | undefined {
-  if (!tagName.startsWith(tagPrefix)) return undefined;
-  const text = tagName.slice(tagPrefix.length);
-  return /^\d/.test(text) ? (semver.parse(text)?.version ?? undefined) : undefined;
-}
-
-/** The tags that are versions, highest first. */
-export function knownTags(tags: readonly VersionTag[], tagPrefix = 'v'): KnownTag[] {
-  const known = tags.flatMap((tag) => {
-    const version = parseTag(tagPrefix, tag.name);
-    return version ? [{ ...tag, version }] : [];
-  });
-  const parsed = new Map(known.map(({ version }) => [version, new semver.SemVer(version)]));
-  return known.sort((a, b) => semver.rcompare(parsed.get(a.version)!, parsed.get(b.version)!));
-}
-
-/** True for a version without a prerelease part. */
-export function isStable(version: string): boolean {
-  return semver.prerelease(version) === null;
+  if (choices.size === 0) throw refused;
+  return [...choices.values()];
 }
 
 /**
@@ -152,55 +123,40 @@ export function isStable(version: string): boolean {
  * release everything since the last stable one. Undefined means from the first commit on.
  * `requested`: a word such as `patch`, or a version.
  */
-export function changesBase(
-  merged: readonly VersionTag[],
-  requested: string,
-  tagPrefix = 'v',
-): KnownTag | undefined {
-  const known = knownTags(merged, tagPrefix);
+export function changesBase<T extends VersionTag>(merged: readonly T[], requested: string): T | undefined {
   const asked = semver.parse(requested)?.version;
   const isPrerelease = asked ? !isStable(asked) : requested === 'prerelease';
-  const candidates = isPrerelease ? known : known.filter(({ version }) => isStable(version));
+  const candidates = isPrerelease ? merged : merged.filter(({ version }) => isStable(version));
   return candidates.find(({ version }) => !asked || semver.lt(version, asked));
 }
 
 // From the request to a version number.
 
-type StableBump = 'major' | 'minor' | 'patch';
-export const BUMPS = ['patch', 'minor', 'major', 'prerelease', 'auto'] as const;
-
-/** What a version came from. `first` is the first release of a branch without any. */
-type Bump = StableBump | 'prerelease' | 'explicit' | 'first';
-
-interface NextRequest {
-  requested: string;
-  preid?: string | undefined;
-  /** What `auto` means here. */
-  changes?: { bump: StableBump } | undefined;
+function isBump(requested: string): requested is (typeof BUMPS)[number] {
+  return (BUMPS as readonly string[]).includes(requested);
 }
 
-/**
- * The version that `requested` leads to from `current` (the highest on the branch) and `stable` (the highest
- * without prerelease part). Throws a usage error for text that is no version and no known word.
- */
-function nextVersion(request: NextRequest, current?: string, stable?: string): { next: string; bump: Bump } {
-  const { requested, preid = 'rc', changes } = request;
-  const word = BUMPS.find((bump) => bump === requested);
-  if (!word) return { next: explicitVersion(requested), bump: 'explicit' };
+function nextVersion({ merged, requested, bump, preid = 'rc' }: VersionRequest): string {
+  const current = merged[0]?.version;
+  if (!isBump(requested)) return explicitVersion(requested);
   verifyPreid(preid);
-  if (!current) return { next: word === 'prerelease' ? `1.0.0-${preid}.0` : '1.0.0', bump: 'first' };
-  if (word !== 'auto') return { next: semver.inc(current, word, preid)!, bump: word };
-  const bump = changes?.bump ?? 'patch';
-  return { next: finishedVersion(current, stable, bump), bump };
+  if (!current) return requested === 'prerelease' ? `1.0.0-${preid}.0` : '1.0.0';
+  if (requested !== 'auto') return semver.inc(current, requested, preid)!;
+  if (isStable(current)) return semver.inc(current, bump)!;
+  // `auto` completes a prerelease, unless the changes since the last stable release ask for more: from 1.0.0 and
+  // 1.1.0-rc.1 it goes to 1.1.0, and with a breaking change to 2.0.0.
+  const completed = semver.inc(current, 'patch')!;
+  const stable = merged.find(({ version }) => isStable(version));
+  const asked = stable ? semver.inc(stable.version, bump)! : completed;
+  return semver.gt(asked, completed) ? asked : completed;
 }
 
 /** Refuses what can be no version, before anything is looked at. @throws a usage error (exit 2) */
 export function verifyRequested(requested: string | undefined, preid: string | undefined): void {
-  const word = BUMPS.find((bump) => bump === requested);
-  if (requested !== undefined && !word) explicitVersion(requested);
+  if (requested !== undefined && !isBump(requested)) explicitVersion(requested);
   if (preid === undefined) return;
   verifyPreid(preid);
-  if (requested === undefined || word === 'prerelease') return;
+  if (requested === undefined || requested === 'prerelease') return;
   throw usageError(`--preid ${preid} names a prerelease, and "${requested}" makes none`, {
     hint: `npm run release -- prerelease --preid ${preid}`,
   });
@@ -213,28 +169,15 @@ function verifyPreid(preid: string): void {
   });
 }
 
-/**
- * From a prerelease, `auto` completes it, unless the changes since the last stable release ask for more:
- * 1.0.0 → 1.1.0-rc.1 becomes 1.1.0, and with a breaking change 2.0.0.
- */
-function finishedVersion(current: string, stable: string | undefined, bump: StableBump): string {
-  if (isStable(current)) return semver.inc(current, bump)!;
-  const completed = semver.inc(current, 'patch')!;
-  const asked = stable ? semver.inc(stable, bump)! : completed;
-  return semver.gt(asked, completed) ? asked : completed;
-}
-
 function explicitVersion(text: string): string {
-  const parsed = /^v?\d/.test(text) ? semver.parse(text) : null;
+  const isNumber = /^v?\d/.test(text);
+  const parsed = isNumber ? semver.parse(text) : null;
   if (!parsed) {
-    const hint = /^v?\d/.test(text)
-      ? 'a version has three numbers, e.g. 1.4.0'
-      : suggestion(text, [...BUMPS]);
+    const hint = isNumber ? 'a version has three numbers, e.g. 1.4.0' : suggestion(text, BUMPS);
     throw usageError(`"${text}" is neither a version nor one of ${BUMPS.join(', ')}`, { hint });
   }
-  if (parsed.build.length > 0) {
-    const hint = `an image tag cannot contain "+"; use ${parsed.version}`;
-    throw usageError(`Version ${text} has build metadata`, { hint });
-  }
-  return parsed.version;
+  if (parsed.build.length === 0) return parsed.version;
+  throw usageError(`Version ${text} has build metadata`, {
+    hint: `an image tag cannot contain "+"; use ${parsed.version}`,
+  });
 }

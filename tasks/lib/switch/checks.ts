@@ -14,7 +14,7 @@ import {
   FILES_LABEL,
   type PublishedPort,
 } from '../docker/compose.ts';
-import { csvOption, docker, engineInfo, isLocalEndpoint } from '../docker/engine.ts';
+import { csvOption, docker, isLocalEndpoint } from '../docker/engine.ts';
 import { type Container, type Image, inspectImage, tagImage } from '../docker/objects.ts';
 import { verifyServiceConfig } from '../docker/service-config.ts';
 import { combinedError, errorSummary, nearest, TaskError } from '../errors.ts';
@@ -28,10 +28,10 @@ import {
   registryReference,
   variableName,
 } from '../project.ts';
-import { buildRelease } from '../release/build-image.ts';
 import {
-  readRelease,
+  buildRelease,
   releasedDigests,
+  releaseOfTag,
   releasesToRun,
   verifyReleasedImage,
   versionOfTag,
@@ -87,9 +87,8 @@ async function prodImage(project: Project, prodTag: string | undefined, target: 
   } catch (error) {
     if (!(error instanceof TaskError)) throw error;
     if (error.code === 'not-released') throw await withSuggestion(project, prodTag, error);
-    const release = error.code === 'image-missing' && (await readRelease(project.root, prodTag));
-    if (!release) throw error;
-    target.imageIds.prod = release.digest;
+    if (error.code !== 'image-missing') throw error;
+    target.imageIds.prod = (await releaseOfTag(project, prodTag)).record.digest;
     target.fetch = registryReference(project, prodTag) ? 'pull' : 'build';
     return undefined;
   }
@@ -114,15 +113,15 @@ export function registryDigest(project: Project, name: EnvironmentName, { images
 
 /** Brings a release's image here and checks that it is the released one. @throws TaskError */
 export async function fetchRelease(project: Project, tag: string): Promise<Image> {
-  if (!(await pullRelease(project, tag))) await buildRelease(project, await engineInfo(), tag);
+  if (!(await pullRelease(project, tag))) await buildRelease(project, tag);
   return verifyReleasedImage(project, tag);
 }
 
 /** By digest: a tag in a registry says nothing about what it was yesterday. False where no registry has it. */
 async function pullRelease(project: Project, tag: string): Promise<boolean> {
   const repository = registryReference(project, tag)?.slice(0, -tag.length - 1);
-  const release = repository && (await readRelease(project.root, tag));
-  for (const digest of release ? releasedDigests(release) : []) {
+  if (!repository) return false;
+  for (const digest of releasedDigests((await releaseOfTag(project, tag)).record)) {
     const reference = `${repository}@${digest}`;
     try {
       await run(docker('pull', '--quiet', reference));
