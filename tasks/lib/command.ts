@@ -13,7 +13,7 @@ import { interruptSignal, session, throwIfInterrupted } from './session.ts';
 
 export type Command = readonly [program: string, ...argv: string[]];
 
-export interface CommandOptions {
+interface CommandOptions {
   cwd?: string | undefined;
   /** Added to the environment of this process; undefined removes a variable. */
   env?: Record<string, string | undefined>;

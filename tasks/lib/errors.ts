@@ -131,9 +131,3 @@ export function suggestion(text: string, candidates: readonly string[]): string 
   const match = nearest(text, candidates);
   return match ? `did you mean ${match}?` : `valid: ${candidates.join(', ')}`;
 }
-
-/** Waits until all have settled. @throws the first one's error */
-export async function allOrThrow(...work: (Promise<void> | undefined)[]): Promise<void> {
-  const outcomes = await Promise.allSettled(work);
-  for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
-}

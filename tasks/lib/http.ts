@@ -10,7 +10,7 @@ export interface HttpAddress {
   socketPath?: string;
 }
 
-export interface HttpRequest {
+interface HttpRequest {
   method?: string;
   headers?: Record<string, string>;
   body?: string;

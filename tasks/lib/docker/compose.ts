@@ -240,7 +240,7 @@ function describeService(defaultName: string, service: ResolvedService) {
 // switch/replace.ts).
 
 /** A file that is put into a container before it starts. */
-export interface InjectedFile {
+interface InjectedFile {
   secret: boolean;
   /** Absolute path inside the container. */
   target: string;
