@@ -1,11 +1,14 @@
 // The engine and the base image, on the real thing: a running engine is left alone, a private one is
 // started, survives what kills daemons, and is stopped; the base image runs what the builds need.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, afterEach, before, describe, it } from 'node:test';
 import { type Command, probe, read } from '../../tasks/lib/command.ts';
+import { engineEndpoint, queryEngine, withEngine } from '../../tasks/lib/docker/engine.ts';
 import { ensureBaseImage } from '../../tasks/lib/setup/base-image.ts';
 import { type DaemonPlace, startDaemon, stopDaemon } from '../../tasks/lib/setup/daemon.ts';
 import { ensureEngine } from '../../tasks/lib/setup/setup.ts';
@@ -29,9 +32,52 @@ describe('a running engine', () => {
     assert.equal(await ensureEngine(async () => assert.fail('asked')), false);
     assert.equal(existsSync(calls), false);
   });
+});
 
-  it('that DOCKER_HOST names and that does not answer is no reason to start another', async (t) => {
-    t.after(() => delete process.env.DOCKER_HOST);
+describe('DOCKER_HOST', () => {
+  const { DOCKER_HOST } = process.env;
+  afterEach(() => {
+    if (DOCKER_HOST === undefined) delete process.env.DOCKER_HOST;
+    else process.env.DOCKER_HOST = DOCKER_HOST;
+  });
+
+  it('is read as the client reads it; what is no address is refused by its name', async () => {
+    const rows: [host: string, endpoint: string | undefined][] = [
+      ['unix:///var/run/docker.sock', 'unix:///var/run/docker.sock'],
+      ['ssh://me@pi', 'ssh://me@pi'],
+      ['127.0.0.1:2375', 'tcp://127.0.0.1:2375'],
+      ['bogus', 'tcp://bogus:2375'],
+      ['ftp://pi:21', undefined],
+      ['tcp://pi:99999', undefined],
+    ];
+    for (const [host, endpoint] of rows) {
+      process.env.DOCKER_HOST = host;
+      if (endpoint) assert.equal(await engineEndpoint(), endpoint);
+      else
+        await assert.rejects(engineEndpoint(), {
+          exitCode: 2,
+          message: new RegExp(`is "${host}", expected`),
+        });
+    }
+  });
+
+  it('of an engine that is not there: all questions are refused, also those that wait for their turn', async (t) => {
+    // One that dies with the question in its hands.
+    const socket = join(scratch, 'dying.sock');
+    const dying = createServer((connection) => connection.once('data', () => connection.destroy()));
+    t.after(() => dying.close());
+    await once(dying.listen(socket), 'listening');
+    for (const host of ['tcp://127.0.0.1:9', 'unix:///nowhere/docker.sock', `unix://${socket}`]) {
+      process.env.DOCKER_HOST = host;
+      const answers = withEngine(() => Promise.allSettled(['/info', '/version', '/_ping'].map(queryEngine)));
+      for (const answer of await answers) {
+        assert.equal(answer.status, 'rejected');
+        assert.equal((answer as PromiseRejectedResult).reason.code, 'engine-down', host);
+      }
+    }
+  });
+
+  it('that does not answer is no reason to start another engine', async () => {
     process.env.DOCKER_HOST = 'tcp://127.0.0.1:9';
     await assert.rejects(ensureEngine(yes), { name: 'TaskError', code: 'engine-unreachable', exitCode: 1 });
   });

@@ -2,14 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, createServer, type Server } from 'node:net';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseInfo, queryEngine, withEngine } from '../../tasks/lib/docker/engine.ts';
+import { parseInfo } from '../../tasks/lib/docker/engine.ts';
 import {
   type HealthAnswer,
   healthProblems,
@@ -84,30 +81,6 @@ test('waiting ends at once for the wrong one, and for one that has died', async 
   const wait = { keys: KEYS, expected: EXPECTED, timeoutSeconds: 600, givenUp };
   await assert.rejects(waitForHealth({ ...wait, url: `${url}/well` }), /reports env "dev", expected "prod"/);
   await assert.rejects(waitForHealth({ ...wait, url: `${url}/ill` }), /its container died/);
-});
-
-test('questions to an engine that is not there are all refused, also those that wait for their turn', async (t) => {
-  const { DOCKER_HOST } = process.env;
-  t.after(() => {
-    if (DOCKER_HOST === undefined) delete process.env.DOCKER_HOST;
-    else process.env.DOCKER_HOST = DOCKER_HOST;
-  });
-  // One that dies with the question in its hands.
-  const socket = join(mkdtempSync(join(tmpdir(), 'dying-engine-')), 'docker.sock');
-  t.after(() => rmSync(dirname(socket), { recursive: true }));
-  const dying = createServer((connection) => connection.once('data', () => connection.destroy())).listen(
-    socket,
-  );
-  t.after(() => dying.close());
-  await once(dying, 'listening');
-  for (const host of ['tcp://127.0.0.1:9', 'unix:///nowhere/docker.sock', `unix://${socket}`]) {
-    process.env.DOCKER_HOST = host;
-    const answers = withEngine(() => Promise.allSettled(['/info', '/version', '/_ping'].map(queryEngine)));
-    for (const answer of await answers) {
-      assert.equal(answer.status, 'rejected');
-      assert.equal((answer as PromiseRejectedResult).reason.code, 'engine-down', host);
-    }
-  }
 });
 
 test('what answers but is no engine is not taken for one', () => {

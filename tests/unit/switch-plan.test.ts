@@ -7,7 +7,7 @@ import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { stopCommand, switchCommand } from '../../tasks/lib/active.ts';
 import type { ComposeService } from '../../tasks/lib/docker/compose.ts';
-import { isLocalEndpoint, parseHost } from '../../tasks/lib/docker/engine.ts';
+import { isLocalEndpoint } from '../../tasks/lib/docker/engine.ts';
 import type { Container } from '../../tasks/lib/docker/objects.ts';
 import { loginCommand, sshTarget } from '../../tasks/lib/docker/remote.ts';
 import type { EnvironmentName, Project } from '../../tasks/lib/project.ts';
@@ -171,22 +171,6 @@ describe('reaching an engine', () => {
     assert.deepEqual(sshTarget(new URL('ssh://me@pi:2222')), ['-l', 'me', '-p', '2222', '--', 'pi']);
     assert.equal(loginCommand(new URL('ssh://pi'), '/t/c').at(-2), 'pi');
   });
-  const hosts: [host: string, address: string | undefined][] = [
-    ['unix:///var/run/docker.sock', 'unix:///var/run/docker.sock'],
-    ['ssh://me@pi', 'ssh://me@pi'],
-    ['tcp://10.0.0.9:2375', 'tcp://10.0.0.9:2375'],
-    ['127.0.0.1:2375', 'tcp://127.0.0.1:2375'],
-    ['bogus', undefined],
-    ['tcp://10.0.0.9', undefined],
-    ['ftp://pi:21', undefined],
-    ['tcp://pi:99999', undefined],
-  ];
-  for (const [host, address] of hosts)
-    it(`DOCKER_HOST=${host} ${address ? `is ${address}` : 'is refused by its name'}`, () => {
-      if (address) assert.equal(parseHost(host), address);
-      else
-        assert.throws(() => parseHost(host), { exitCode: 2, message: new RegExp(`is "${host}", expected`) });
-    });
 });
 
 describe('the stack file', () => {

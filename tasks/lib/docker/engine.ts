@@ -48,7 +48,7 @@ function howToReach(reason: string): string {
   return 'start Docker, or let `npm run setup` install and start it (Debian, Raspberry Pi OS)';
 }
 
-/** Context → its endpoint: a process for each question would need longer than the question. */
+/** By what was chosen: a process for each question would need longer than the question. */
 const endpoints = new Map<string, string>();
 
 /**
@@ -56,36 +56,30 @@ const endpoints = new Map<string, string>();
  * @throws TaskError; exit 2 when DOCKER_HOST is not an address, or there is no such context
  */
 export async function engineEndpoint(): Promise<string> {
-  const { context = '' } = session;
-  if (!context && process.env.DOCKER_HOST) return parseHost(process.env.DOCKER_HOST);
-  const endpoint = endpoints.get(context) ?? (await endpointOf(context));
-  endpoints.set(context, endpoint);
+  const { DOCKER_HOST, DOCKER_CONTEXT } = process.env;
+  const choice = session.context ?? `${DOCKER_HOST} ${DOCKER_CONTEXT}`;
+  const endpoint = endpoints.get(choice) ?? (await askForEndpoint());
+  endpoints.set(choice, endpoint);
   return endpoint;
 }
 
-/** Of the client's own choice where `context` is empty. */
-async function endpointOf(context: string): Promise<string> {
-  const names = context ? [context] : [];
+async function askForEndpoint(): Promise<string> {
+  const names = session.context ? [session.context] : [];
   const format = ['--format', '{{.Endpoints.docker.Host}}'];
-  const { ok, stdout, stderr } = await probe(docker('context', 'inspect', ...format, ...names));
-  if (ok) return stdout.trim();
+  const { ok, stdout, stderr } = await probe(['docker', 'context', 'inspect', ...format, ...names]);
+  const endpoint = stdout.trim();
+  if (ok && URL.canParse(endpoint)) return endpoint;
   const [, name] = /context "(.*)": context not found/.exec(stderr) ?? [];
-  if (name === undefined) throw engineDown(stderr);
-  throw usageError(`There is no Docker context "${name}"`, {
-    hint: 'see which there are: docker context ls; make one: docker context create',
+  if (name !== undefined) {
+    throw usageError(`There is no Docker context "${name}"`, {
+      hint: 'see which there are: docker context ls; make one: docker context create',
+    });
+  }
+  if (!ok && !/invalid bind address/.test(stderr)) throw engineDown(stderr);
+  const expected = 'expected an address like unix:///var/run/docker.sock or ssh://me@pi';
+  throw usageError(`DOCKER_HOST is "${process.env.DOCKER_HOST}", ${expected}`, {
+    hint: "unset DOCKER_HOST to use this machine's engine",
   });
-}
-
-const ADDRESS = /^((unix|npipe|fd):\/\/.+|(ssh|https?):\/\/[^/]+|tcp:\/\/[^/]+:\d+\/?)/;
-
-/** The client takes an address without a scheme for TCP. Pure. @throws TaskError (exit 2) */
-export function parseHost(host: string): string {
-  const address = host.includes('://') ? host : `tcp://${host}`;
-  if (ADDRESS.test(address) && URL.canParse(address)) return address;
-  throw usageError(
-    `DOCKER_HOST is "${host}", expected an address like unix:///var/run/docker.sock or ssh://me@pi`,
-    { hint: "unset DOCKER_HOST to use this machine's engine" },
-  );
 }
 
 /** True if the engine sees this machine's files and its published ports are ours. */
