@@ -70,7 +70,7 @@ const EVERYWHERE = ['--dry-run', '--yes', '--json', '--quiet', '--verbose', '--h
 const READING = [
   /^docker (version|info|inspect|ps|images|logs|port|context (inspect|ls|show)|system dial-stdio)\b/,
   /^docker (image|container|network|volume|buildx) (inspect|ls)\b/,
-  /^docker (compose|buildx) version\b/,
+  /^docker (service ps|(compose|buildx) version)\b/,
   /^docker compose .*\b(config|ps|ls)\b/,
   /^docker buildx imagetools inspect\b/,
   // The backup program, whose command is in the container's name.
