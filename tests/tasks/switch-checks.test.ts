@@ -46,6 +46,18 @@ test('problems of the machine are reported before anything is touched, all of th
     await refuses(project, ['prod', '--version', 'v1.0.1'], ['data-directory', text]);
   });
 
+  await t.test('less memory than the environment reserves', async () => {
+    const compose = await project.read('compose/docker-compose.yml');
+    const reserving = '    init: true\n    deploy: { resources: { reservations: { memory: 9000g } } }\n';
+    await project.write('compose/docker-compose.yml', compose.replaceAll('    init: true\n', reserving));
+    await refuses(
+      project,
+      ['both'],
+      ['memory-short', /Not enough memory: .* available, dev reserve 9\.\d TB/],
+    );
+    await project.write('compose/docker-compose.yml', compose);
+  });
+
   await t.test(
     'a full disk',
     { skip: process.getuid?.() !== 0 && 'needs root to mount a small disk' },

@@ -213,6 +213,8 @@ function describeService(defaultName: string, service: ResolvedService) {
   return {
     image: service.image ?? '',
     container: service.container_name ?? defaultName,
+    /** Bytes of memory; 0: none. */
+    reservation: Number(service.deploy?.resources?.reservations?.memory ?? 0),
     publishes,
     /** Published host ports. */
     ports: publishes.map(({ published }) => published),

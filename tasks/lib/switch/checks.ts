@@ -3,7 +3,7 @@
 
 import { realpath, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { hostname } from 'node:os';
+import { freemem, hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type ActiveEnvironment, environmentsOf } from '../active.ts';
 import { probe, read, run } from '../command.ts';
@@ -18,6 +18,7 @@ import { csvOption, docker, isLocalEndpoint } from '../docker/engine.ts';
 import { type Container, type Image, inspectImage, tagImage } from '../docker/objects.ts';
 import { verifyServiceConfig } from '../docker/service-config.ts';
 import { combinedError, errorSummary, nearest, TaskError } from '../errors.ts';
+import { formatBytes } from '../format.ts';
 import { log } from '../log.ts';
 import {
   dataDirectory,
@@ -148,6 +149,7 @@ export async function verifySwitch(
 ): Promise<void> {
   const found = await Promise.all([
     checkoutProblems(project, snapshot.containers),
+    memoryProblems(snapshot, starts),
     ...starts.flatMap((start) => {
       const { environment: name } = start;
       const service = snapshot.services[name];
@@ -266,6 +268,17 @@ async function remoteDirectoryProblems(image: string, path: string, variable: st
   const problem = isMissing ? 'does not exist' : `cannot be used: ${made.stderr.trim()}`;
   const hint = `make it there, mode 0700, owned by the service's user; or name another one: ${variable}=… in .env`;
   return [new TaskError(`The data directory ${path} ${problem}`, { code: 'data-directory', hint })];
+}
+
+/** What starts beside what runs needs the memory that it reserves; another machine's cannot be asked. */
+function memoryProblems({ services, endpoint }: EngineSnapshot, starts: readonly Start[]): TaskError[] {
+  if (!isLocalEndpoint(endpoint) || process.platform !== 'linux') return [];
+  const beside = starts.filter(({ how }) => how !== 'replace').map(({ environment }) => environment);
+  const available = freemem();
+  const needed = beside.reduce((sum, name) => sum + services[name].reservation, 0);
+  if (needed <= available) return [];
+  const message = `Not enough memory: ${formatBytes(available)} available, ${beside.join(' and ')} reserve ${formatBytes(needed)}`;
+  return [new TaskError(message, { code: 'memory-short', hint: 'stop something, or lower the reservation' })];
 }
 
 /** What is in a volume without a name would be removed with the replaced container. */
