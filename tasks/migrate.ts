@@ -18,7 +18,7 @@ import {
   migrationJourney,
   nothingFound,
   type Project,
-  prepareMigration,
+  planMigration,
   readRecord,
   resumeSteps,
   runSteps,
@@ -34,24 +34,18 @@ await runTask({
   name: 'migrate',
   summary: 'Migrate from the older single-service setup to dev and prod, or roll back.',
   flags: {
-    from: {
-      type: 'string',
-      value: 'PATH',
-      description: 'compose file of the old service, or its folder; default: detected',
-    },
     status: {
       type: 'boolean',
       description: 'show the state, and the commands that remove what is left of the old setup',
     },
     rollback: { type: 'boolean', description: 'start the old service again, with its data as it was' },
   },
-  examples: ['npm run migrate -- --dry-run', 'npm run migrate -- --from ~/pi-rag/docker-compose.mcp.yml'],
-  run: async ({ flags: { status, rollback, from } }) => {
-    if ([status, rollback, from !== undefined].filter(Boolean).length > 1)
-      throw usageError('migrate: --status, --rollback and --from cannot be combined');
+  examples: ['npm run migrate -- --dry-run', 'npm run migrate -- --rollback'],
+  run: async ({ flags: { status, rollback } }) => {
+    if (status && rollback) throw usageError('migrate: --status and --rollback cannot be combined');
     const project = await loadProject();
     if (status) return migrationStatus(project);
-    return withLock(project.root, 'migrate', () => (rollback ? rollBack(project) : migrate(project, from)));
+    return withLock(project.root, 'migrate', () => (rollback ? rollBack(project) : migrate(project)));
   },
 });
 
@@ -69,16 +63,16 @@ async function migrationStatus(project: Project) {
   return { data: migrationData(record.state, record.data), text: await describeRecord(record) };
 }
 
-async function migrate(project: Project, from: string | undefined) {
+async function migrate(project: Project) {
   const journey = migrationJourney(project);
   const resumed = await resumeSteps(journey);
   if (resumed?.outcome === 'finished') return report(resumed.data);
   const record = await readRecord(project.root);
   if (record?.state === 'migrated') return migrationStatus(project);
 
-  const description = describedLegacy(project);
-  const data = await prepareMigration(project, description, from);
-  if (!data) return { data: { state: 'none', found: false }, text: nothingFound(description) };
+  const data = await planMigration(project);
+  if (!data)
+    return { data: { state: 'none', found: false }, text: nothingFound(describedLegacy(project).service) };
   log.plan(describePlan(data, journey.steps(data)));
   await confirm(`Migrate from ${data.legacy.service}?`);
   try {
@@ -97,7 +91,7 @@ async function withNextStep(project: Project, { legacy }: Migration, error: unkn
   if (!(error instanceof TaskError) || error.code === 'not-restored') return error;
   const now = (await interruptedRun(migrationJourney(project)))?.committed
     ? 'what has started keeps running; resume: npm run migrate\nor roll back: npm run migrate -- --rollback'
-    : `rolled back: ${legacy.service} is ${legacy.state} as before`;
+    : `rolled back: ${legacy.service} is ${legacy.isRunning ? 'running' : 'stopped'} as before`;
   const hint = [error.hint, now].filter(Boolean).join('\n');
   const { message, code, exitCode } = error;
   return new TaskError(`The migration failed: ${message}`, { code, exitCode, hint, cause: error });

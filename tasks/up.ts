@@ -1,12 +1,13 @@
 // Sets up this machine and starts both environments: setup, the first release if there is none, missing images, switch,
 // status. Each step is a task of its own and finds nothing to do where it is done.
 import {
+  applySetup,
   confirm,
   describeObservation,
+  describeSteps,
   ENVIRONMENTS,
   type EnvironmentName,
-  imageReference,
-  inspectImage,
+  ensureImages,
   isHealthy,
   loadProject,
   log,
@@ -22,7 +23,6 @@ import {
   runTask,
   seconds,
   TaskError,
-  variable,
 } from './lib/mod.ts';
 
 await runTask({
@@ -33,18 +33,24 @@ await runTask({
   run: async ({ flags }) => {
     const began = performance.now();
     const project = await loadProject();
-    log.plan('Set up this machine, make the first release if there is none, start dev and prod.');
+    const setup = await planSetup(project);
+    const hasRelease = (await newestRelease(project)) !== undefined;
+    const plan = [
+      ...describeSteps(setup),
+      ...(hasRelease ? [] : ['make the first release']),
+      'get the images that are missing',
+      'start dev and prod',
+    ];
+    log.plan(['This will:', ...plan.map((line) => `  - ${line}`)].join('\n'));
     await confirm('Continue?');
-    await runOtherTask(project, 'setup');
-    if (flags['dry-run'] && (await needsSetup(project))) return unforeseeable('setup');
-
-    if (!(await newestRelease(project))) {
+    await applySetup(project, setup);
+    if (flags['dry-run'] && setup.length > 0) return unforeseeable('setup');
+    if (!hasRelease) {
       await runOtherTask(project, 'release', 'auto');
       if (flags['dry-run']) return unforeseeable('the release');
     }
     await ensureImages(await loadProject());
-    // What it answers is what runs, which is this task's own answer, too.
-    await resultOfOtherTask(project, 'switch-env', 'both');
+    await startBoth(project);
 
     const ready = await loadProject();
     const observed = await observe(ready);
@@ -66,20 +72,21 @@ function notUp(project: Project, observed: Observation, down: readonly Environme
   });
 }
 
-async function needsSetup(project: Project): Promise<boolean> {
-  return (await planSetup(project)).length > 0;
+/** What the switch answers is what runs, which is this task's own answer, too. */
+async function startBoth(project: Project): Promise<void> {
+  try {
+    await resultOfOtherTask(project, 'switch-env', 'both');
+  } catch (error) {
+    const release = await newestRelease(project);
+    if (!(error instanceof TaskError) || error.code === 'interrupted' || !release) throw error;
+    const advice = `if ${release} itself is broken: fix and commit it, then: npm run release -- patch && npm run up`;
+    const { message, code, exitCode } = error;
+    const hint = [error.hint, advice].filter(Boolean).join('\n');
+    throw new TaskError(message, { code, exitCode, hint, cause: error });
+  }
 }
 
 function unforeseeable(step: string) {
   log.info(`The rest depends on the result of ${step}; a dry run stops here.`);
   return {};
-}
-
-/** Prod's image comes from its git tag, dev's from the working tree. */
-async function ensureImages(project: Project): Promise<void> {
-  const prodTag = variable(project, 'PROD_TAG') ?? (await newestRelease(project));
-  for (const tag of [prodTag, 'latest']) {
-    if (tag && !(await inspectImage(imageReference(project, tag))))
-      await runOtherTask(project, 'build-push', tag, '--no-push');
-  }
 }

@@ -23,7 +23,6 @@ export {
 export { describeRestore, performRestore, planRestore, resumeRestore } from './backup/restore.ts';
 export { schedule, withLockWithin } from './backup/schedule.ts';
 export { engineInfo } from './docker/engine.ts';
-export { inspectImage } from './docker/objects.ts';
 export { pushImage } from './docker/registry.ts';
 export { withReach } from './docker/remote.ts';
 export { effectiveConfig } from './docker/service-config.ts';
@@ -38,19 +37,19 @@ export { shortHash } from './git.ts';
 export { type HistoryDetails, logPhases, type Phases, withHistory } from './history.ts';
 export { withLock } from './lock.ts';
 export { log } from './log.ts';
-export { describedLegacy } from './migrate/plan.ts';
+export { describedLegacy } from './migrate/detect.ts';
+export { type Migration, planMigration } from './migrate/plan.ts';
 export {
   describeMigrated,
   describePlan,
   describeRecord,
   describeRollback,
-  type Migration,
   migrationData,
   nothingFound,
   readRecord,
   verifyRollback,
 } from './migrate/report.ts';
-export { migrationJourney, prepareMigration } from './migrate/steps.ts';
+export { migrationJourney } from './migrate/steps.ts';
 export {
   dataDirectory,
   ENVIRONMENTS,
@@ -96,6 +95,7 @@ export {
   runSteps,
   undoSteps,
 } from './steps.ts';
+export { ensureImages } from './switch/checks.ts';
 export {
   describeEnvironment,
   describeObservation,

@@ -229,7 +229,6 @@ const backup = z
 const setting = z
   .strictObject({
     to: text.optional().describe('Key path of the new service configuration'),
-    in: z.enum(['base', 'dev', 'prod']).default('base').describe('Configuration file that it goes to'),
     variable: variable
       .optional()
       .describe('Variable of .env, without prefix, that it goes to instead; secrets only go there'),
@@ -257,12 +256,9 @@ export const migrate = z
   .strictObject({
     service: text.describe('Service in the old compose file'),
     image: text.describe('Its image, without tag'),
-    compose_files: texts.min(1).describe('What the old compose file is called'),
-    places: texts.default(['.', '..']).describe('Folders to look for it in, relative to the project'),
     health: path.default('/health').describe('Path that the old service answers 200 on'),
     data_targets: texts.min(1).describe('Where its data directory is mounted in the container'),
     models_targets: texts.default([]).describe('Where its model files are mounted in the container'),
-    models_volume_suffix: text.describe('What the name of its models volume ends with'),
     models_volume: text.describe('Key of the models volume in the new compose file'),
     models_variable: text
       .optional()

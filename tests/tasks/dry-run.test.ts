@@ -4,8 +4,7 @@ import assert from 'node:assert/strict';
 import { appendFile, chmod, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { treeOf } from './legacy.ts';
-import { tinyLegacy } from './legacy-tiny.ts';
+import { tinyLegacy, treeOf } from './legacy.ts';
 import { docker, runProcess } from './processes.ts';
 import { configure, REPOSITORY, START, type TestProject } from './project.ts';
 import { startRegistry } from './registry.ts';
@@ -19,7 +18,6 @@ const OLD_SERVICE_RUNS: Row[] = [
   ['release', 'auto'],
   ['build-push', 'latest'],
   ['migrate', ''],
-  ['migrate', '--from FROM'],
   ['migrate', '--status'],
   ['migrate', '--rollback'],
 ];
@@ -140,7 +138,7 @@ async function world(project: TestProject) {
 
 test('a dry run of anything changes nothing, and acts by no command', async (t) => {
   const registry = await startRegistry(t);
-  const old = await tinyLegacy(t, { released: false });
+  const old = await tinyLegacy(t, { isReleased: false });
   const { project } = old;
   await configure(project, 'image', `registry = "${registry.address}"`);
   const { env, commands, forget } = await watched(t, project);
@@ -150,10 +148,7 @@ test('a dry run of anything changes nothing, and acts by no command', async (t) 
     for (const [task, argv, code = 0] of rows)
       await t.test(`${task} ${argv}`, async () => {
         await forget();
-        const places: Record<string, string> = {
-          FROM: old.composeFile,
-          TO: join(project.directory, 'restored'),
-        };
+        const places: Record<string, string> = { TO: join(project.directory, 'restored') };
         const words = argv
           .split(' ')
           .filter(Boolean)

@@ -1,8 +1,7 @@
-// The engine and the base image, on the real thing: a running engine is left alone, a private one is
+// The engine and the base image, on the real thing: a private one is
 // started, survives what kills daemons, and is stopped; the base image runs what the builds need.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
@@ -10,29 +9,15 @@ import { after, afterEach, before, describe, it } from 'node:test';
 import { type Command, probe, read } from '../../tasks/lib/command.ts';
 import { engineEndpoint, queryEngine, withEngine } from '../../tasks/lib/docker/engine.ts';
 import { ensureBaseImage } from '../../tasks/lib/setup/base-image.ts';
-import { type DaemonPlace, startDaemon, stopDaemon } from '../../tasks/lib/setup/daemon.ts';
-import { ensureEngine } from '../../tasks/lib/setup/setup.ts';
+import { type DaemonPlace, startDaemon } from '../../tasks/lib/setup/engine.ts';
+import { ensureEngine, stopDaemon } from '../engine.ts';
 import { temporaryFolder } from './processes.ts';
 
 const BASE = 'node:24-bookworm-slim';
 const STAND_IN = 'synapse-node:24';
-const yes = async () => {};
 
 const scratch = temporaryFolder({ after });
-before(() => ensureEngine(yes));
-
-describe('a running engine', () => {
-  it('is left alone: nobody is asked, nothing is installed or started', async (t) => {
-    const { PATH } = process.env;
-    t.after(() => Object.assign(process.env, { PATH }));
-    process.env.PATH = `${scratch}:${PATH}`;
-    const calls = join(scratch, 'calls');
-    for (const name of ['apt-get', 'start-stop-daemon'])
-      await writeFile(join(scratch, name), `#!/bin/sh\necho "$0 $*" >> ${calls}\nexit 1\n`, { mode: 0o755 });
-    assert.equal(await ensureEngine(async () => assert.fail('asked')), false);
-    assert.equal(existsSync(calls), false);
-  });
-});
+before(() => ensureEngine(async () => {}));
 
 describe('DOCKER_HOST', () => {
   const { DOCKER_HOST } = process.env;
@@ -75,11 +60,6 @@ describe('DOCKER_HOST', () => {
         assert.equal((answer as PromiseRejectedResult).reason.code, 'engine-down', host);
       }
     }
-  });
-
-  it('that does not answer is no reason to start another engine', async () => {
-    process.env.DOCKER_HOST = 'tcp://127.0.0.1:9';
-    await assert.rejects(ensureEngine(yes), { name: 'TaskError', code: 'engine-unreachable', exitCode: 1 });
   });
 });
 

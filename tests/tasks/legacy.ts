@@ -2,6 +2,7 @@
 // names of its own, so that tests of the migration run beside each other.
 import { createHash, randomBytes } from 'node:crypto';
 import {
+  chmod,
   cp,
   lstat,
   mkdir,
@@ -15,35 +16,26 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { queryEngine, withEngine } from '../../tasks/lib/docker/engine.ts';
 import { queryHealth } from '../../tasks/lib/docker/health.ts';
 import { ensureProgram } from '../programs.ts';
-import { docker, runProcess } from './processes.ts';
-import type { TestProject } from './project.ts';
+import { docker, execute } from './processes.ts';
+import { type TestProject, tinyProject } from './project.ts';
+import { tinyBase } from './tiny-base.ts';
 
 const SOURCE = fileURLToPath(new URL('rag-mcp', import.meta.url));
 
 export interface LegacyOptions {
-  /** Which of the new ports it is on. */
-  on?: 'dev' | 'prod';
   modelsMegabytes?: number;
-  facts?: number;
-  /** Of further data, in one more database. */
-  dataMegabytes?: number;
-  /** Its data lies where the new service's will, or in a place of its own. */
-  data?: 'same' | 'own';
-  /** The compose file names a symbolic link to the data. */
-  linked?: boolean;
-  /** Owner and mode of everything in the data directory. */
-  owner?: { uid: number; gid: number; mode: number };
-  environment?: Record<string, string>;
-  /** That its port listens on; default: this machine alone. */
-  address?: string;
-  config?: object;
+  /** On the port of dev, open to the network, its data in a place of its own, named by a symbolic link, not for all. */
+  isMoved?: boolean;
+  /** False leaves the release to the migration. */
+  isReleased?: boolean;
 }
 
-export const TOKEN = 'old-secret-token-4711';
+/** With what a careless reader of .env would cut or replace. */
+export const TOKEN = 'old-secret#to$ken-4711';
 
 export class LegacySetup {
   readonly project: TestProject;
@@ -79,6 +71,14 @@ export class LegacySetup {
     return (await this.ask('/health')).body;
   }
 
+  async isAnswering(): Promise<void> {
+    for (let attempt = 0; attempt < 200; attempt += 1) {
+      if (await this.health().catch(() => undefined)) return;
+      await sleep(100);
+    }
+    throw new Error(await docker('logs', this.service));
+  }
+
   /** Not by fetch, which may never settle while the service starts. */
   private async ask(path: string) {
     const answer = await queryHealth(`http://127.0.0.1:${this.port}${path}`, 5000);
@@ -101,86 +101,45 @@ export class LegacySetup {
     };
   }
 
-  /** By the engine's own interface, on one connection: it is asked before and after each scenario. */
-  private engineObjects(): Promise<Record<string, string>> {
-    const old = { label: [`com.docker.compose.project=${this.id}`] };
-    const own = { label: [`com.docker.compose.project=${this.project.name}`] };
-    return withEngine(async () => ({
-      containers: lines(await inspected(await containersOf(old)), (one) =>
-        [
-          one.Name.slice(1),
-          one.State.Status,
-          one.Config.Image,
-          JSON.stringify(one.NetworkSettings.Ports),
-        ].join(' '),
-      ),
-      networks: lines(await networksOf(old), ({ Name, Driver, IPAM }) =>
-        [Name, Driver, JSON.stringify(IPAM.Config)].join(' '),
-      ),
-      volumes: lines(await volumesOf(old), ({ Name }) => Name),
-      newContainers: lines(await containersOf(own), ({ Id }) => Id),
-      newNetworks: lines(await networksOf(own), ({ Id }) => Id),
-      newVolumes: lines(await volumesOf(own), ({ Name }) => Name),
-    }));
+  private async engineObjects(): Promise<Record<string, string>> {
+    const [old, own] = [this.id, this.project.name].map((name) => `label=com.docker.compose.project=${name}`);
+    const container = '{{.Name}} {{.State.Status}} {{.Config.Image}} {{json .NetworkSettings.Ports}}';
+    return {
+      containers: await inspected('container', container, old!),
+      networks: await inspected('network', '{{.Name}} {{.Driver}} {{json .IPAM.Config}}', old!),
+      volumes: await inspected('volume', '{{.Name}}', old!),
+      newContainers: await inspected('container', '{{.Id}}', own!),
+      newNetworks: await inspected('network', '{{.Id}}', own!),
+      newVolumes: await inspected('volume', '{{.Name}}', own!),
+    };
   }
 
   async remove(): Promise<void> {
-    const old = { label: [`com.docker.compose.project=${this.id}`] };
-    const programs = { label: [`release-flow.backup=${this.project.name}`] };
-    const found = await withEngine(async () => ({
-      containers: [
-        ...(await containersOf(old)),
-        ...(await containersOf({ volume: [this.volume] })),
-        ...(await containersOf(programs)),
-      ],
-      networks: await networksOf(old),
-      volumes: await volumesOf(old),
-    }));
-    const containers = [...new Set(found.containers.map(({ Id }) => Id))];
-    if (containers.length > 0) await docker('rm', '--force', '--volumes', ...containers);
-    for (const { Id } of found.networks) await docker('network', 'rm', Id);
-    for (const { Name } of found.volumes) await docker('volume', 'rm', Name);
+    const old = `label=com.docker.compose.project=${this.id}`;
+    for (const filter of [old, `volume=${this.volume}`, `label=release-flow.backup=${this.project.name}`])
+      await removeAll('container', filter, '--force', '--volumes');
+    for (const kind of ['network', 'volume']) await removeAll(kind, old);
     await docker('image', 'rm', '--force', this.image).catch(() => '');
   }
 }
 
-interface Inspected {
-  Name: string;
-  State: { Status: string };
-  Config: { Image: string };
-  NetworkSettings: { Ports: unknown };
+async function listed(kind: string, filter: string): Promise<string[]> {
+  const all = kind === 'container' ? ['--all'] : [];
+  const ids = await docker(kind, 'ls', '--quiet', ...all, '--filter', filter);
+  return ids.split('\n').filter(Boolean);
 }
 
-interface Network {
-  Id: string;
-  Name: string;
-  Driver: string;
-  IPAM: { Config: unknown };
+/** One line for each, sorted. Asked one by one: the list still has a container running that has just been stopped. */
+async function inspected(kind: string, format: string, filter: string): Promise<string> {
+  const ids = await listed(kind, filter);
+  if (ids.length === 0) return '';
+  return (await docker(kind, 'inspect', '--format', format, ...ids)).split('\n').sort().join('\n');
 }
 
-type Filters = Record<string, string[]>;
-
-const question = (filters: Filters) => `filters=${encodeURIComponent(JSON.stringify(filters))}`;
-
-const containersOf = async (filters: Filters) =>
-  (await queryEngine(`/containers/json?all=1&${question(filters)}`)) as { Id: string }[];
-
-/** Each by itself: for a moment the engine's list still has a container running that it has stopped. */
-async function inspected(containers: readonly { Id: string }[]): Promise<Inspected[]> {
-  const found: Inspected[] = [];
-  for (const { Id } of containers) found.push((await queryEngine(`/containers/${Id}/json`)) as Inspected);
-  return found;
+async function removeAll(kind: string, filter: string, ...options: string[]): Promise<void> {
+  const ids = await listed(kind, filter);
+  if (ids.length > 0) await docker(kind, 'rm', ...options, ...ids);
 }
-
-const networksOf = async (filters: Filters) =>
-  (await queryEngine(`/networks?${question(filters)}`)) as Network[];
-
-const volumesOf = async (filters: Filters) =>
-  ((await queryEngine(`/volumes?${question(filters)}`)) as { Volumes: { Name: string }[] | null }).Volumes ??
-  [];
-
-/** One line for each, sorted: the engine lists in any order. */
-const lines = <T>(found: readonly T[], describe: (one: T) => string) => found.map(describe).sort().join('\n');
 
 /** Where a volume's files are on this machine: to look at them or to write some no container has to start. */
 export const placeOf = (volume: string) => docker('volume', 'inspect', '--format', '{{.Mountpoint}}', volume);
@@ -212,7 +171,7 @@ export async function treeOf(
   return found;
 }
 
-export const DEFAULT_CONFIG = {
+const OLD_CONFIG = {
   chunk_size: 900,
   chunk_overlap: 100,
   embedding_model: 'all-MiniLM-L6-v2',
@@ -222,81 +181,51 @@ export const DEFAULT_CONFIG = {
   unheard_of: { deep: true },
 };
 
-/** Describes this setup in the project's release.toml, and puts the change into a commit. */
-async function describe(setup: LegacySetup): Promise<void> {
-  const { project } = setup;
-  await project.edit('configs/release.toml', (text) =>
-    text
-      .replace(/^service = "rag-mcp"$/m, `service = "${setup.service}"`)
-      .replace(/^image = "rag-mcp"$/m, `image = "${setup.service}"`)
-      .replace(/^places = .*$/m, 'places = ["../old"]')
-      .replace(/^models_volume_suffix = .*$/m, `models_volume_suffix = "${project.name}-rag-mcp-models"`),
-  );
-  await project.commit('chore: describe the older setup');
-}
-
-/** The setup with its service running. */
+/** The setup with its service running, described in the project's release.toml, on a machine that is set up. */
 export async function legacySetup(
   t: TestContext,
   project: TestProject,
-  options: LegacyOptions = {},
+  { modelsMegabytes = 1, isMoved = false }: LegacyOptions = {},
 ): Promise<LegacySetup> {
   const setup = new LegacySetup(project);
   t.after(() => setup.remove());
-  setup.port = project.ports[options.on ?? 'prod'];
-  setup.data =
-    options.data === 'own' ? join(project.directory, 'pi-rag-data') : join(project.directory, 'data');
-  setup.mounted = options.linked ? join(project.directory, 'link-to-data') : setup.data;
+  setup.port = project.ports[isMoved ? 'dev' : 'prod'];
+  setup.data = join(project.directory, isMoved ? 'pi-rag-data' : 'data');
+  setup.mounted = isMoved ? join(project.directory, 'link-to-data') : setup.data;
   await rm(setup.data, { recursive: true, force: true });
   await mkdir(setup.data);
   await mkdir(join(setup.directory, 'configs'), { recursive: true });
-  await runPython(setup.data, options.facts ?? 200, options.dataMegabytes ?? 0);
-  const owner = options.owner ?? { uid: 0, gid: 0, mode: 0o755 };
-  await runProcess('chown', ['-hR', `${owner.uid}:${owner.gid}`, setup.data]);
-  await runProcess('chmod', [owner.mode.toString(8), setup.data]);
-  if (options.linked) await symlink(setup.data, setup.mounted);
-  await writeFile(
-    join(setup.directory, 'configs/rag_config.json'),
-    JSON.stringify(options.config ?? DEFAULT_CONFIG, null, 2),
-  );
-  await writeFile(join(setup.directory, '.env'), `RAG_API_TOKEN=${TOKEN}\n`);
-  await writeFile(setup.composeFile, composeText(setup, await subnetOf(project), options));
+  await execute(await ensureProgram('python3'), [join(SOURCE, 'write-data.py'), setup.data]);
+  await execute('chown', ['-hR', '0:0', setup.data]);
+  await chmod(setup.data, isMoved ? 0o750 : 0o755);
+  if (isMoved) await symlink(setup.data, setup.mounted);
+  await writeFile(join(setup.directory, 'configs/rag_config.json'), JSON.stringify(OLD_CONFIG, null, 2));
+  await writeFile(join(setup.directory, '.env'), `RAG_API_TOKEN='${TOKEN}'\n`);
+  await writeFile(setup.composeFile, await composeText(setup, isMoved ? '0.0.0.0' : '127.0.0.1'));
   await buildImage(setup);
-  await describe(setup);
+  await project.edit('configs/release.toml', (text) =>
+    text.replace(/^(service|image) = "rag-mcp"$/gm, `$1 = "${setup.service}"`),
+  );
+  await project.commit('chore: describe the older setup');
   await setup.compose('up', '--detach', '--quiet-pull');
-  await fillModels(setup, options.modelsMegabytes ?? 1);
-  await answers(setup);
+  await fillModels(setup, modelsMegabytes);
+  await setup.isAnswering();
+  const ready = await project.task('setup', ['--yes']);
+  if (ready.code !== 0) throw new Error(ready.stderr);
   return setup;
 }
 
-async function runPython(folder: string, ...figures: number[]): Promise<void> {
-  const written = await runProcess(await ensureProgram('python3'), [
-    join(SOURCE, 'write-data.py'),
-    folder,
-    ...figures.map(String),
-  ]);
-  if (written.code !== 0) throw new Error(written.stderr);
-}
-
-async function subnetOf(project: TestProject): Promise<string> {
-  return /_SUBNET=(.*)/.exec(await project.read('.env'))?.[1] ?? '';
-}
-
-function composeText(setup: LegacySetup, subnet: string, options: LegacyOptions): string {
-  const environment = {
-    // biome-ignore lint/suspicious/noTemplateCurlyInString: compose replaces it
-    RAG_API_TOKEN: '${RAG_API_TOKEN}',
-    RAG_LOG_LEVEL: 'WARNING',
-    RAG_PORT: '8002',
-    ...options.environment,
-  };
+async function composeText(setup: LegacySetup, address: string): Promise<string> {
+  const subnet = /_SUBNET=(.*)/.exec(await setup.project.read('.env'))?.[1];
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: compose replaces it
+  const environment = { RAG_API_TOKEN: '${RAG_API_TOKEN}', RAG_LOG_LEVEL: 'WARNING', RAG_PORT: '8002' };
   const volume = `${setup.project.name}-rag-mcp-models`;
   return `name: ${setup.id}
 services:
   ${setup.service}:
     image: ${setup.image}
     container_name: ${setup.service}
-    ports: ["${options.address ?? '127.0.0.1'}:${setup.port}:8002"]
+    ports: ["${address}:${setup.port}:8002"]
     restart: "no"
     environment: ${JSON.stringify(environment)}
     volumes:
@@ -329,10 +258,63 @@ async function fillModels(setup: LegacySetup, megabytes: number): Promise<void> 
   await writeFile(join(models, 'sub dir/small.gguf'), 'GGUF');
 }
 
-async function answers(setup: LegacySetup): Promise<void> {
-  for (let attempt = 0; attempt < 100; attempt += 1) {
-    if (await setup.health().catch(() => undefined)) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
+// The same before a project of the tiny app.
+
+export const MIGRATE = `
+[migrate]
+service = "rag-mcp"
+image = "rag-mcp"
+data_targets = ["/app/data"]
+models_targets = ["/app/models"]
+models_volume = "tiny-models"
+models_variable = "MODELS_VOLUME"
+config_files = ["configs/rag_config.json"]
+variable_prefix = "RAG_"
+
+[migrate.settings]
+api_token = { variable = "TOKEN" }
+log_level = { variable = "LOG_LEVEL" }
+`;
+
+/** What both services get, beside what the compose file has. */
+const MOUNTS = `
+    user: "\${TINY_UID:-1000}:\${TINY_GID:-1000}"
+    volumes:
+      - { type: bind, source: "\${TINY_DATA_DIR:-/nowhere}", target: /app/data }
+      - { type: volume, source: tiny-models, target: /app/models }
+`;
+
+export async function tinyLegacy(t: TestContext, options: LegacyOptions = {}): Promise<LegacySetup> {
+  const project = await tinyProject(t);
+  // The program that copies runs in the base image, by its node.
+  const [base, node] = [await tinyBase(), process.env.TEST_BASE_IMAGE ?? 'synapse-node:24'];
+  await project.edit('Dockerfile', (text) => text.replace(/^FROM .*$/m, `FROM ${base}`));
+  // With this file in its data the new service does not start.
+  await project.edit('serve', (text) =>
+    text.replace(/^read -r/m, '[ ! -e /app/data/poison ] || exit 3\nread -r'),
+  );
+  await project.edit('.env', (text) =>
+    [
+      text.trimEnd().replace(`TINY_BASE_IMAGE=${base}`, `TINY_BASE_IMAGE=${node}`),
+      `TINY_DATA_DIR=${join(project.directory, 'data')}`,
+      `TINY_BACKUP_DIR=${join(project.directory, 'backups')}`,
+      '# a line of the user\n',
+    ].join('\n'),
+  );
+  await project.edit('compose/docker-compose.yml', (text) =>
+    text
+      .replaceAll('"127.0.0.1:', `"\${TINY_BIND_ADDRESS:-127.0.0.1}:`)
+      .replace(/^ {4}restart: .*$/gm, (line) => `${line}${MOUNTS.trimEnd()}`)
+      .concat(`\nvolumes:\n  tiny-models: { name: "\${TINY_MODELS_VOLUME:-${project.name}-models}" }\n`),
+  );
+  await project.edit(
+    'configs/release.toml',
+    (text) => text.replace(/^\[backup\]\n/m, '[backup]\nkeep = { last = 2 }\n') + MIGRATE,
+  );
+  const setup = await legacySetup(t, project, options);
+  if (options.isReleased !== false) {
+    const released = await project.task('release', ['patch', '--yes']);
+    if (released.code !== 0) throw new Error(released.stderr);
   }
-  throw new Error(await docker('logs', setup.service));
+  return setup;
 }

@@ -4,13 +4,12 @@ import assert from 'node:assert/strict';
 import { rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { LegacySetup } from './legacy.ts';
-import { tinyLegacy } from './legacy-tiny.ts';
+import { type LegacySetup, tinyLegacy } from './legacy.ts';
 import { docker } from './processes.ts';
 
 const BEFORE_COMMIT = [
-  ...['prepare', 'images', 'rehearse', 'stop', 'copy', 'place', 'backup', 'compose', 'models', 'settings'],
-  ...['start', 'verify', 'notes', 'record'],
+  ...['images', 'settings', 'rehearse', 'stop', 'copy', 'place', 'backup', 'models', 'start', 'verify'],
+  ...['commit', 'record'],
 ];
 const AFTER_COMMIT = ['start-dev', 'verify-dev'];
 const STEPS = [...BEFORE_COMMIT, ...AFTER_COMMIT];

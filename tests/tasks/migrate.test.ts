@@ -27,7 +27,7 @@ const search = (query: string, memory_type: string) => ({ project_id: 'old', que
 test('migrate, work, go back: nothing of the old memory, settings and models is lost on either way', async (t) => {
   const project = await synapseProject(t);
   await project.edit('.env', (text) => `${text}SYNAPSE_BACKUP_DIR=${project.directory}/backups\n`);
-  const old = await legacySetup(t, project, { modelsMegabytes: 200, owner: { uid: 0, gid: 0, mode: 0o755 } });
+  const old = await legacySetup(t, project, { modelsMegabytes: 200 });
   const before = await old.snapshot();
   const facts = await old.facts();
   const migrate = (...argv: string[]) => project.task('migrate', ['--yes', '--json', ...argv]);
@@ -58,7 +58,7 @@ test('migrate, work, go back: nothing of the old memory, settings and models is 
   await t.test('a dry run shows every step and changes nothing', async () => {
     const dry = await project.task('migrate', ['--dry-run']);
     assert.equal(dry.code, 0, dry.stderr);
-    for (const step of [/ 4\. stop rag-mcp/, / 5\. copy .* of data/, /16\. verify old facts through dev$/])
+    for (const step of [/ 4\. stop rag-mcp/, / 5\. copy .* of data/, /14\. verify old facts through dev$/])
       assert.match(dry.stdout, new RegExp(`^ +${step.source}`, 'm'));
     for (const setting of [
       /renamed +chunk_size .* synapse.json: semantic.chunk_size = 900$/,
@@ -66,7 +66,7 @@ test('migrate, work, go back: nothing of the old memory, settings and models is 
     ])
       assert.match(dry.stdout, new RegExp(`^ +${setting.source}`, 'm'));
     assert.match(dry.stderr, /would run: docker compose .* down$/m, 'commands of the steps are shown');
-    assert.doesNotMatch(dry.stderr + dry.stdout, new RegExp(TOKEN), 'the secret is not printed');
+    assert.ok(!(dry.stderr + dry.stdout).includes(TOKEN), 'the secret is not printed');
     assert.deepEqual(await old.snapshot(), before);
   });
 
@@ -75,7 +75,7 @@ test('migrate, work, go back: nothing of the old memory, settings and models is 
     async () => {
       const done = await migrate();
       assert.equal(done.code, 0, done.stderr);
-      assert.doesNotMatch(done.stderr + done.stdout, new RegExp(TOKEN));
+      assert.ok(!(done.stderr + done.stdout).includes(TOKEN));
       migrated = done.json() as unknown as Migrated;
       assert.equal(migrated.state, 'migrated');
       t.diagnostic(`downtime ${migrated.downtimeSeconds} s, backup ${migrated.backup.seconds} s`);
@@ -107,10 +107,10 @@ test('migrate, work, go back: nothing of the old memory, settings and models is 
     );
     const prod = await project.health('prod');
     assert.deepEqual([prod.automaticLearning, prod.logLevel], ['moderate', 'WARN']);
-    assert.match(await project.read('.env'), new RegExp(`^SYNAPSE_TOKEN=${TOKEN}$`, 'm'));
+    assert.ok((await project.read('.env')).includes(TOKEN));
     const shown = await project.git('show', 'HEAD');
     assert.match(shown, /chore: migrate from rag-mcp/);
-    assert.doesNotMatch(shown, new RegExp(TOKEN));
+    assert.ok(!shown.includes(TOKEN));
     assert.equal(await project.git('status', '--porcelain'), '', 'the next release finds a clean tree');
     const notes = await project.read('release-notes.md');
     assert.match(notes, /^## Migrated from rag-mcp-.* \(\d{4}-\d\d-\d\d\)$/m);

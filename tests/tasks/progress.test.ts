@@ -2,17 +2,18 @@
 // while the engine is slow, which people then kill.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { tinyWithData } from './backup-support.ts';
+import { tinyLegacy } from './legacy.ts';
 import { START } from './project.ts';
 import { fakeDocker } from './switch-support.ts';
 
 /** How long the fake engine is slow, once for each task. */
 const SLOW_SECONDS = 6;
 
-/** Runs a task on a terminal of 60 columns; what it showed, and the longest time without a sign of it. */
-function onTerminal(cwd: string, env: Record<string, string>, argv: readonly string[]) {
-  const command = `stty cols 60 rows 30; '${process.execPath}' '${START}' ${argv.join(' ')}`;
+/** Runs a task on a terminal; what it showed, and the longest time without a sign of it. */
+function onTerminal(cwd: string, env: Record<string, string>, argv: readonly string[], columns = 60) {
+  const command = `stty cols ${columns} rows 30; '${process.execPath}' '${START}' ${argv.join(' ')}`;
   const options = { cwd, env: { ...process.env, ...env, TERM: 'xterm', NO_COLOR: '1' } };
   const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
     ...options,
@@ -31,6 +32,18 @@ function onTerminal(cwd: string, env: Record<string, string>, argv: readonly str
   );
 }
 
+/** The lines of a screen, each state of a redrawn one. */
+const linesOf = (screen: string) =>
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: a redrawn line begins with them.
+  screen.split(/\r?\n|\r(?:\u001b\[K)?/).map((line) => line.replace('\u001b[K', ''));
+
+/** A docker that is slow at the first command that begins so. */
+const slowDocker = (t: TestContext, slow: string) =>
+  fakeDocker(
+    t,
+    `case "$*" in "${slow}"*) [ -e "$here/slept" ] || { : > "$here/slept"; sleep ${SLOW_SECONDS}; };; esac`,
+  );
+
 /** The task, what of the engine is slow, and what is shown meanwhile. */
 const CASES: [argv: string[], slow: string, shown: RegExp][] = [
   [['release', 'patch', '--yes'], 'buildx build', /build tiny-\S+ from that commit: \d+ s/],
@@ -45,17 +58,14 @@ test('no task is silent while the engine is slow', async (t) => {
   await project.commit('fix: something to release', { note: 'x' });
   for (const [argv, slow, shown] of CASES) {
     await t.test(argv.join(' '), async (s) => {
-      const script = `case "$*" in "${slow}"*) [ -e "$here/slept" ] || { : > "$here/slept"; sleep ${SLOW_SECONDS}; };; esac`;
-      const { PATH } = await fakeDocker(s, script);
+      const { PATH } = await slowDocker(s, slow);
       const { code, screen, longestMs } = await onTerminal(project.root, { PATH }, argv);
       assert.equal(code, 0, screen);
       assert.match(screen, shown);
       s.diagnostic(`longest silence ${Math.round(longestMs)} ms`);
       assert.ok(longestMs < (SLOW_SECONDS * 1000) / 2, `silent for ${longestMs} ms:\n${screen}`);
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: a redrawn line begins with them.
-      const lines = screen.split(/\r?\n|\r(?:\u001b\[K)?/).map((line) => line.replace('\u001b[K', ''));
       assert.deepEqual(
-        lines.filter((line) => line.length > 60 && line.trim().includes(' ')),
+        linesOf(screen).filter((line) => line.length > 60 && line.trim().includes(' ')),
         [],
       );
     });
@@ -96,6 +106,33 @@ test('a dry run prints, as its result, the steps that the run then does', async 
         plan.filter((line) => steps.includes(line)),
         steps,
       );
+    });
+  }
+});
+
+test('a migration does the steps of its plan, there and back, and is never silent', async (t) => {
+  const { project } = await tinyLegacy(t);
+  const planned = await project.task('migrate', ['--dry-run']);
+  // What is set aside is named by the time of the plan.
+  const untimed = (title: string) => title.replace(/\d{8}-\d{6}/, 'TIME');
+  const plan = planned.stdout.match(/^ +\d+\. .*$/gm)!.map((line) => untimed(line.replace(/^ +\d+\. /, '')));
+  for (const [argv, slow] of [
+    [['migrate', '--yes'], 'run '],
+    [['migrate', '--rollback', '--yes'], 'compose --project-name'],
+  ] as const) {
+    await t.test(argv.join(' '), async (s) => {
+      const { PATH } = await slowDocker(s, slow);
+      const { code, screen, longestMs } = await onTerminal(project.root, { PATH }, argv, 300);
+      assert.equal(code, 0, screen);
+      s.diagnostic(`longest silence ${Math.round(longestMs)} ms`);
+      assert.ok(longestMs < (SLOW_SECONDS * 1000) / 2, `silent for ${longestMs} ms:\n${screen}`);
+      // What it runs as other tasks has steps of its own.
+      const done = linesOf(screen).flatMap((line) => (line.startsWith('→ ') ? untimed(line.slice(2)) : []));
+      if (argv.length === 2)
+        assert.deepEqual(
+          done.filter((title) => plan.includes(title)),
+          plan,
+        );
     });
   }
 });

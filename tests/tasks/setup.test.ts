@@ -22,7 +22,7 @@ import { after, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type ProcessResult, probe } from '../../tasks/lib/command.ts';
-import { ensureEngine } from '../../tasks/lib/setup/setup.ts';
+import { ensureEngine } from '../engine.ts';
 
 const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
 const SELF = { uid: process.getuid?.() ?? 1000, gid: process.getgid?.() ?? 1000 };
@@ -114,12 +114,6 @@ describe('setup', () => {
     const { exitCode, answer } = await setupJson([]);
     assert.deepEqual([exitCode, answer.ok, answer.error?.code], [2, false, 'no-terminal']);
     await verifyUntouched();
-  });
-
-  it('refuses a flag that it does not know', async () => {
-    const { exitCode, stderr } = await setup(['--yess']);
-    assert.equal(exitCode, 2);
-    assert.match(stderr, /--yes\?/);
   });
 
   it('keeps what a person wrote in .env, but for CPUs that the engine would refuse', async () => {

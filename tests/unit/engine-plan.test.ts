@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { isRegistryFailure, standInFor } from '../../tasks/lib/setup/base-image.ts';
 import { dataDirectoryProblems } from '../../tasks/lib/setup/data-directory.ts';
-import { ENGINE_PARTS, type EngineObserved, planEngine } from '../../tasks/lib/setup/detect.ts';
+import { ENGINE_PARTS, type EngineObserved, planEngine } from '../../tasks/lib/setup/engine.ts';
 import { describeSteps } from '../../tasks/lib/steps.ts';
 
 const BOOKWORM = { id: 'debian', version: 12, codename: 'bookworm', name: 'Debian GNU/Linux 12 (bookworm)' };

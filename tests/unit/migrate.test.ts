@@ -4,38 +4,28 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Mount } from '../../tasks/lib/docker/objects.ts';
-import { understand } from '../../tasks/lib/migrate/detect.ts';
+import { legacyProblems } from '../../tasks/lib/migrate/detect.ts';
 import { whyCopied } from '../../tasks/lib/migrate/plan.ts';
 import { withEntry, withoutEntry } from '../../tasks/lib/migrate/report.ts';
 import {
   type OldSetting,
+  openingProblems,
   settingsOfJson,
-  settingsOfVariables,
   translateSettings,
-  verifyOpening,
 } from '../../tasks/lib/migrate/settings.ts';
 import { compareInventories } from '../../tasks/lib/migrate/verify.ts';
 import { loadProject } from '../../tasks/lib/project.ts';
-import { migrate } from '../../tasks/lib/project-schema.ts';
 import { findEntry } from '../../tasks/lib/release/notes.ts';
-import { legacyContainers } from '../../tasks/lib/setup/legacy.ts';
+import { legacyContainers } from '../../tasks/lib/setup/data-directory.ts';
 
-const description = (await loadProject()).migrate!;
+const project = await loadProject();
+const description = project.migrate!;
 
-const bind = (source: string, target: string, isReadOnly = false): Mount => ({
-  type: 'bind',
-  source,
-  target,
-  isReadOnly,
+const mount = (type: string, source: string, target: string, isReadOnly = false): Mount => ({
+  ...{ type, source, target, isReadOnly },
 });
-const volume = (source: string, target: string): Mount => ({
-  type: 'volume',
-  source,
-  target,
-  isReadOnly: false,
-});
-const DATA = bind('/opt/pi-rag/data', '/app/data');
-const MODELS = volume('pi-rag_rag-mcp-models', '/app/models');
+const DATA = mount('bind', '/opt/pi-rag/data', '/app/data');
+const MODELS = mount('volume', 'pi-rag_rag-mcp-models', '/app/models');
 
 function container(changes: object = {}) {
   return {
@@ -57,61 +47,33 @@ test('a container is taken for the older setup by what it does, never by its nam
   assert.deepEqual(
     found(container({ labels: {}, image: 'me/rag-mcp@sha256:1' })),
     ['rag-mcp'],
-    'image, data and models',
+    'image and data',
   );
-  assert.deepEqual(
-    found(
-      container({
-        labels: { 'com.docker.compose.project': 'synapse', 'com.docker.compose.service': 'rag-mcp' },
-      }),
-    ),
-    [],
-  );
+  const own = { 'com.docker.compose.project': 'synapse', 'com.docker.compose.service': 'rag-mcp' };
+  assert.deepEqual(found(container({ labels: own })), []);
 });
 
-test('what a shape has beyond the description is said, all of it', () => {
-  const shape = {
-    image: 'rag-mcp',
-    mounts: [DATA, MODELS, bind('/etc/rag', '/app/configs', true)],
-    ports: [8003],
-    networks: ['n'],
+test('what a container has beyond the description is said, all of it', () => {
+  const known = {
+    name: 'rag-mcp',
+    labels: { 'com.docker.compose.project.config_files': '/opt/pi-rag/docker-compose.mcp.yml' },
+    mounts: [DATA, MODELS, mount('bind', '/etc/rag', '/app/configs', true)],
+    publishedPorts: [8003],
   };
-  const understood = understand(description, shape);
-  assert.ok(!Array.isArray(understood));
-  assert.deepEqual(understood, {
-    ports: [8003],
-    models: MODELS.source,
-    readOnlyMounts: ['/etc/rag'],
-    data: DATA.source,
-    network: 'n',
-  });
-  const odd = understand(description, {
-    ...shape,
-    mounts: [MODELS, bind('/srv/x', '/srv')],
-    ports: [],
-    networks: ['a', 'b'],
-  });
-  assert.ok(Array.isArray(odd));
-  assert.deepEqual(
-    odd.map(({ message }) => message),
-    [
-      'Not understood: no directory of this machine is mounted on /app/data',
-      'Not understood: it writes to the bind /srv/x on /srv',
-      'Not understood: it publishes no port',
-      'Not understood: it is in several networks: a, b',
-    ],
-  );
+  assert.deepEqual(legacyProblems(description, known, []), []);
+  const odd = { ...known, labels: {}, mounts: [MODELS, mount('bind', '/srv/x', '/srv')], publishedPorts: [] };
+  assert.deepEqual(legacyProblems(description, odd, ['redis']), [
+    'rag-mcp was not started by docker compose',
+    'there are more containers than rag-mcp: redis',
+    'no directory of this machine is mounted on /app/data',
+    'it writes to the bind /srv/x on /srv',
+    'it publishes no port',
+  ]);
 });
 
-const KNOWN = new Map<string, unknown>([
-  ['semantic.chunk_size', 1200],
-  ['sqlite.busy_timeout_ms', 10000],
-  ['log.level', 'INFO'],
-  ['automatic_learning.mode', 'moderate'],
-  ['metrics.enabled', true],
-  ['server.allowed_hosts', []],
-]);
-const translate = (settings: OldSetting[]) => translateSettings(description, KNOWN, settings);
+const translate = (settings: OldSetting[]) => translateSettings(project, settings);
+const variables = (values: Record<string, string>): OldSetting[] =>
+  Object.entries(values).map(([key, value]) => ({ origin: 'environment', key, value }));
 
 test('every old key is accounted for: carried, renamed, or dropped because of something', () => {
   const file = settingsOfJson('rag_config.json', {
@@ -121,82 +83,50 @@ test('every old key is accounted for: carried, renamed, or dropped because of so
     log_level: 'warning',
     sqlite_timeout: 30,
     unheard: null,
-    allowed_hosts: 'pi.local, nas',
-  });
-  const variables = settingsOfVariables('environment', 'RAG_', {
-    RAG_CHUNK_SIZE: '700',
-    PATH: '/bin',
-    RAG_API_KEY: 'abc',
-    RAG_HF_TOKEN: 'xyz',
-  });
-  const outcomes = translate([...file, ...variables]);
-  const told = Object.fromEntries(
-    outcomes.map((one) => [one.key, one.outcome === 'dropped' ? one.reason : [one.outcome, one.value]]),
-  );
-  assert.deepEqual(told, {
-    chunk_size: 'RAG_CHUNK_SIZE of environment overrides it',
-    'metrics.enabled': ['carried', false],
-    'embedding.model': 'documents are found by full text here, without embeddings',
-    'embedding.dimension': 'documents are found by full text here, without embeddings',
-    log_level: ['renamed', 'WARN'],
-    sqlite_timeout: ['renamed', 30000],
-    unheard: 'there is no such setting here',
-    allowed_hosts: ['renamed', ['pi.local', 'nas']],
-    RAG_CHUNK_SIZE: ['renamed', 700],
-    RAG_API_KEY: ['renamed', 'abc'],
-    RAG_HF_TOKEN: 'there is no such secret here',
-  });
-  const secret = outcomes.find(({ key }) => key === 'RAG_API_KEY')!;
-  assert.deepEqual(
-    [secret.isSecret, secret.target],
-    [true, { variable: 'TOKEN' }],
-    'a secret goes to .env alone',
-  );
-});
-
-test("upstream's own settings: carried by their real names, prod stays moderate, max_tokens is no secret", () => {
-  const known = new Map<string, unknown>([
-    ...KNOWN,
-    ['uploads.max_bytes', 20971520],
-    ['uploads.expiry_minutes', 60],
-    ['automatic_learning.enabled', true],
-  ]);
-  const file = settingsOfJson('rag_config.json', {
+    allowed_hosts: ['pi.local', 'nas'],
+    chunk_overlap: 'many',
+    automatic_learning: { enabled: true, mode: 'aggressive', track_tasks: true },
     remote_upload_max_file_size_mb: 50,
     remote_upload_max_age_seconds: 5400,
-    remote_upload_directory: '/tmp/rag-uploads',
-    logging: { level: 'DEBUG' },
-    automatic_learning: { enabled: false, mode: 'aggressive', track_tasks: true },
     max_tokens: 2048,
-    chat_n_ctx: 8192,
     external_chat_api_key: 'sk-1234567',
-    memory_max_facts: 10,
   });
-  const variables = settingsOfVariables('environment', 'RAG_', {
-    RAG_UPLOAD_MAX_SIZE: '40',
-    RAG_REMOTE_UPLOAD_ENABLED: 'true',
-    RAG_MAX_TOKENS: '1024',
-  });
-  const outcomes = translateSettings(description, known, [...file, ...variables]);
-  const carried = outcomes.filter(({ outcome }) => outcome !== 'dropped');
-  assert.deepEqual(
-    carried.map(({ key, target, value }) => [key, target?.file, target?.path, value]),
-    [
-      ['remote_upload_max_age_seconds', 'base', 'uploads.expiry_minutes', 90],
-      ['logging.level', 'base', 'log.level', 'DEBUG'],
-      ['automatic_learning.enabled', 'base', 'automatic_learning.enabled', false],
-      ['RAG_UPLOAD_MAX_SIZE', 'base', 'uploads.max_bytes', 41943040],
-    ],
-  );
-  const reason = (wanted: string) => outcomes.find(({ key }) => key === wanted)?.reason ?? '';
-  assert.match(reason('automatic_learning.mode'), /dev learns aggressively and prod moderately/);
-  assert.match(reason('remote_upload_max_file_size_mb'), /RAG_UPLOAD_MAX_SIZE of environment overrides it/);
-  assert.deepEqual(
-    outcomes.filter(({ isSecret }) => isSecret).map(({ key }) => key),
-    ['external_chat_api_key'],
-  );
-  for (const { key, reason } of outcomes)
-    assert.notEqual(reason, 'there is no such setting here', `${key}: upstream has it, say why it goes`);
+  const outcomes = translate([
+    ...file,
+    ...variables({
+      RAG_CHUNK_SIZE: '700',
+      RAG_API_KEY: ' a#$b ',
+      RAG_HF_TOKEN: 'xyz',
+      RAG_UPLOAD_MAX_SIZE: '40',
+    }),
+  ]);
+  const told = outcomes.map(({ key, outcome, reason, path, variable, value }) => [
+    ...[key, ...(outcome === 'dropped' ? [reason] : [outcome, variable ?? path, value])],
+  ]);
+  assert.deepEqual(told, [
+    ['chunk_size', 'RAG_CHUNK_SIZE of environment overrides it'],
+    ['metrics.enabled', 'carried', 'metrics.enabled', false],
+    ['embedding.model', 'documents are found by full text here, without embeddings'],
+    ['embedding.dimension', 'documents are found by full text here, without embeddings'],
+    ['log_level', 'renamed', 'SYNAPSE_PROD_LOG_LEVEL', 'WARN'],
+    ['sqlite_timeout', 'renamed', 'sqlite.busy_timeout_ms', 30000],
+    ['unheard', 'there is no such setting here'],
+    ['allowed_hosts', 'renamed', 'server.allowed_hosts', ['pi.local', 'nas']],
+    ['chunk_overlap', 'the new service refuses it: expected number, received string; the value is "many"'],
+    ['automatic_learning.enabled', 'carried', 'automatic_learning.enabled', true],
+    ['automatic_learning.mode', 'dev learns aggressively and prod moderately here'],
+    ['automatic_learning.track_tasks', 'the mode alone says here what is recorded'],
+    ['remote_upload_max_file_size_mb', 'RAG_UPLOAD_MAX_SIZE of environment overrides it'],
+    ['remote_upload_max_age_seconds', 'renamed', 'uploads.expiry_minutes', 90],
+    ['max_tokens', 'this service calls no chat model'],
+    ['external_chat_api_key', 'this service calls no chat model'],
+    ['RAG_CHUNK_SIZE', 'renamed', 'semantic.chunk_size', 700],
+    ['RAG_API_KEY', 'renamed', 'SYNAPSE_TOKEN', ' a#$b '],
+    ['RAG_HF_TOKEN', 'there is no such secret here'],
+    ['RAG_UPLOAD_MAX_SIZE', 'renamed', 'uploads.max_bytes', 41943040],
+  ]);
+  const secrets = outcomes.filter(({ isSecret }) => isSecret).map(({ key }) => key);
+  assert.deepEqual(secrets, ['external_chat_api_key', 'RAG_API_KEY', 'RAG_HF_TOKEN']);
 });
 
 test('a name that only looks like a secret is none, and one that is stays hidden', () => {
@@ -211,32 +141,28 @@ test('a name that only looks like a secret is none, and one that is stays hidden
     }
 });
 
-test('what was open to the network stays open only with a token, and only where its health can be asked', async () => {
-  const project = await loadProject();
+test('what was open to the network stays open only with a token, and only where its health can be asked', () => {
   const open = { SYNAPSE_BIND_ADDRESS: '0.0.0.0' };
   const token = { SYNAPSE_TOKEN: 'x' };
-  type Variables = Record<string, string>;
-  const cases: [address: string, variables: Variables, refused?: RegExp | undefined, dotenv?: Variables][] = [
-    ['0.0.0.0', { ...open, ...token }, undefined],
-    ['::', { ...open, ...token }, undefined],
-    ['0.0.0.0', open, undefined, token],
-    ['0.0.0.0', open, /answers the network on 0\.0\.0\.0 without a token/],
-    ['::', open, /answers the network on :: without a token/],
-    ['0.0.0.0', {}, undefined],
-    ['192.168.1.5', { ...open, ...token }, /listens on 192\.168\.1\.5 alone/],
+  const cases: [address: string, variables: Record<string, string>, dotenv: object, refused: boolean][] = [
+    ['0.0.0.0', { ...open, ...token }, {}, false],
+    ['::', { ...open, ...token }, {}, false],
+    ['0.0.0.0', open, token, false],
+    ['0.0.0.0', open, {}, true],
+    ['0.0.0.0', {}, {}, false],
+    ['192.168.1.5', { ...open, ...token }, {}, true],
   ];
-  for (const [address, variables, refused, dotenv = {}] of cases) {
-    const settings = { outcomes: [], files: {}, variables };
-    const verify = () => verifyOpening({ ...project, dotenv }, { address }, settings);
-    if (refused) assert.throws(verify, { code: 'exposed', message: refused });
-    else verify();
+  for (const [address, variables, dotenv, refused] of cases) {
+    const own = { ...project, dotenv: dotenv as Record<string, string> };
+    const [problem] = openingProblems(own, { address }, { variables });
+    assert.equal(problem?.code, refused ? 'exposed' : undefined, address);
   }
 });
 
 test('a secret is never carried into a file, whatever the table says', () => {
-  const careless = migrate.parse({ ...description, settings: { api_key: { to: 'log.level' } } });
-  const [one] = translateSettings(careless, KNOWN, settingsOfJson('f', { api_key: 'abc' }));
-  assert.deepEqual([one?.outcome, one?.target], ['dropped', undefined]);
+  const careless = { ...description, settings: { api_key: { to: 'log.level', values: {} } } };
+  const [one] = translateSettings({ ...project, migrate: careless }, settingsOfJson('f', { api_key: 'abc' }));
+  assert.deepEqual([one?.outcome, one?.path], ['dropped', undefined]);
 });
 
 test('the models volume is used as it is unless something speaks against it', () => {

@@ -11,7 +11,7 @@ import { readIfPresent } from '../files.ts';
 import { formatBytes } from '../format.ts';
 import { dataDirectory, ENVIRONMENTS, portOf, variableName } from '../project.ts';
 import { chooseOwner, dataDirectoryProblems, observeDataDirectory } from '../setup/data-directory.ts';
-import { OLDEST_ENGINE } from '../setup/detect.ts';
+import { OLDEST_ENGINE } from '../setup/engine.ts';
 import { portProblems } from '../switch/checks.ts';
 import { type Check, type Facts, type Report, unchecked } from './check.ts';
 

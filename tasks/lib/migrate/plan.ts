@@ -1,47 +1,50 @@
 // From what is found to what is to be done: every path and name, and everything that can be known to fail, with its
 // remedy, before anything is touched.
-
-import { access, constants, readdir, realpath, stat, statfs } from 'node:fs/promises';
+import { readdir, realpath, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { backupDirectory } from '../backup/places.ts';
+import { backupDirectory, verifyDirectories } from '../backup/places.ts';
 import { probe } from '../command.ts';
-import { type ResolvedModel, resolvedModel } from '../docker/compose.ts';
+import { CONFIG_HASH_LABEL, parseServices, type ResolvedModel, resolvedModel } from '../docker/compose.ts';
 import { engineEndpoint, engineInfo, isLocalEndpoint } from '../docker/engine.ts';
 import { queryHealth } from '../docker/health.ts';
 import { overlaps } from '../docker/network.ts';
 import {
-  inspectContainers,
   inspectImage,
   inspectVolume,
   listNetworks,
   projectContainers,
   type Volume,
 } from '../docker/objects.ts';
-import { combinedError, TaskError, usageError } from '../errors.ts';
+import { combinedError, TaskError } from '../errors.ts';
 import { formatBytes } from '../format.ts';
 import { workTree } from '../git.ts';
-import {
-  dataDirectory,
-  ENVIRONMENTS,
-  type EnvironmentName,
-  type Project,
-  portOf,
-  variable,
-  variableName,
-} from '../project.ts';
-import type { LegacyDescription } from '../project-schema.ts';
+import { dataDirectory, ENVIRONMENTS, type Project, portOf, variable, variableName } from '../project.ts';
 import { workTreeProblems } from '../release/preflight.ts';
-import { isFree, listeningProcess, publishingContainer } from '../switch/checks.ts';
-import { allContainers, type Legacy } from './detect.ts';
-import { exists, untrackedPaths } from './kept.ts';
-import { measureVolume } from './verify.ts';
+import { observeEngine } from '../setup/engine.ts';
+import { planMachine } from '../setup/setup.ts';
+import { describeSteps } from '../steps.ts';
+import { portProblems } from '../switch/checks.ts';
+import {
+  allContainers,
+  describedLegacy,
+  detectLegacy,
+  exists,
+  type Legacy,
+  legacySchema,
+  projectOf,
+} from './detect.ts';
+import { openingProblems, planSettings, settingSchema } from './settings.ts';
+import { comparisonSchema, measureVolume } from './verify.ts';
 
-export const planSchema = z.strictObject({
+/** What was planned, and what the steps found out. */
+export const migrationSchema = z.strictObject({
+  /** Distinguishes what this migration sets aside from what another one did: its time, `20260131-235959`. */
+  id: z.string(),
+  legacy: legacySchema,
   data: z.strictObject({
-    /** Where the old service has its data; links resolved. */
+    /** Where the old service has its data, and where the new one will have it; links resolved. */
     from: z.string(),
-    /** Where the new one will have it. */
     to: z.string(),
     /** The copy while it is made, and the one that is only tried with. */
     copy: z.string(),
@@ -52,118 +55,89 @@ export const planSchema = z.strictObject({
     kept: z.string(),
     bytes: z.number(),
   }),
-  compose: z.array(z.strictObject({ path: z.string(), deprecated: z.string() })),
-  models: z.strictObject({
-    by: z.enum(['none', 'reuse', 'copy']),
-    from: z.string(),
-    to: z.string(),
-    reason: z.string(),
-    bytes: z.number().nullable(),
-    /** The volume that it is copied to was there before. */
-    existed: z.boolean(),
-    /** Containers beside the old service that use it. */
-    users: z.array(z.string()),
-  }),
+  /** Null: the old service has no models volume. */
+  models: z
+    .strictObject({
+      from: z.string(),
+      to: z.string(),
+      /** Why it is copied; null: it is used as it is. */
+      copied: z.string().nullable(),
+      bytes: z.number(),
+    })
+    .nullable(),
+  settings: z.array(settingSchema),
+  config: z.strictObject({ path: z.string(), before: z.string(), after: z.string() }).nullable(),
   ports: z.strictObject({ dev: z.number(), prod: z.number() }),
   /** The environment that takes over the old port: clients wait for this one. */
   first: z.enum(ENVIRONMENTS),
-  /** The old service answered before. */
-  answered: z.boolean(),
+  /** The old service answered here before. */
   oldUrl: z.string(),
+  answered: z.boolean(),
+  rollsBack: z.boolean(),
+  /** The release that prod runs. */
+  tag: z.string().optional(),
+  /** ISO 8601: from then on nobody but the new service's clients can have written. */
+  stoppedAt: z.string().optional(),
+  backup: z.strictObject({ archive: z.string(), seconds: z.number() }).optional(),
+  downtimeSeconds: z.number().optional(),
+  /** The new service ran: its data may hold what is nowhere else. */
+  hasStarted: z.boolean(),
+  verified: comparisonSchema.optional(),
+  /** Facts that were read through each environment. */
+  readable: z.partialRecord(z.enum(ENVIRONMENTS), z.number()),
+  commit: z.string().nullable(),
 });
 
-export type MigrationPlan = z.output<typeof planSchema>;
+export type Migration = z.output<typeof migrationSchema>;
 
-/** @throws TaskError (exit 2) if release.toml describes no older setup */
-export function describedLegacy(project: Project): LegacyDescription {
-  if (project.migrate) return project.migrate;
-  throw usageError('configs/release.toml has no [migrate]: it describes no older setup', {
-    code: 'config-invalid',
-  });
-}
+/** What a compose file of the older setup is called after the migration. */
+export const deprecated = (path: string) => `${path}.deprecated`;
 
-/** @throws TaskError with every problem found; nothing was changed then */
-export async function planMigration(
-  project: Project,
-  description: LegacyDescription,
-  legacy: Legacy,
-  id: string,
-): Promise<MigrationPlan> {
-  await verifyLocalEngine();
-  const resolved = await resolvedModel(project, variable(project, 'PROD_TAG'));
-  const [from, to] = [legacy.data.path, await resolvedPath(dataDirectory(project))];
-  const sizes = await probe(['du', '-sk', from]);
-  const oldUrl = `http://127.0.0.1:${legacy.ports[0]}${description.health}`;
-  const plan: MigrationPlan = {
-    data: {
-      ...{ from, to, copy: `${to}.migrating`, rehearsal: `${to}.rehearsal`, kept: `${to}.migrated-${id}` },
-      aside: from === to ? `${from}.before-migration-${id}` : null,
-      bytes: Number(sizes.stdout.split(/\s/)[0]) * 1024,
-    },
-    compose: legacy.composeFiles.map((path) => ({ path, deprecated: `${path}.deprecated` })),
-    models: await planModels(project, description, legacy, resolved),
+/**
+ * The whole plan; undefined if there is no older setup.
+ * @throws TaskError with every problem found; nothing was changed then
+ */
+export async function planMigration(project: Project): Promise<Migration | undefined> {
+  const found = await detectLegacy(project);
+  if (!found) return undefined;
+  const { legacy, variables } = found;
+  verifyDirectories(project);
+  const model = await resolvedModel(project, variable(project, 'PROD_TAG'));
+  const { settings, config, ...written } = await planSettings(project, legacy, variables);
+  const oldUrl = `http://127.0.0.1:${legacy.ports[0]}${describedLegacy(project).health}`;
+  const id = new Date().toISOString().replace(/\D/g, '').slice(0, 14).replace(/^.{8}/, '$&-');
+  const plan: Migration = {
+    ...{ id, legacy, config, oldUrl, rollsBack: false, hasStarted: false, readable: {}, commit: null },
+    data: await planData(project, legacy, id),
+    models: await planModels(project, legacy, model),
+    settings: settings.map((one) => (one.isSecret ? { ...one, value: '***' } : one)),
     ports: { dev: portOf(project, 'dev'), prod: portOf(project, 'prod') },
     first: legacy.ports.includes(portOf(project, 'dev')) ? 'dev' : 'prod',
-    answered: legacy.state === 'running' && (await queryHealth(oldUrl)).status === 200,
-    oldUrl,
+    answered: legacy.isRunning && (await queryHealth(oldUrl)).status === 200,
   };
   const problems = await Promise.all([
-    dataProblems(project, plan, sizes.ok),
+    engineProblems(project, legacy),
+    workTreeProblems(project, await workTree(project.root)),
+    setupProblems(project),
+    openingProblems(project, legacy, written),
+    dataProblems(project, plan),
     spaceProblems(project, plan),
-    ...ENVIRONMENTS.map((name) => portProblems(project, legacy, name)),
-    subnetProblems(project, legacy, resolved),
-    otherProblems(project, legacy),
-    treeProblems(project, description, legacy, plan),
+    takenPorts(project, legacy, model),
+    networkProblems(project, legacy, model),
   ]);
   if (problems.flat().length > 0)
     throw combinedError('Cannot migrate; nothing was changed:', problems.flat());
   return plan;
 }
 
-const problemIf = (isSo: unknown, message: string, code: string, hint: string) =>
-  isSo ? [new TaskError(message, { code, hint })] : [];
-
-async function verifyLocalEngine(): Promise<void> {
-  const endpoint = await engineEndpoint();
-  if (isLocalEndpoint(endpoint)) return;
-  throw new TaskError(
-    `Cannot migrate: docker uses the engine at ${endpoint}, but the data is on this machine`,
-    { code: 'remote-engine', hint: 'run it on the machine of the old service: docker context use default' },
-  );
-}
-
-async function planModels(
-  project: Project,
-  description: LegacyDescription,
-  legacy: Legacy,
-  { volumes }: ResolvedModel,
-): Promise<MigrationPlan['models']> {
-  const key = description.models_volume;
-  const wanted = volumes?.[key]?.name ?? `${project.project.name}_${key}`;
-  const old = legacy.models === null ? undefined : await inspectVolume(legacy.models);
-  const base = { from: old?.name ?? '', to: wanted, bytes: null, users: [], existed: false };
-  if (!old) return { ...base, by: 'none', reason: 'the old service has no models volume' };
-  if (old.name === wanted) return { ...base, by: 'reuse', reason: 'the new service uses the same volume' };
-  const users = (await allContainers())
-    .filter(
-      ({ mounts, name }) => name !== legacy.container && mounts.some(({ source }) => source === old.name),
-    )
-    .map(({ name }) => name);
-  const content = await measureVolume(project, old.name);
-  const canReuse = description.models_variable !== undefined && volumes?.[key] !== undefined;
-  const why = whyCopied(old, canReuse, content?.unreadable ?? 0);
-  const reason = why ?? 'the new service can use it';
-  const found = { bytes: content?.bytes ?? null, users, reason };
-  if (!why) return { ...base, ...found, by: 'reuse', to: old.name };
-  return { ...base, ...found, by: 'copy', existed: (await inspectVolume(wanted)) !== undefined };
-}
-
-/** Why a models volume cannot be used as it is; undefined: it can. Pure. */
-export function whyCopied(old: Volume, canReuse: boolean, unreadable: number): string | undefined {
-  if (!canReuse) return 'the new compose file cannot name another volume';
-  if (old.driver !== 'local') return `its driver is ${old.driver}`;
-  if (old.labels['com.docker.compose.config-hash']) return 'compose would recreate it for another project';
-  return unreadable > 0 ? `the new containers' user may not read ${unreadable} of its files` : undefined;
+async function planData(project: Project, { data: from }: Legacy, id: string): Promise<Migration['data']> {
+  const to = await resolvedPath(dataDirectory(project));
+  const sizes = await probe(['du', '-sk', from]);
+  return {
+    ...{ from, to, copy: `${to}.migrating`, rehearsal: `${to}.rehearsal`, kept: `${to}.migrated-${id}` },
+    aside: from === to ? `${from}.before-migration-${id}` : null,
+    bytes: sizes.ok ? Number(sizes.stdout.split(/\s/)[0]) * 1024 : Number.NaN,
+  };
 }
 
 /** The path with all links resolved, also where its end does not exist yet. */
@@ -173,64 +147,100 @@ async function resolvedPath(path: string): Promise<string> {
   );
 }
 
-async function dataProblems(
+async function planModels(
   project: Project,
-  { data, compose }: MigrationPlan,
-  isReadable: boolean,
-): Promise<TaskError[]> {
+  legacy: Legacy,
+  model: ResolvedModel,
+): Promise<Migration['models']> {
+  const { models_volume: key, models_variable } = describedLegacy(project);
+  const volume = model.volumes?.[key];
+  const old = legacy.models === null ? undefined : await inspectVolume(legacy.models);
+  if (!old) return null;
+  const content = await measureVolume(project, old.name);
+  const wanted = {
+    from: old.name,
+    to: volume?.name ?? `${project.project.name}_${key}`,
+    bytes: content.bytes,
+  };
+  if (wanted.to === old.name) return { ...wanted, copied: null };
+  const copied = whyCopied(old, models_variable !== undefined && volume !== undefined, content.unreadable);
+  return copied === undefined ? { ...wanted, to: old.name, copied: null } : { ...wanted, copied };
+}
+
+/** Why a models volume cannot be used as it is; undefined: it can. Pure. */
+export function whyCopied(old: Volume, canReuse: boolean, unreadable: number): string | undefined {
+  if (!canReuse) return 'the new compose file cannot name another volume';
+  if (old.driver !== 'local') return `its driver is ${old.driver}`;
+  if (old.labels[CONFIG_HASH_LABEL]) return 'compose would recreate it for another project';
+  return unreadable > 0 ? `the new containers' user may not read ${unreadable} of its files` : undefined;
+}
+
+// What stands in the way.
+
+const problem = (code: string, message: string, hint: string) => new TaskError(message, { code, hint });
+
+async function engineProblems(project: Project, { image, directory }: Legacy): Promise<TaskError[]> {
+  const endpoint = await engineEndpoint();
+  const running = (await projectContainers(project)).filter(({ state }) => state === 'running');
+  const found: TaskError[] = [];
+  if (!isLocalEndpoint(endpoint)) {
+    const message = `docker uses the engine at ${endpoint}, but the data is on this machine`;
+    found.push(problem('remote-engine', message, 'docker context use default'));
+  }
+  if (running.length > 0) {
+    const message = `The new service is already running: ${running.map(({ name }) => name).join(', ')}`;
+    found.push(problem('already-running', message, 'stop it first: npm run switch -- none'));
+  }
+  if (!(await inspectImage(image))) {
+    const message = `The image ${image} of the old service is missing: a rollback needs it`;
+    found.push(problem('image-missing', message, `build or pull it first, in ${directory}`));
+  }
+  return found;
+}
+
+async function setupProblems(project: Project): Promise<TaskError[]> {
+  const missing = await planMachine(project, await observeEngine());
+  if (missing.length === 0) return [];
+  const message = `This machine is not set up: ${describeSteps(missing).join('; ')}`;
+  return [problem('not-set-up', message, 'npm run setup')];
+}
+
+async function dataProblems(project: Project, { data, legacy }: Migration): Promise<TaskError[]> {
   const { from, to, aside } = data;
   const choose = `choose another place for the new data: ${variableName(project, 'DATA_DIR')}=… in .env`;
-  const [own, above] = await Promise.all([stat(from), stat(dirname(from))]);
+  const found: TaskError[] = [];
   const self = process.getuid?.();
-  const mayWrite = await access(dirname(from), constants.W_OK).then(
-    () => true,
-    () => false,
-  );
-  const mayMove = self === 0 || (isReadable && own.uid === self && mayWrite);
-  const isMount = aside && own.dev !== above.dev;
-  const entries = aside ? [] : await readdir(to).catch(() => []);
-  const leftovers: TaskError[] = [];
-  for (const { deprecated: path } of compose)
+  if (self !== 0 && (Number.isNaN(data.bytes) || (await stat(from)).uid !== self))
+    found.push(problem('data-directory', `This user may not read and move ${from}`, 'run it with sudo'));
+  if (aside && (await stat(from)).dev !== (await stat(dirname(from))).dev)
+    found.push(problem('data-mount', `${from} is a mount point and cannot be renamed`, choose));
+  if (!aside && (await readdir(to).catch(() => [])).length > 0)
+    found.push(problem('data-exists', `There is data already at ${to}, where the new data would go`, choose));
+  for (const path of legacy.composeFiles.map(deprecated))
     if (await exists(path))
-      leftovers.push(...problemIf(true, `${path} is in the way`, 'in-the-way', `mv ${path} ${path}.old`));
-  return [
-    ...problemIf(isMount, `${from} is a mount point and cannot be renamed`, 'data-mount', choose),
-    ...problemIf(
-      !mayMove,
-      `This user may not read and move all of ${from}`,
-      'data-directory',
-      'run it with sudo',
-    ),
-    ...problemIf(
-      entries.length > 0,
-      `There is data already at ${to}, where the new data would go`,
-      'data-exists',
-      choose,
-    ),
-    ...leftovers,
-  ];
+      found.push(problem('in-the-way', `${path} is in the way`, `mv ${path} ${path}.old`));
+  return found;
 }
 
 /** Two copies of the data: the one that the new service works on, and the archive. */
-async function spaceProblems(project: Project, { data, models }: MigrationPlan): Promise<TaskError[]> {
-  const { dataRoot } = await engineInfo();
+async function spaceProblems(project: Project, { data, models }: Migration): Promise<TaskError[]> {
   const needs = [
     { what: 'copy', place: data.to, bytes: data.bytes },
     { what: 'backup', place: backupDirectory(project), bytes: data.bytes },
-    ...(models.by === 'copy' && (await exists(dataRoot))
-      ? [{ what: 'models', place: dataRoot, bytes: models.bytes ?? 0 }]
-      : []),
-  ];
+    { what: 'models', place: (await engineInfo()).dataRoot, bytes: models?.copied ? models.bytes : 0 },
+  ].filter(({ bytes }) => bytes > 0);
   const spaces = await Promise.all(needs.map(async (need) => ({ ...need, ...(await spaceAt(need.place)) })));
-  return [...new Set(spaces.map(({ device }) => device))].flatMap((device) => {
+  const found: TaskError[] = [];
+  for (const device of new Set(spaces.map((one) => one.device))) {
     const here = spaces.filter((space) => space.device === device);
     const free = Math.min(...here.map((space) => space.free));
+    if (free >= here.reduce((sum, { bytes }) => sum + bytes, 0)) continue;
     const parts = here.map(({ what, place, bytes }) => `${formatBytes(bytes)} for the ${what} at ${place}`);
-    const needed = here.reduce((sum, { bytes }) => sum + bytes, 0);
     const message = `Not enough space: ${formatBytes(free)} free, needed ${parts.join(', ')}`;
     const hint = `free some space; ${variableName(project, 'BACKUP_DIR')}=… in .env puts backups on another disk`;
-    return problemIf(free < needed, message, 'disk-full', hint);
-  });
+    found.push(problem('disk-full', message, hint));
+  }
+  return found;
 }
 
 /** Of the nearest folder that exists. */
@@ -241,88 +251,40 @@ async function spaceAt(place: string): Promise<{ device: number; free: number }>
   return { device: found.dev, free: bavail * bsize };
 }
 
-async function portProblems(project: Project, legacy: Legacy, name: EnvironmentName): Promise<TaskError[]> {
-  const port = portOf(project, name);
-  const isOld = legacy.state === 'running' && legacy.ports.includes(port);
-  if (isOld || (await isFree({ published: port, target: 0, address: '' }))) return [];
-  const holder = (await publishingContainer(port)) ?? (await listeningProcess(port));
-  const hint = `stop it, or choose another: ${variableName(project, `${name.toUpperCase()}_PORT`)}=… in .env`;
-  return problemIf(true, `Port ${port}, which ${name} needs, is taken by ${holder}`, 'port-taken', hint);
-}
-
-async function subnetProblems(
-  project: Project,
-  legacy: Legacy,
-  resolved: ResolvedModel,
-): Promise<TaskError[]> {
-  const networks = await listNetworks();
-  const own = Object.values(resolved.networks ?? {});
-  const isOurs = ({ name, labels }: (typeof networks)[number]) =>
-    name === legacy.network ||
-    labels['com.docker.compose.project'] === project.project.name ||
-    own.some((one) => one.name === name);
-  const isTaken = (subnet: string) =>
-    networks.some(({ subnets }) => subnets.some((one) => overlaps(subnet, one)));
-  const candidates = Array.from({ length: 14 }, (_none, index) => `172.${31 - index}.0.0/16`);
-  const free = candidates.find((one) => !isTaken(one)) ?? '10.222.0.0/16';
-  const wanted = own.flatMap(({ ipam }) => (ipam?.config ?? []).flatMap(({ subnet }) => subnet ?? []));
-  return wanted.flatMap((subnet) =>
-    networks
-      .filter((one) => !isOurs(one) && one.subnets.some((other) => overlaps(subnet, other)))
-      .map(({ name, labels, subnets }) => {
-        const owner = labels['com.docker.compose.project'];
-        const whose = `${name}${owner ? ` of the project ${owner}` : ''}`;
-        const hint = `give the new one another subnet: ${variableName(project, 'SUBNET')}=${free} in .env\nor remove the other one, if nothing needs it: docker network rm ${name}`;
-        const message = `The new network needs ${subnet}, but the network ${whose} has ${subnets[0]}`;
-        return new TaskError(message, { code: 'subnet-taken', hint });
-      }),
-  );
-}
-
-async function otherProblems(project: Project, legacy: Legacy): Promise<TaskError[]> {
-  const { network, image, directory, container } = legacy;
-  const own = (await projectContainers(project)).filter(({ state }) => state === 'running');
-  const inNetwork = (await listNetworks()).find(({ name }) => name === network)?.containers ?? [];
-  const neighbours = (await inspectContainers(inNetwork)).filter(({ name }) => name !== container);
-  const names = (containers: readonly { name: string }[]) => containers.map(({ name }) => name).join(', ');
-  const running = `The new service is already running: ${names(own)}`;
-  const shared = `Other containers use the network ${network}, which is removed with the old service: ${names(neighbours)}`;
-  const disconnect = `docker network disconnect ${network} ${neighbours[0]?.name}`;
-  const imageGone = `The image ${image} of the old service is missing: a rollback needs it`;
-  return [
-    ...problemIf(own.length > 0, running, 'already-running', 'stop it first: npm run switch -- none'),
-    ...problemIf(neighbours.length > 0, shared, 'network-in-use', disconnect),
-    ...problemIf(
-      !(await inspectImage(image)),
-      imageGone,
-      'image-missing',
-      `build or pull it first, in ${directory}`,
-    ),
-  ];
-}
-
-/** Every path of the older setup that may lie in this repository. */
-export function oldPaths(legacy: Legacy, compose: MigrationPlan['compose'], configs: readonly string[]) {
-  return [
-    ...compose.flatMap(({ path, deprecated }) => [path, deprecated]),
-    ...configs.map((file) => join(legacy.directory, file)),
-  ];
-}
-
-/** The repository must be fit for a release, and for a commit of what changes; the old files do not count. */
-async function treeProblems(
-  project: Project,
-  { config_files }: LegacyDescription,
-  legacy: Legacy,
-  { compose }: MigrationPlan,
-): Promise<TaskError[]> {
-  const tree = await workTree(project.root);
-  const old = await untrackedPaths(project, oldPaths(legacy, compose, config_files));
-  const isOld = (path: string) =>
-    old.some((one) => one === path || (path.endsWith('/') && one.startsWith(path)));
-  const changes = tree.changes.filter((path) => !isOld(path));
-  return workTreeProblems(project, { ...tree, changes }).map(({ message, code, hint }) => {
-    const text = message.replace('Cannot release', 'Cannot commit the new settings');
-    return new TaskError(text, { code, hint });
+/** The old service gives its own up. */
+async function takenPorts(project: Project, legacy: Legacy, model: ResolvedModel): Promise<TaskError[]> {
+  const services = parseServices(model);
+  const engine = { containers: [], endpoint: await engineEndpoint() };
+  const found = ENVIRONMENTS.map(async (name) => {
+    if (legacy.isRunning && legacy.ports.includes(portOf(project, name))) return [];
+    return portProblems(project, engine, name, services[project.environments[name].service]!);
   });
+  return (await Promise.all(found)).flat();
+}
+
+/** The old networks go with the old service, and the new one needs its subnet. */
+async function networkProblems(project: Project, legacy: Legacy, model: ResolvedModel): Promise<TaskError[]> {
+  const planned = Object.values(model.networks ?? {});
+  const networks = await listNetworks();
+  const old = networks.filter((one) => projectOf(one) === legacy.project);
+  const found: TaskError[] = [];
+  for (const { name, networks: joined } of await allContainers()) {
+    const network = old.find((one) => joined.includes(one.name))?.name;
+    if (!network || name === legacy.container) continue;
+    const message = `The container ${name} uses the network ${network}, which is removed with the old service`;
+    found.push(problem('network-in-use', message, `docker network disconnect ${network} ${name}`));
+  }
+  const isOurs = (one: { name: string; labels: Record<string, string> }) =>
+    [legacy.project, project.project.name].includes(projectOf(one) ?? '') ||
+    planned.some(({ name }) => name === one.name);
+  const wanted = planned.flatMap(({ ipam }) => (ipam?.config ?? []).flatMap(({ subnet }) => subnet ?? []));
+  for (const one of networks.filter((other) => !isOurs(other))) {
+    const subnet = wanted.find((wish) => one.subnets.some((other) => overlaps(wish, other)));
+    if (!subnet) continue;
+    const whose = projectOf(one) ? ` of the project ${projectOf(one)}` : '';
+    const message = `The new network needs ${subnet}, but the network ${one.name}${whose} has ${one.subnets[0]}`;
+    const hint = `give the new one another subnet: ${variableName(project, 'SUBNET')}=… in .env, or: docker network rm ${one.name}`;
+    found.push(problem('subnet-taken', message, hint));
+  }
+  return found;
 }

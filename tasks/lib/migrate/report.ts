@@ -1,50 +1,15 @@
 // The record of a migration, and the migration in words: plan, state, outcome, release notes.
 import { basename } from 'node:path';
 import { z } from 'zod';
-import { inspectImage, inspectVolume } from '../docker/objects.ts';
+import { containerIds, inspectImage, inspectVolume } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
 import { readIfPresent, statePath, writeFileAtomic } from '../files.ts';
 import { duration, formatBytes } from '../format.ts';
-import type { LegacyDescription } from '../project-schema.ts';
 import { findEntry, insertAt } from '../release/notes.ts';
 import { describeSteps, type Step } from '../steps.ts';
-import { allContainers, legacySchema } from './detect.ts';
-import { exists, keptFileSchema } from './kept.ts';
-import { planSchema } from './plan.ts';
-import { type SettingOutcome, settingOutcomeSchema } from './settings.ts';
-import { comparisonSchema } from './verify.ts';
-
-/** What was planned, and what the steps found out. */
-export const migrationSchema = z.strictObject({
-  /** Distinguishes what this migration sets aside from what another one did: its time, `20260131-235959`. */
-  id: z.string(),
-  legacy: legacySchema,
-  plan: planSchema,
-  settings: z.strictObject({
-    outcomes: z.array(settingOutcomeSchema),
-    files: z.record(z.string(), z.strictObject({ before: z.string().nullable(), after: z.string() })),
-  }),
-  /** .env and git's exclude file as they were. */
-  dotenv: keptFileSchema,
-  exclude: keptFileSchema,
-  rollsBack: z.boolean(),
-  /** The release that prod runs. */
-  tag: z.string().optional(),
-  /** ISO 8601: from then on nobody but the new service's clients can have written. */
-  stoppedAt: z.string().optional(),
-  backup: z.strictObject({ archive: z.string(), seconds: z.number() }).optional(),
-  downtimeSeconds: z.number().optional(),
-  /** The new service ran: its data may hold what is nowhere else. */
-  hasStarted: z.boolean(),
-  verified: comparisonSchema.optional(),
-  /** Facts that were read through each environment. */
-  readable: z.partialRecord(z.enum(['dev', 'prod']), z.number()),
-  /** The lines in the release notes. */
-  entry: z.string().optional(),
-  commit: z.string().nullable(),
-});
-
-export type Migration = z.output<typeof migrationSchema>;
+import { allContainers, exists } from './detect.ts';
+import { deprecated, type Migration, migrationSchema } from './plan.ts';
+import type { Setting } from './settings.ts';
 
 /** What a migration that has ended leaves for a rollback in days to come. */
 const recordSchema = z.strictObject({
@@ -85,131 +50,124 @@ export async function writeRecord(
 
 // In words.
 
+const oldData = ({ data }: Migration) => data.aside ?? data.from;
+
 /** The whole plan; `steps` is the list that runs. */
 export function describePlan({ legacy, settings }: Migration, steps: readonly Step<Migration>[]): string {
-  const { source, path } = legacy.data;
   const titles = describeSteps(steps).map((title, index) => `${String(index + 1).padStart(4)}. ${title}`);
   return [
-    `Migrate from ${legacy.service}, found by: ${legacy.evidence.join(', ')}`,
-    `  ${legacy.state}, image ${legacy.image}, port ${legacy.ports.join(', ')}, data ${source}${source === path ? '' : ` → ${path}`}`,
+    `Migrate from ${legacy.service}: the ${legacy.isRunning ? 'running' : 'stopped'} container ${legacy.container}`,
+    `  image ${legacy.image}, port ${legacy.ports.join(', ')}, data ${legacy.data}`,
     `  compose file: ${legacy.composeFiles.join(', ')}`,
     ...legacy.readOnlyMounts.map((mount) => `  read-only mount, not carried over: ${mount}`),
     'Steps:',
     ...titles,
-    'A failure before the rollback record is kept is rolled back until the old service answers.',
+    'If a step before "keep what a rollback needs" fails, everything is rolled back.',
     'Settings:',
-    ...settings.outcomes.map((one) => `  ${describeOutcome(one)}`),
+    ...settings.map(describeSetting),
   ].join('\n');
 }
 
-export function nothingFound({ service, places }: LegacyDescription): string {
-  return `Nothing to migrate: no container and no compose file of ${service} (looked in ${places.join(', ')}).`;
+export function nothingFound(service: string): string {
+  return `Nothing to migrate: this engine has no container of ${service}. If docker compose down has removed it, create it again: docker compose --file FILE up --no-start`;
 }
 
 /** One line a setting; secrets by name only. */
-function describeOutcome({ key, origin, outcome, reason, to, isSecret, value }: SettingOutcome): string {
-  if (outcome === 'dropped') return `dropped  ${key} (${origin}): ${reason}`;
-  return `${outcome.padEnd(7)}  ${key} (${origin}) → ${to} = ${isSecret ? '***' : JSON.stringify(value)}`;
+function describeSetting({ key, origin, outcome, reason, path, variable, isSecret, value }: Setting): string {
+  if (outcome === 'dropped') return `  dropped  ${key} (${origin}): ${reason}`;
+  const to = variable ? `.env: ${variable}` : `synapse.json: ${path}`;
+  return `  ${outcome.padEnd(7)}  ${key} (${origin}) → ${to} = ${isSecret ? '***' : JSON.stringify(value)}`;
 }
 
-export function describeMigrated({ legacy, plan, settings, ...data }: Migration): string {
-  const { verified, readable, backup } = data;
-  const count = (outcome: string) => settings.outcomes.filter((one) => one.outcome === outcome).length;
+export function describeMigrated(data: Migration): string {
+  const { verified, readable, backup, ports } = data;
   const down =
     data.downtimeSeconds === undefined
-      ? 'Downtime: none, the old service was not running'
-      : `Downtime: ${duration(data.downtimeSeconds)} (backup ${duration(backup?.seconds ?? 0)})`;
+      ? 'none, the old service was not running'
+      : `${duration(data.downtimeSeconds)} (backup ${duration(backup?.seconds ?? 0)})`;
   const facts = Object.entries(readable).map(([name, rows]) => `${rows} facts read through ${name}`);
   return [
-    `Migrated: dev http://127.0.0.1:${plan.ports.dev}  prod http://127.0.0.1:${plan.ports.prod}`,
-    down,
+    `Migrated: dev http://127.0.0.1:${ports.dev}  prod http://127.0.0.1:${ports.prod}`,
+    `Downtime: ${down}`,
     `Verified: ${verified?.databases} databases, ${verified?.tables} tables, ${verified?.rows} rows, ${verified?.files} other files as before; ${facts.join(', ')}`,
     ...(verified?.written ?? []).map((where) => `  written to since: ${where}`),
-    `Settings: ${count('carried')} carried, ${count('renamed')} renamed, ${count('dropped')} dropped`,
-    ...settings.outcomes.map((one) => `  ${describeOutcome(one)}`),
     `Backup: ${backup?.archive}`,
-    `Old data, kept untouched: ${plan.data.aside ?? plan.data.from}`,
+    `Old data, kept untouched: ${oldData(data)}`,
     data.commit ? `Committed: ${data.commit.slice(0, 7)} (settings, notes); not pushed` : 'Nothing to commit',
     'Roll back: npm run migrate -- --rollback',
-    `Clean up later: npm run migrate -- --status   prints the commands that remove ${legacy.service}`,
+    'Clean up later: npm run migrate -- --status   prints the commands that remove the old setup',
   ].join('\n');
 }
 
 /** For `--json`. */
-export function migrationData(state: string, { id, legacy, plan, settings, ...data }: Migration) {
-  const isDown = legacy.state !== 'running';
-  const { downtimeSeconds = isDown ? 0 : null, backup, verified, readable, commit, tag = null } = data;
-  const outcomes = settings.outcomes.map((one) => (one.isSecret ? { ...one, value: '***' } : one));
+export function migrationData(state: string, migration: Migration) {
+  const { id, legacy, data, models, settings, verified, readable, commit, tag = null } = migration;
+  const { downtimeSeconds = legacy.isRunning ? null : 0, backup = null } = migration;
   return {
-    ...{ state, id, service: legacy.service, data: plan.data, models: plan.models, settings: outcomes },
-    ...{ tag, downtimeSeconds, backup: backup ?? null, verified: verified ?? null, readable, commit },
+    ...{ state, id, service: legacy.service, data, models, settings, tag, downtimeSeconds, backup },
+    ...{ verified: verified ?? null, readable, commit },
   };
 }
 
 /** The state, and what can be done next. */
 export async function describeRecord({ state, at, data }: MigrationRecord): Promise<string> {
-  const { legacy, plan } = data;
-  const isKept = await exists(plan.data.kept);
+  const { service } = data.legacy;
   if (state === 'rolled-back') {
+    const isKept = await exists(data.data.kept);
     return [
-      `Rolled back at ${at}: ${legacy.service} runs as before`,
-      ...(isKept ? [`What the new service wrote is kept: ${plan.data.kept}`] : []),
+      `Rolled back at ${at}: ${service} is back as it was`,
+      ...(isKept ? [`What the new service wrote is kept: ${data.data.kept}`] : []),
       'Migrate again: npm run migrate',
     ].join('\n');
   }
-  const leftovers = await legacyLeftovers(data);
+  const commands = await cleanupCommands(data);
   return [
-    `Migrated from ${legacy.service} at ${at}`,
-    `Old data: ${plan.data.aside ?? plan.data.from}`,
+    `Migrated from ${service} at ${at}`,
+    `Old data: ${oldData(data)}`,
     'Roll back: npm run migrate -- --rollback',
-    ...(leftovers.length > 0
-      ? ['Remove what is left of it (no rollback after that):', ...leftovers.map((line) => `  ${line}`)]
-      : []),
+    ...(commands.length > 0 ? ['Remove what is left of it (no rollback after that):'] : []),
+    ...commands.map((line) => `  ${line}`),
   ].join('\n');
 }
 
-/** The commands that remove what is still there of the older setup and of no use to anybody. */
-async function legacyLeftovers({ legacy, plan }: Migration): Promise<string[]> {
-  const { aside, from } = plan.data;
+/** What removes what is still there of the older setup and of no use to anybody. */
+async function cleanupCommands(migration: Migration): Promise<string[]> {
+  const { legacy, models } = migration;
   const containers = await allContainers();
   const isUsed = containers.some(({ image }) => image === legacy.image);
-  const volume = plan.models.by === 'copy' ? plan.models.from : '';
-  const isMounted = containers.some(({ mounts }) => mounts.some(({ source }) => source === volume));
+  const volume = models?.copied ? await inspectVolume(models.from) : undefined;
+  const users = volume ? await containerIds({ volume: [volume.name] }) : [];
   return [
-    ...((await exists(aside ?? from)) ? [`rm -rf ${aside ?? from}`] : []),
+    ...((await exists(oldData(migration))) ? [`rm -rf ${oldData(migration)}`] : []),
     ...(!isUsed && (await inspectImage(legacy.image)) ? [`docker image rm ${legacy.image}`] : []),
-    ...(volume && !isMounted && (await inspectVolume(volume)) ? [`docker volume rm ${volume}`] : []),
+    ...(volume && users.length === 0 ? [`docker volume rm ${volume.name}`] : []),
   ];
 }
 
 /** What a rollback does, before it is asked for. */
-export function describeRollback({ legacy, plan, downtimeSeconds }: Migration): string {
-  const { service, state } = legacy;
+export function describeRollback({ legacy, data, downtimeSeconds }: Migration): string {
+  const { service, isRunning } = legacy;
   const measured = downtimeSeconds === undefined ? '' : ` (the migration: ${duration(downtimeSeconds)})`;
   return [
     `Roll back to ${service}, with its data as it was at the migration:`,
-    state === 'running'
+    isRunning
       ? `  downtime: a few seconds, until ${service} answers${measured}`
-      : `  downtime: dev and prod stop, and ${service} is ${state} as before`,
-    `  what was written since then is not in the old data; it is kept as ${plan.data.kept}`,
+      : `  downtime: dev and prod stop, and ${service} is stopped as before`,
+    `  what was written since then is not in the old data; it is kept as ${data.kept}`,
   ].join('\n');
 }
 
 /** @throws TaskError naming everything that a rollback needs and that is gone; nothing was changed then */
-export async function verifyRollback({ legacy, plan, backup }: Migration): Promise<void> {
-  const old = plan.data.aside ?? legacy.data.path;
-  const isGone = async (path: string) => !(await exists(path));
-  const missing = [
-    (await isGone(old)) && `the old data ${old}`,
-    ...(await Promise.all(
-      plan.compose.map(
-        async ({ path, deprecated }) =>
-          (await isGone(path)) && (await isGone(deprecated)) && `the old compose file ${deprecated}`,
-      ),
-    )),
-    legacy.state !== 'absent' && !(await inspectImage(legacy.image)) && `the old image ${legacy.image}`,
-    legacy.models !== null && !(await inspectVolume(legacy.models)) && `the models volume ${legacy.models}`,
-  ].filter((what) => what !== false);
+export async function verifyRollback(migration: Migration): Promise<void> {
+  const { legacy, backup } = migration;
+  const missing: string[] = [];
+  if (!(await exists(oldData(migration)))) missing.push(`the old data ${oldData(migration)}`);
+  for (const path of legacy.composeFiles)
+    if (!(await exists(path)) && !(await exists(deprecated(path))))
+      missing.push(`the old compose file ${deprecated(path)}`);
+  if (!(await inspectImage(legacy.image))) missing.push(`the old image ${legacy.image}`);
+  if (legacy.models !== null && !(await inspectVolume(legacy.models)))
+    missing.push(`the models volume ${legacy.models}`);
   if (missing.length === 0) return;
   throw new TaskError(
     `Cannot roll back to the old service; nothing was changed. Missing: ${missing.join('; ')}`,
@@ -223,22 +181,18 @@ export async function verifyRollback({ legacy, plan, backup }: Migration): Promi
 // The migration in the release notes: a section of its own below the release that it brought, so that later releases still
 // come first. Anybody may read the notes: no paths of this machine. Pure.
 
-export function migrationEntry({ id, legacy, plan, settings, backup }: Migration): string {
-  const keys = (outcome: SettingOutcome['outcome']) =>
-    settings.outcomes
-      .filter((one) => one.outcome === outcome)
-      .map(({ key }) => `\`${key}\``)
-      .join(', ') || 'none';
-  const { by, to } = plan.models;
-  const how = by === 'reuse' ? 'the old one, used as it is' : 'a copy, compared file by file';
+export function migrationEntry({ id, legacy, ports, data, models, settings, backup }: Migration): string {
+  const keys = (outcome: Setting['outcome']) =>
+    settings.flatMap((one) => (one.outcome === outcome ? [`\`${one.key}\``] : [])).join(', ') || 'none';
+  const how = models?.copied ? 'a copy, compared file by file' : 'the old one, used as it is';
   return [
     `## Migrated from ${legacy.service} (${id.replace(/^(\d{4})(\d\d)(\d\d).*/, '$1-$2-$3')})`,
     '',
-    `- \`${legacy.service}\` on port ${legacy.ports.join(', ')} is replaced by dev on ${plan.ports.dev} and prod on ${plan.ports.prod}`,
-    `- Data: ${formatBytes(plan.data.bytes)}, copied and compared; the old directory is kept untouched`,
-    ...(by === 'none' ? [] : [`- Models: volume \`${to}\` (${how})`]),
+    `- \`${legacy.service}\` on port ${legacy.ports.join(', ')} is replaced by dev on ${ports.dev} and prod on ${ports.prod}`,
+    `- Data: ${formatBytes(data.bytes)}, copied and compared; the old directory is kept untouched`,
+    ...(models ? [`- Models: volume \`${models.to}\` (${how})`] : []),
     `- Settings: carried ${keys('carried')}; renamed ${keys('renamed')}; dropped ${keys('dropped')}`,
-    `- Old compose file: now ${plan.compose.map(({ deprecated }) => `\`${basename(deprecated)}\``).join(', ')}`,
+    `- Old compose file: now ${legacy.composeFiles.map((path) => `\`${basename(deprecated(path))}\``).join(', ')}`,
     `- Backup: \`${basename(backup?.archive ?? 'none')}\``,
     '- Roll back: `npm run migrate -- --rollback`',
   ].join('\n');
@@ -249,9 +203,8 @@ export function withEntry(text: string, tag: string | undefined, entry: string):
   const [heading = ''] = entry.split('\n', 1);
   if (text.split(/\r?\n/).includes(heading)) return text;
   const release = tag === undefined ? undefined : findEntry(text, tag);
-  if (!release) return insertAt(text, text.length, entry);
   // The end of an entry is the end of its last line; what is inserted begins a line of its own.
-  const end = text.indexOf('\n', release.end);
+  const end = release ? text.indexOf('\n', release.end) : -1;
   return insertAt(text, end < 0 ? text.length : end + 1, entry);
 }
 
@@ -262,8 +215,6 @@ export function withoutEntry(text: string, entry: string): string {
   const at = text.indexOf(lines);
   if (at < 0) return text;
   const before = text.slice(0, at);
-  return (
-    (before.endsWith(lineEnd + lineEnd) ? before.slice(0, -lineEnd.length) : before) +
-    text.slice(at + lines.length)
-  );
+  const isSetOff = before.endsWith(lineEnd + lineEnd);
+  return before.slice(0, isSetOff ? -lineEnd.length : undefined) + text.slice(at + lines.length);
 }

@@ -2,28 +2,15 @@
 // environment. The backup program reads the data and the volumes.
 
 import { z } from 'zod';
+import type { Commands } from '../backup/program/main.ts';
 import { queryProgram, runProgram } from '../backup/program.ts';
 import { TaskError } from '../errors.ts';
 import { request } from '../http.ts';
 import { type EnvironmentName, type Project, variable } from '../project.ts';
-import type { LegacyDescription } from '../project-schema.ts';
+import { describedLegacy } from './detect.ts';
 
-const tableSchema = z.object({
-  columns: z.array(z.string()),
-  rows: z.number(),
-  /** Those that hold a time after the old service stopped: they are left out of the hash. */
-  recent: z.number(),
-  hash: z.string(),
-});
-
-export const inventorySchema = z.object({
-  /** Database → table → its content. */
-  databases: z.record(z.string(), z.record(z.string(), tableSchema)),
-  /** Everything else: `size:sha256`, or the target of a link. */
-  files: z.record(z.string(), z.string()),
-});
-
-type Inventory = z.output<typeof inventorySchema>;
+/** Every table of every database, and every other file by size and hash. */
+export type Inventory = Awaited<ReturnType<Commands['inventory']>>;
 type Tables = Inventory['databases'][string];
 
 export const comparisonSchema = z.strictObject({
@@ -75,7 +62,7 @@ function compareTables(path: string, before: Tables, after: Tables, result: Comp
 /** @throws TaskError naming everything that is not as it was */
 export async function verifyData(
   project: Project,
-  { pruned }: LegacyDescription,
+  pruned: readonly string[],
   before: Inventory,
   path: string,
   since: string,
@@ -95,11 +82,11 @@ type Row = Record<string, string>;
 /** How many rows were read through the environment. @throws TaskError if it has lost one */
 export async function verifyReadable(
   project: Project,
-  { readable }: LegacyDescription,
   data: string,
   name: EnvironmentName,
   port: number,
 ): Promise<number> {
+  const { readable } = describedLegacy(project);
   if (!readable) return 0;
   const rows = await sampleRows(project, data, readable.database, readable.query);
   const token = readable.token && variable(project, readable.token);
@@ -136,14 +123,10 @@ async function sampleRows(project: Project, path: string, database: string, quer
   return (await runProgram(project, { command: 'sample', options, mounts: { '/data': path } })) ?? [];
 }
 
-/** Bytes, and what the new containers' user may not read; undefined without a base image to look with. */
-export async function measureVolume(project: Project, volume: string) {
+/** Bytes, and how many files the new containers' user may not read. */
+export function measureVolume(project: Project, volume: string) {
   const options = { user: containerUser(project) };
-  const mounts = { '/from': `${volume}:ro` };
-  return queryProgram(project, { command: 'measure', options, mounts }).catch((error) => {
-    if (error.code === 'image-missing') return undefined;
-    throw error;
-  });
+  return queryProgram(project, { command: 'measure', options, mounts: { '/from': `${volume}:ro` } });
 }
 
 /** Copies a directory, which may be in use, or a volume, for the new containers' user. */

@@ -6,23 +6,19 @@ import { join } from 'node:path';
 import { read, run } from '../command.ts';
 import { docker } from '../docker/engine.ts';
 import { inspectImage } from '../docker/objects.ts';
+import { transientReason } from '../docker/registry.ts';
+import { updateDotenv } from '../dotenv.ts';
 import { CommandError, TaskError } from '../errors.ts';
 import { log } from '../log.ts';
+import { type Project, variable, variableName } from '../project.ts';
+import type { Step } from '../steps.ts';
 import { loadDistribution, unpackPackages, withScratch } from './install.ts';
 
 const PULL_WITHIN_MS = 600_000;
-/** How a pull fails when the registry cannot be had; any other failure is about the name. */
-const NO_REGISTRY =
-  /no such host|dial tcp|timeout|timed out|no answer within|did not end within|refused|unreachable|x509|tls:|temporary failure|toomanyrequests|\bEOF\b|50[0-9] /i;
 
+/** True where a pull failed because the registry cannot be had; any other failure is about the name. */
 export function isRegistryFailure(stderr: string): boolean {
-  return NO_REGISTRY.test(stderr);
-}
-
-/** The first of `references` that the engine has. */
-export async function findBaseImage(references: readonly string[]): Promise<string | undefined> {
-  for (const reference of references) if (await inspectImage(reference)) return reference;
-  return undefined;
+  return transientReason(stderr) !== undefined || /x509|tls:|time(d ?)?out|did not end within/i.test(stderr);
 }
 
 /** What a stand-in for `baseImage` is called: `synapse-node:24`; undefined for what is no Node image. */
@@ -31,13 +27,44 @@ export function standInFor(project: string, baseImage: string): string | undefin
   return major ? `${project}-node:${major}` : undefined;
 }
 
+/** How to get the base image, and what .env has to remember of it: undefined where it is the configured one. */
+export async function planBaseImage(project: Project, engineRuns: boolean) {
+  const official = project.image.base_image;
+  if (!official) return { steps: [], settings: {} };
+  const remembered = (reference: string) => ({ BASE_IMAGE: reference === official ? undefined : reference });
+  const standIn = standInFor(project.project.name, official);
+  const chosen = variable(project, 'BASE_IMAGE') ?? official;
+  const present = engineRuns ? await findBaseImage([chosen, official, standIn]) : undefined;
+  if (present) return { steps: [], settings: present === chosen ? {} : remembered(present) };
+  // The stand-in is ours to make again; another name in .env is the user's own choice.
+  const wanted = chosen === standIn ? official : chosen;
+  const otherwise = standIn ? `, or assemble ${standIn} if no registry responds` : '';
+  const step: Step<unknown> = {
+    name: 'base-image',
+    title: `pull the base image ${wanted}${otherwise}`,
+    apply: async () => {
+      const reference = await ensureBaseImage(wanted, standIn);
+      const { BASE_IMAGE } = remembered(reference);
+      await updateDotenv(project.root, { [variableName(project, 'BASE_IMAGE')]: BASE_IMAGE });
+      log.done(`base image ${reference}`);
+    },
+  };
+  return { steps: [step], settings: {} };
+}
+
+/** The first of `references` that the engine has. */
+async function findBaseImage(references: readonly (string | undefined)[]): Promise<string | undefined> {
+  for (const reference of references) if (reference && (await inspectImage(reference))) return reference;
+  return undefined;
+}
+
 /**
  * Makes sure that the engine has `baseImage`, or `standIn` in its place; returns which. A present stand-in is used
  * without asking a registry again: remove it (`docker rmi`) to try the pull.
  * @throws TaskError `base-image` when the name is wrong or neither can be had
  */
 export async function ensureBaseImage(baseImage: string, standIn: string | undefined): Promise<string> {
-  const present = await findBaseImage(standIn ? [baseImage, standIn] : [baseImage]);
+  const present = await findBaseImage([baseImage, standIn]);
   if (present) return present;
   if (await pull(baseImage)) return baseImage;
   const architecture = await read(docker('version', '--format', '{{.Server.Arch}}'));

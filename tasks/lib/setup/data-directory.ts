@@ -1,13 +1,16 @@
 // The directory that both environments share: what it is like, what is wrong with it (one judgement for setup, switch
 // and doctor), and the steps that put it right.
 import { constants } from 'node:fs';
-import { access, readdir, readFile, stat, statfs } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { access, readdir, readFile, realpath, stat, statfs } from 'node:fs/promises';
+import { dirname, join, sep } from 'node:path';
 import { run } from '../command.ts';
 import { parseJson } from '../docker/engine.ts';
+import { type Container, containerIds, inspectContainers, type Mount } from '../docker/objects.ts';
 import { TaskError } from '../errors.ts';
 import { makeDirectory } from '../files.ts';
+import { log } from '../log.ts';
 import { dataDirectory, type Project, variable, variableName } from '../project.ts';
+import type { LegacyDescription } from '../project-schema.ts';
 import type { Step } from '../steps.ts';
 
 export interface Owner {
@@ -142,35 +145,44 @@ function currentUser(): Owner {
   return { uid: process.getuid?.() ?? 1000, gid: process.getgid?.() ?? 1000 };
 }
 
-/** The steps to a private directory of `owner`; none if it is one. @throws TaskError if this user may not take them */
-export async function planDataDirectory(
-  project: Project,
-  state: DirectoryState | undefined,
-  owner: Owner,
-): Promise<Step<unknown>[]> {
+/**
+ * The steps to a private directory of the containers' user; none if it is one. Nothing of what the older service still
+ * uses is touched: migrate takes it over, and a rollback gives it back. @throws TaskError if this user may not take them
+ */
+export async function planDataDirectory(project: Project, engineRuns: boolean): Promise<Step<unknown>[]> {
   const path = dataDirectory(project);
   const self = currentUser();
+  const state = await observeDataDirectory(project);
+  const owner = chooseOwner(project, state);
   const wanted = { path, variable: variableName(project, 'DATA_DIR'), owner };
+  const steps: Step<unknown>[] = [];
+  const add = (name: string, title: string, isAllowed: boolean, apply: Step<unknown>['apply']) => {
+    if (!isAllowed) throw notAllowed(title, wanted, self);
+    steps.push({ name, title, apply });
+  };
+  const holder = engineRuns && state ? await legacyHolder(project, path) : undefined;
+  if (holder) {
+    log.warn(`${path} is the data of the older service ${holder.name}; it is not changed`);
+    log.hint('migrate the older service: npm run migrate');
+    return [];
+  }
   const present = state ?? { ...self, mode: PRIVATE, entries: 0 };
   const wrong = new Set(dataDirectoryProblems(present, wanted).map(({ kind }) => kind));
-  const steps: Step<unknown>[] = [];
   if (!state) {
     const title = `make the data directory ${path} (${octal(PRIVATE)})`;
-    if (!(await mayMake(path))) throw notAllowed(title, wanted, self);
-    steps.push({ name: 'make-data-directory', title, apply: () => makePrivateDirectory(path) });
+    add('make-data-directory', title, await mayMake(path), () => makePrivateDirectory(path));
   }
   if (wrong.has('mode')) {
     const title = `restrict the data directory ${path}: mode ${octal(present.mode)} → ${octal(PRIVATE)}`;
-    if (self.uid !== 0 && self.uid !== present.uid) throw notAllowed(title, wanted, self);
-    steps.push({ name: 'restrict-data-directory', title, apply: () => run(['chmod', octal(PRIVATE), path]) });
+    const isAllowed = self.uid === 0 || self.uid === present.uid;
+    add('restrict-data-directory', title, isAllowed, () => run(['chmod', octal(PRIVATE), path]));
   }
   if (wrong.has('owner')) {
     const inside = present.entries ? `, with everything in it (${present.entries} entries)` : '';
     const title = `give ${path}${inside} to the containers’ user: ${named(present)} → ${named(owner)}`;
-    if (self.uid !== 0) throw notAllowed(title, wanted, self);
     // -h: a symbolic link in the data must not give away what it points to.
-    const apply = () => run(['chown', '-h', '-R', `${owner.uid}:${owner.gid}`, path]);
-    steps.push({ name: 'own-data-directory', title, apply });
+    const chown = ['chown', '-h', '-R', `${owner.uid}:${owner.gid}`, path] as const;
+    add('own-data-directory', title, self.uid === 0, () => run(chown));
   }
   return steps;
 }
@@ -196,3 +208,52 @@ function notAllowed(title: string, { path, variable }: WantedDirectory, { uid, g
     hint: `sudo install -d -m ${octal(PRIVATE)} -o ${uid} -g ${gid} ${path}\nor name another one: ${variable}=… in .env`,
   });
 }
+
+// How the older, single-service setup is recognised. Here and not in migrate/, because setup must not touch what still
+// belongs to it.
+
+/** `registry/path/rag-mcp:latest` → `rag-mcp` */
+function repository(reference: string): string {
+  const withoutTag = reference.replace(/@.*$/, '').replace(/:[^/]*$/, '');
+  return withoutTag.split('/').at(-1) ?? '';
+}
+
+export function isLegacyData({ data_targets }: LegacyDescription, { type, target }: Mount): boolean {
+  return type === 'bind' && data_targets.includes(target);
+}
+
+/**
+ * The containers of the older setup: two of service, image and data are as described, its name alone says nothing. Those
+ * of the new project are not it, whatever they look like.
+ */
+export function legacyContainers<T extends Pick<Container, 'labels' | 'image' | 'mounts'>>(
+  description: LegacyDescription,
+  containers: readonly T[],
+  ownProject: string,
+): T[] {
+  return containers.filter(({ labels, image, mounts }) => {
+    const signs = [
+      labels['com.docker.compose.service'] === description.service,
+      repository(image) === description.image,
+      mounts.some((mount) => isLegacyData(description, mount)),
+    ];
+    return labels['com.docker.compose.project'] !== ownProject && signs.filter(Boolean).length >= 2;
+  });
+}
+
+/** The older setup's container that has `directory`, or a part of it, or more than it, as its data; else undefined. */
+async function legacyHolder(project: Project, directory: string): Promise<Container | undefined> {
+  const { migrate: description, project: own } = project;
+  if (!description) return undefined;
+  const path = await realPath(directory);
+  const isWithin = (inner: string, outer: string) => inner === outer || inner.startsWith(outer + sep);
+  const all = await inspectContainers(await containerIds({}));
+  for (const container of legacyContainers(description, all, own.name)) {
+    const data = container.mounts.filter((mount) => isLegacyData(description, mount));
+    const sources = await Promise.all(data.map(({ source }) => realPath(source)));
+    if (sources.some((source) => isWithin(path, source) || isWithin(source, path))) return container;
+  }
+  return undefined;
+}
+
+const realPath = (path: string) => realpath(path).catch(() => path);

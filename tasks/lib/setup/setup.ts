@@ -9,19 +9,11 @@ import { run } from '../command.ts';
 import { updateDotenv } from '../dotenv.ts';
 import { statePath } from '../files.ts';
 import { withLock } from '../lock.ts';
-import { log } from '../log.ts';
 import { dataDirectory, type Project, variable, variableName } from '../project.ts';
-import { describeSteps, interruptedRun, type Journey, resumeSteps, runSteps, type Step } from '../steps.ts';
-import { ensureBaseImage, findBaseImage, standInFor } from './base-image.ts';
-import {
-  chooseOwner,
-  type DirectoryState,
-  type Owner,
-  observeDataDirectory,
-  planDataDirectory,
-} from './data-directory.ts';
-import { observeEngine, planEngine } from './detect.ts';
-import { legacyHolder } from './legacy.ts';
+import { interruptedRun, type Journey, resumeSteps, runSteps, type Step } from '../steps.ts';
+import { planBaseImage } from './base-image.ts';
+import { chooseOwner, type Owner, observeDataDirectory, planDataDirectory } from './data-directory.ts';
+import { type EngineObserved, observeEngine, planEngine } from './engine.ts';
 
 /** CPUs of one container by design; fewer where the machine has fewer, because the engine refuses more. */
 const CONTAINER_CPUS = 3;
@@ -33,29 +25,17 @@ type Settings = Record<string, string | undefined>;
 /** Looks at everything; changes nothing. @throws TaskError where a step could not be carried out */
 export async function planSetup(project: Project): Promise<Step<unknown>[]> {
   const observed = await observeEngine();
-  const engine = planEngine(observed);
-  const state = await observeDataDirectory(project);
-  const owner = chooseOwner(project, state);
-  const isReady = observed.server.state === 'ready';
-  const directory = await planOwnDirectory(project, state, owner, isReady);
-  const image = await planBaseImage(project, isReady);
-  const settings = { ...planSettings(project, owner), ...image.settings };
-  return [...engine, ...image.steps, ...directory, ...(await planDotenv(project, settings))];
+  const machine = await planMachine(project, observed);
+  return [...machine, ...(await planDataDirectory(project, observed.server.state === 'ready'))];
 }
 
-/** Nothing of what the older service still uses is touched: migrate takes it over, and a rollback gives it back. */
-async function planOwnDirectory(
-  project: Project,
-  state: DirectoryState | undefined,
-  owner: Owner,
-  engineRuns: boolean,
-): Promise<Step<unknown>[]> {
-  const path = dataDirectory(project);
-  const holder = engineRuns && state ? await legacyHolder(project, path) : undefined;
-  if (!holder) return planDataDirectory(project, state, owner);
-  log.warn(`${path} is the data of the older service ${holder.name}; it is not changed`);
-  log.hint('migrate the older service: npm run migrate');
-  return [];
+/** All but the data directory, which may still be the older service's. */
+export async function planMachine(project: Project, observed: EngineObserved): Promise<Step<unknown>[]> {
+  const engine = planEngine(observed);
+  const image = await planBaseImage(project, observed.server.state === 'ready');
+  const owner = chooseOwner(project, await observeDataDirectory(project));
+  const settings = { ...planSettings(project, owner), ...image.settings };
+  return [...engine, ...image.steps, ...(await planDotenv(project, settings))];
 }
 
 /** The settings that .env lacks, or that this machine cannot honour. */
@@ -70,30 +50,6 @@ function planSettings(project: Project, owner: Owner): Settings {
   };
   missing.push(...Object.entries(ownNames).filter(([name]) => !project.dotenv[name]));
   return { ...Object.fromEntries(missing), ...(isTooMany ? { CPUS: String(availableParallelism()) } : {}) };
-}
-
-/** How to get the base image, and what .env has to remember of it. */
-async function planBaseImage(project: Project, engineRuns: boolean) {
-  const official = project.image.base_image;
-  if (!official) return { steps: [], settings: {} };
-  const remembered = (reference: string) => ({ BASE_IMAGE: reference === official ? undefined : reference });
-  const standIn = standInFor(project.project.name, official);
-  const chosen = variable(project, 'BASE_IMAGE') ?? official;
-  const candidates = [chosen, official, ...(standIn ? [standIn] : [])];
-  const present = engineRuns ? await findBaseImage(candidates) : undefined;
-  if (present) return { steps: [], settings: present === chosen ? {} : remembered(present) };
-  // The stand-in is ours to make again; another name in .env is the user's own choice.
-  const wanted = chosen === standIn ? official : chosen;
-  const otherwise = standIn ? `, or assemble ${standIn} if no registry responds` : '';
-  const apply = async () => {
-    const reference = await ensureBaseImage(wanted, standIn);
-    await writeSettings(project, remembered(reference));
-    log.done(`base image ${reference}`);
-  };
-  return {
-    steps: [{ name: 'base-image', title: `pull the base image ${wanted}${otherwise}`, apply }],
-    settings: {},
-  };
 }
 
 async function planDotenv(project: Project, settings: Settings): Promise<Step<unknown>[]> {
@@ -146,19 +102,4 @@ async function giveToOwner(root: string): Promise<void> {
   if (process.getuid?.() !== 0 || uid === 0) return;
   for (const path of [join(root, '.env'), statePath(root)])
     if (await stat(path).catch(() => undefined)) await run(['chown', '-hR', `${uid}:${gid}`, path]);
-}
-
-/**
- * Makes sure that a usable engine answers, for who needs nothing else; `confirm` gets the plan's lines before any
- * change and throws to refuse it. True if this call started the daemon: then its caller may stop it again.
- * @throws TaskError where an engine cannot be had, saying what to do
- */
-export async function ensureEngine(confirm: (plan: string[]) => Promise<void>): Promise<boolean> {
-  const steps = planEngine(await observeEngine());
-  if (steps.length > 0) await confirm(describeSteps(steps));
-  for (const { title, apply } of steps) {
-    log.step(title);
-    await apply({});
-  }
-  return steps.some(({ name }) => name === 'start-engine');
 }

@@ -27,10 +27,12 @@ import {
   PROJECT_FILE,
   type Project,
   registryReference,
+  variable,
   variableName,
 } from '../project.ts';
 import {
   buildRelease,
+  newestRelease,
   releasedDigests,
   releaseOfTag,
   releasesToRun,
@@ -38,6 +40,7 @@ import {
   versionOfTag,
 } from '../release/record.ts';
 import { dataDirectoryProblems, observeDataDirectory } from '../setup/data-directory.ts';
+import { runOtherTask } from '../task.ts';
 import { containersOfEnvironment, type EngineSnapshot } from './observe.ts';
 import type { StartData, SwitchTarget } from './plan.ts';
 
@@ -116,6 +119,15 @@ export function registryDigest(project: Project, name: EnvironmentName, { images
 export async function fetchRelease(project: Project, tag: string): Promise<Image> {
   if (!(await pullRelease(project, tag))) await buildRelease(project, tag);
   return verifyReleasedImage(project, tag);
+}
+
+/** Makes sure that the images of prod and dev are here, dev's made from the work tree; returns prod's tag. */
+export async function ensureImages(project: Project): Promise<string | undefined> {
+  const tag = variable(project, 'PROD_TAG') ?? (await newestRelease(project));
+  const isHere = (one: string) => inspectImage(imageReference(project, one));
+  if (tag && !(await isHere(tag))) await fetchRelease(project, tag);
+  if (!(await isHere('latest'))) await runOtherTask(project, 'build-push', 'latest', '--no-push');
+  return tag;
 }
 
 /** By digest: a tag in a registry says nothing about what it was yesterday. False where no registry has it. */

@@ -1,10 +1,10 @@
-"""Writes a data directory as the older Python server left it: write-data.py DIRECTORY FACTS [MEGABYTES]"""
+"""Writes a data directory as the older Python server left it: write-data.py DIRECTORY"""
 import json
 import os
 import sqlite3
 import sys
 
-directory, count = sys.argv[1], int(sys.argv[2])
+directory, count = sys.argv[1], 200
 memory = sqlite3.connect(os.path.join(directory, "memory.db"))
 memory.execute("PRAGMA journal_mode = DELETE")
 memory.executescript("""
@@ -31,15 +31,6 @@ episodic.executemany("INSERT INTO episodic_memory VALUES (?, 'old', 's', 'a', 'o
                      [("episode-%d" % number,) for number in range(count // 4)])
 episodic.commit()
 episodic.close()
-
-megabytes = int(sys.argv[3]) if len(sys.argv) > 3 else 0
-if megabytes > 0:
-    history = sqlite3.connect(os.path.join(directory, "history.db"))
-    history.execute("CREATE TABLE documents (id INTEGER PRIMARY KEY, name TEXT, body BLOB, created_at TEXT)")
-    history.executemany("INSERT INTO documents (name, body, created_at) VALUES (?, ?, '2025-01-01T00:00:00')",
-                        (("document %d" % number, os.urandom(2048).hex() * 4) for number in range(megabytes * 61)))
-    history.commit()
-    history.close()
 
 index = os.path.join(directory, "semantic_index")
 os.makedirs(index, exist_ok=True)
