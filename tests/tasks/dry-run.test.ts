@@ -75,7 +75,7 @@ const READING = [
   /^docker run --rm .*--name \S+-backup-(list|verify-file|inspect|measure)-/,
   /^git (rev-parse|rev-list|for-each-ref|status|ls-files|ls-tree|ls-remote|cat-file|log|show|merge-base|var)\b/,
   /^git (check-attr|check-ignore|check-ref-format|diff|diff-index|diff-tree|describe|merge-tree|version)\b/,
-  /^git (config .*--get |config --list|remote get-url |symbolic-ref --short .*HEAD$|read-tree -n |push .*--dry-run)/,
+  /^git (config .*--get(-regexp)? |config --list|remote get-url |symbolic-ref --short .*HEAD$|read-tree -n |push .*--dry-run)/,
   /^crontab -l$/,
 ];
 
