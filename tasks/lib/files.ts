@@ -32,6 +32,15 @@ export async function readIfPresent(path: string): Promise<string | undefined> {
   }
 }
 
+/** Undefined where the text is no JSON. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 async function resolveLink(path: string): Promise<string> {
   try {
     return await realpath(path);
@@ -114,13 +123,7 @@ export async function appendLine(root: string, name: string, line: string): Prom
 /** The lines of a file of ours, oldest first; one that a power cut has torn, or that a hand has edited, is skipped. */
 export async function readLines<Line>(root: string, name: string, schema: ZodType<Line>): Promise<Line[]> {
   const text = (await readIfPresent(statePath(root, name))) ?? '';
-  return text.split('\n').flatMap((line) => {
-    try {
-      return schema.safeParse(JSON.parse(line)).data ?? [];
-    } catch {
-      return [];
-    }
-  });
+  return text.split('\n').flatMap((line) => schema.safeParse(parseJson(line)).data ?? []);
 }
 
 /**

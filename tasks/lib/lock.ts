@@ -5,7 +5,7 @@ import { hostname, userInfo } from 'node:os';
 import lockfile, { type LockOptions } from 'proper-lockfile';
 import { z } from 'zod';
 import { TaskError } from './errors.ts';
-import { ensureStateDirectory, readIfPresent, removeLeftovers, replaceFile, statePath } from './files.ts';
+import { ensureStateDirectory, readLines, removeLeftovers, replaceFile, statePath } from './files.ts';
 import { log } from './log.ts';
 import { pause, session } from './session.ts';
 
@@ -72,12 +72,7 @@ export async function runningTask(root: string): Promise<LockOwner | undefined> 
 }
 
 async function readOwner(root: string): Promise<LockOwner | undefined> {
-  const text = await readIfPresent(statePath(root, 'owner.json'));
-  try {
-    return text ? ownerSchema.safeParse(JSON.parse(text)).data : undefined;
-  } catch {
-    return undefined;
-  }
+  return (await readLines(root, 'owner.json', ownerSchema))[0];
 }
 
 async function isAlive({ pid, host, startTime }: LockOwner): Promise<boolean> {

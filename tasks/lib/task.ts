@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { probe } from './command.ts';
 import { describeSystemError, EXIT, errorSummary, suggestion, TaskError, usageError } from './errors.ts';
+import { parseJson } from './files.ts';
 import { partMark, scriptOf } from './lock.ts';
 import { log, redact } from './log.ts';
 import { type Project, TASKS_FOLDER } from './project.ts';
@@ -294,18 +295,11 @@ export async function resultOfOtherTask(project: Project, name: string, ...argv:
   const { exitCode, stdout } = await probe(command, options);
   if (exitCode === 0) return stdout;
   // It has printed its message and hint already; only a reader of --json has nothing but what is thrown here.
-  const { code = 'step-failed', message = 'see above', hint } = parseError(stdout);
+  const { error } = (parseJson(stdout) ?? {}) as { error?: Partial<TaskError> };
+  const { code = 'step-failed', message = 'see above', hint } = error ?? {};
   throw new TaskError(`${scriptOf(name)} failed: ${message}`, {
     code,
     hint: hint ?? 'repair the cause, then run the same command again',
     exitCode,
   });
-}
-
-function parseError(stdout: string): { code?: string; message?: string; hint?: string } {
-  try {
-    return JSON.parse(stdout).error ?? {};
-  } catch {
-    return {};
-  }
 }

@@ -5,6 +5,7 @@ import { Agent } from 'node:http';
 import { z } from 'zod';
 import { type Command, connect, probe } from '../command.ts';
 import { TaskError, usageError } from '../errors.ts';
+import { parseJson } from '../files.ts';
 import { type HttpResponse, request } from '../http.ts';
 import { log } from '../log.ts';
 import { session, throwIfInterrupted } from '../session.ts';
@@ -20,14 +21,6 @@ export function docker(...argv: string[]): Command {
 export function csvOption(fields: Record<string, string | true>): string {
   const parts = Object.entries(fields).map(([name, value]) => (value === true ? name : `${name}=${value}`));
   return parts.map((part) => (/[",\n]/.test(part) ? `"${part.replaceAll('"', '""')}"` : part)).join(',');
-}
-
-export function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 /** The error of a task that needs an engine and has none. */

@@ -2,11 +2,11 @@
 // version is a failure, too.
 
 import { TaskError } from '../errors.ts';
+import { parseJson } from '../files.ts';
 import { type HttpAddress, request } from '../http.ts';
 import { log } from '../log.ts';
 import type { ProjectConfig } from '../project-schema.ts';
 import { waitUntil } from '../session.ts';
-import { parseJson } from './engine.ts';
 
 /** What /health must say. Versions are without the tag prefix; keys that release.toml does not name are not compared. */
 export interface ExpectedHealth {
