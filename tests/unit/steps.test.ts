@@ -79,12 +79,8 @@ test('a journal of another version, or edited by hand, is named with the command
   const root = temporaryFolder(t);
   await killedAt(root, 'two', 'runSteps');
   const path = join(root, '.synapse/journal/sail.json');
-  for (const text of [
-    'null',
-    '42',
-    '{"format":2}',
-    readFileSync(path, 'utf8').replace('"fails"', '"other"'),
-  ]) {
+  // What is no journal at all: see journal.test.ts.
+  for (const text of ['{"format":2}', readFileSync(path, 'utf8').replace('"fails"', '"other"')]) {
     writeFileSync(path, text);
     await assert.rejects(resumeSteps(journeyIn(root)), (error: { code: string; hint: string }) => {
       assert.equal(error.code, 'journal-unreadable');
