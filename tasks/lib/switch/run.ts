@@ -15,7 +15,7 @@ import type { Phases } from '../history.ts';
 import type { HttpAddress } from '../http.ts';
 import { runningTask } from '../lock.ts';
 import { log } from '../log.ts';
-import { ENVIRONMENTS, type Project, variableName } from '../project.ts';
+import { type Project, variableName } from '../project.ts';
 import { session } from '../session.ts';
 import {
   describeSteps,
@@ -115,10 +115,8 @@ export function choiceSteps<Data extends Choice>(
 async function canUndo({ starts, stops }: SwitchData): Promise<boolean> {
   const ids = [...starts, ...stops].flatMap(({ old }) => (old?.up ? [old.id] : []));
   const containers = await inspectContainers(ids);
-  const needs = await Promise.all(
-    containers.map((one) => (one.state === 'running' ? undefined : missingNeed(one))),
-  );
-  return containers.length === ids.length && needs.every((missing) => missing === undefined);
+  const missing = await Promise.all(containers.map(missingNeed));
+  return containers.length === ids.length && missing.every((one) => one === undefined);
 }
 
 /** Each engine has its own journal. */
@@ -182,16 +180,11 @@ export async function composeSwitch(
   const target = { ...check.target, keepsDev: isVersionChosen && !project.environments.dev.follow };
   const data = planSwitch(snapshot, target, missingDependencies(project, snapshot, environmentsOf(active)));
   await verifySwitch(project, snapshot, check, data.starts);
-  // Those that a client may find: what answers, and what the plan touches. Each question costs the start some time.
-  const touched = [...data.starts, ...data.stops].map(({ environment }) => environment);
-  const { environments } = snapshot.observed;
-  const probed = ENVIRONMENTS.filter((name) => touched.includes(name) || environments[name].health?.status);
-  const addresses = Object.fromEntries(probed.map((name) => [name, snapshot.addresses[name]]));
   const observe = async () => {
     const observed = await observeAgain(project, snapshot);
     return { text: describeObservation(project, observed), data: observationData(project, observed) };
   };
-  return plannedSwitch(project, composeRunner(project, snapshot.model), data, addresses, observe);
+  return plannedSwitch(project, composeRunner(project, snapshot.model), data, snapshot.addresses, observe);
 }
 
 /** Downtime in words, of an environment that was stopped that it was; nothing after a dry run. */
