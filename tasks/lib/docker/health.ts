@@ -57,7 +57,7 @@ interface HealthWait extends HttpAddress {
   expected: ExpectedHealth;
   timeoutSeconds: number;
   /** Says why waiting longer is useless (the container died), or undefined. */
-  givenUp?: () => Promise<string | undefined>;
+  givenUp: () => Promise<string | undefined>;
 }
 
 /** How often the engine is asked whether the container still runs: a starting service on a small machine feels each. */
@@ -76,7 +76,7 @@ export async function waitForHealth(wait: HealthWait): Promise<HealthAnswer> {
       // A service that answers well but is another one will not change its mind.
       if (answer.status === 200) throw unhealthy(wait.url, problems.join('; '));
       if (performance.now() - askedEngine < GIVE_UP_EVERY_MS) return undefined;
-      const why = await wait.givenUp?.();
+      const why = await wait.givenUp();
       askedEngine = performance.now();
       if (why) throw unhealthy(wait.url, why);
       return undefined;

@@ -10,6 +10,7 @@ import { docker, queryEngine } from '../docker/engine.ts';
 import { waitForHealth } from '../docker/health.ts';
 import { TaskError } from '../errors.ts';
 import { ENVIRONMENTS, type EnvironmentName, PROJECT_FILE, type Project } from '../project.ts';
+import { session } from '../session.ts';
 import type { Step } from '../steps.ts';
 import { checkTarget, registryDigest, verifySwitch } from './checks.ts';
 import { survey, withHealthAddress } from './observe.ts';
@@ -82,7 +83,10 @@ async function deploy(project: Project, name: EnvironmentName, data: SwarmData, 
   const command = docker('stack', 'deploy', ...options, '--compose-file', '-', project.project.name);
   try {
     await run(command, { input: stack.text, timeoutMs });
-    const wait = { keys: project.health, expected: expectedHealth(name, data.images[name]), timeoutSeconds };
+    const expected = expectedHealth(name, data.images[name]);
+    // A dry run has deployed nothing that could answer.
+    const givenUp = async () => (session.withheld ? 'nothing was deployed' : undefined);
+    const wait = { keys: project.health, expected, timeoutSeconds, givenUp };
     await withHealthAddress(project, name, (address) => waitForHealth({ ...address, ...wait }));
   } catch (error) {
     if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
