@@ -62,7 +62,7 @@ const start = z.object({
   restartPolicy: z.string(),
   /** The container that it had. */
   old: container.nullable(),
-  /** The new one: its name until its id is known. */
+  /** The one that starts: a new one's name until its id is known. */
   next: z.string().nullable(),
 });
 
@@ -138,7 +138,8 @@ export function planSwitch(
     const how = planStart(state, keepsImage ? undefined : target.imageIds[name]);
     const { containerName } = state;
     const restartPolicy = services[name].restart;
-    return how ? [{ environment: name, ...how, containerName, restartPolicy, old, next: null }] : [];
+    const next = how?.how === 'resume' ? old!.id : null;
+    return how ? [{ environment: name, ...how, containerName, restartPolicy, old, next }] : [];
   });
   const stops = ENVIRONMENTS.filter((name) => !wanted.includes(name)).flatMap((name) => {
     const old = before(observed.environments[name]);

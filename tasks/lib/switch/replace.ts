@@ -62,10 +62,6 @@ export function startSteps(
     return { name: `${verb}-${name}`, title, apply: own(apply), ...(undo ? { undo: own(undo) } : {}) };
   };
   const start: Work = ({ next }) => withStartFailure(name, next, () => startContainer(next!));
-  const resume: Work = async (own, data) => {
-    own.next = old!.id;
-    await start(own, data);
-  };
   const create: Work = (own, data) =>
     withStartFailure(name, null, async () => createSuccessor(project, await model(), data, own));
   const discard: Work = (_, data) => removeSuccessors(project, data, name);
@@ -74,15 +70,14 @@ export function startSteps(
     await bringBack(project, name, old!);
   };
   const kept = `${old?.up ? 'stop' : 'rename'} the old container of ${name}; it is kept until the new one is healthy`;
+  const resume = [step('start', `start ${name}: ${reason}`, start, () => bringBack(project, name, old!))];
   const begin = [
     step('create', `${how} ${name}: ${reason}`, create, discard),
     ...(old ? [step('retire', kept, retireOld, restore)] : []),
     step('start', `start the new container of ${name}`, start),
   ];
   return [
-    ...(how === 'resume'
-      ? [step('start', `start ${name}: ${reason}`, resume, () => bringBack(project, name, old!))]
-      : begin),
+    ...(how === 'resume' ? resume : begin),
     step('prove', `wait until ${name} is healthy and the right one`, (own, data) =>
       withStartFailure(name, own.next, () =>
         proveHealthy(project, name, own.next!, data.images[name]!, data.waitSeconds),
