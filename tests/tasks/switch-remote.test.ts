@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { chosenSeed, randomFrom } from '../random.ts';
 import { errorOf } from './release-support.ts';
 import { overSsh, secondEngine } from './second-engine.ts';
-import { releasedProject, releaseTiny, switchTo } from './switch-support.ts';
+import { addConfig, releasedProject, releaseTiny, switchTo } from './switch-support.ts';
 
 /**
  * Steps of a switch at whose beginning the engine dies: with the old container still up, and with it stopped. One of
@@ -30,13 +30,7 @@ test('over ssh the other machine runs what was released here, and keeps it when 
   const engine = await secondEngine(t);
   const env = await overSsh(engine, 'pi');
   const project = await releasedProject(t);
-  await project.edit('compose/docker-compose.yml', (text) =>
-    `${text}\nconfigs:\n  app: { file: ../app.json }\n`.replaceAll(
-      '    init: true\n',
-      '    init: true\n    read_only: true\n    configs: [{ source: app, target: /etc/tiny/app.json }]\n    volumes: ["$TINY_DATA_DIR:/data"]\n',
-    ),
-  );
-  await project.write('app.json', '{"price": "5$"}\n');
+  await addConfig(project, '    volumes: ["$TINY_DATA_DIR:/data"]\n');
   await project.edit('.env', (text) => `${text}TINY_DATA_DIR=${join(engine.folder, 'tiny-data')}\n`);
   await releaseTiny(project, 'v1.0.2', 'wrong-version');
   await engine.load(project, 'v1.0.0', 'v1.0.1', 'v1.0.2');

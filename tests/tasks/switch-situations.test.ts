@@ -41,19 +41,9 @@ test('what was chosen, stopped, pruned or made by hand', async (t) => {
   const prod = `${project.name}-prod`;
   const file = join(project.root, 'compose/docker-compose.yml');
 
-  await t.test('stopped for good: the engine does not bring it back, a switch does', async () => {
+  await t.test('its network is pruned while it is stopped: it is made again', async () => {
     await mustSwitch(project, 'none');
     assert.equal(await inspect(prod, '{{.HostConfig.RestartPolicy.Name}}'), 'no');
-    await docker('update', '--restart', 'always', prod);
-    await mustSwitch(project, 'none');
-    assert.equal(
-      await inspect(prod, '{{.HostConfig.RestartPolicy.Name}}'),
-      'no',
-      'also what was stopped by hand',
-    );
-  });
-
-  await t.test('its network is pruned while it is stopped: it is made again', async () => {
     await docker('network', 'prune', '--force', '--filter', ofProject(project));
     await mustSwitch(project, 'prod');
     assert.equal((await answerOf(project, 'prod')).version, '1.0.0');

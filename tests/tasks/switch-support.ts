@@ -56,6 +56,15 @@ export async function runningProject(t: TestContext): Promise<TestProject> {
   return project;
 }
 
+/** A file that a container gets as a config, with a root that it cannot write; `more`: of each service. */
+export async function addConfig(project: TestProject, more = ''): Promise<void> {
+  const service = `    init: true\n    read_only: true\n    configs: [{ source: app, target: /etc/tiny/app.json }]\n`;
+  await project.edit('compose/docker-compose.yml', (text) =>
+    `${text}\nconfigs:\n  app: { file: ../app.json }\n`.replaceAll('    init: true\n', service + more),
+  );
+  await project.write('app.json', '{"price": "5$"}\n');
+}
+
 /** Of an image or a container. */
 export const inspect = (name: string, format: string) => docker('inspect', '--format', format, name);
 

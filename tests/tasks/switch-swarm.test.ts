@@ -8,7 +8,7 @@ import { chosenSeed, randomFrom } from '../random.ts';
 import { START } from './project.ts';
 import { errorOf } from './release-support.ts';
 import { secondEngine } from './second-engine.ts';
-import { fakeDocker, releasedProject, releaseTiny } from './switch-support.ts';
+import { addConfig, fakeDocker, releasedProject, releaseTiny } from './switch-support.ts';
 
 type Failing = [version: string, text: RegExp];
 
@@ -16,13 +16,7 @@ test('a swarm runs what was released, and keeps it when a new version fails', as
   const engine = await secondEngine(t);
   const busybox = await ensureProgram('busybox');
   const project = await releasedProject(t);
-  await project.edit('compose/docker-compose.yml', (text) =>
-    `${text}\nconfigs:\n  app: { file: ../app.json }\n`.replaceAll(
-      '    init: true\n',
-      '    init: true\n    read_only: true\n    configs: [{ source: app, target: /etc/tiny/app.json }]\n',
-    ),
-  );
-  await project.write('app.json', '{"price": "5$"}\n');
+  await addConfig(project);
   await releaseTiny(project, 'v1.0.2', 'crash');
   await releaseTiny(project, 'v1.0.3', 'wrong-version');
   await engine.load(project, 'latest', 'v1.0.0', 'v1.0.1', 'v1.0.2', 'v1.0.3');
