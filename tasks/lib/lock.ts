@@ -25,11 +25,6 @@ const ownerSchema = z.object({
 });
 type LockOwner = z.output<typeof ownerSchema>;
 
-/** The npm script of a task, which is how people know it: the one of switch-env.ts is `switch`. */
-export function scriptOf(task: string): string {
-  return task === 'switch-env' ? 'switch' : task;
-}
-
 /**
  * Runs `work` while holding the project's lock, and for work on an engine the one that all checkouts of this compose
  * project share there (`shared`, a folder); a dry run needs none. @throws TaskError if another task holds one of them
@@ -42,12 +37,12 @@ export async function withLock<T>(
 ): Promise<T> {
   if (session.dryRun || held.has(root)) return work();
   const isPart = await isPartOfOwner(root);
-  const release = isPart ? async () => {} : await acquire(root, scriptOf(task));
+  const release = isPart ? async () => {} : await acquire(root, task);
   // From now on every process that this one starts carries the mark.
   process.env[RUN_MARK] = `${root}#${process.pid}`;
   held.add(root);
   try {
-    const releaseShared = shared ? await acquireShared(shared, scriptOf(task)) : undefined;
+    const releaseShared = shared ? await acquireShared(shared, task) : undefined;
     return await work().finally(() => releaseShared?.());
   } finally {
     held.delete(root);

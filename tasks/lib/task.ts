@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util';
 import { probe } from './command.ts';
 import { describeSystemError, EXIT, errorSummary, suggestion, TaskError, usageError } from './errors.ts';
 import { parseJson } from './files.ts';
-import { partMark, scriptOf } from './lock.ts';
+import { partMark } from './lock.ts';
 import { log, redact } from './log.ts';
 import { type Project, TASKS_FOLDER } from './project.ts';
 import { interrupt, type Session, session } from './session.ts';
@@ -184,6 +184,11 @@ interface CommandLineInput<F extends Flags> {
 interface Parsed {
   values: Record<string, boolean | string | undefined>;
   positionals: string[];
+}
+
+/** The npm script of a task, which is how people know it: the one of switch-env.ts is `switch`. */
+export function scriptOf(task: string): string {
+  return task === 'switch-env' ? 'switch' : task;
 }
 
 /** @throws TaskError (exit 2) for an unknown flag, a missing value or a surplus argument. */

@@ -5,8 +5,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { nearest, suggestion, TaskError } from '../../tasks/lib/errors.ts';
-import { scriptOf } from '../../tasks/lib/lock.ts';
-import { helpPage, parseCommandLine } from '../../tasks/lib/task.ts';
+import { helpPage, parseCommandLine, scriptOf } from '../../tasks/lib/task.ts';
 import { REPOSITORY, type RunOptions, runProcess } from '../tasks/processes.ts';
 
 const TASKS = readdirSync(join(REPOSITORY, 'tasks')).filter((file) => file.endsWith('.ts'));

@@ -26,7 +26,7 @@ function leaveLock(root: string, owner: Partial<typeof SELF>): void {
   writeFileSync(join(root, '.synapse/owner.json'), JSON.stringify({ ...SELF, ...owner }));
 }
 
-const runUnderLock = (root: string) => withLock(root, 'switch-env', async () => 'ran');
+const runUnderLock = (root: string) => withLock(root, 'switch', async () => 'ran');
 
 test('what a killed run left is gone once the next one has the lock; other files stay', async (t) => {
   const root = temporaryFolder(t);
