@@ -131,8 +131,13 @@ async function prune(project: Project) {
 async function restore(project: Project, wanted: string, to: string | undefined) {
   const plan = await planRestore(project, await findArchive(project, wanted), to);
   log.plan(describeRestore(project, plan, wanted));
-  if (to === undefined)
-    await confirmByName(`Restore ${plan.archive.name} over the live data?`, [plan.archive.name, wanted]);
-  else await confirm(`Restore ${plan.archive.name} to ${to}?`);
+  const { name } = plan.archive;
+  if (plan.restore?.replaces)
+    await confirmByName(
+      `Restore ${name} over the live data?`,
+      [name, wanted],
+      'The live data is backed up first: restoring that backup undoes this.',
+    );
+  else await confirm(`Restore ${name} to ${to ?? 'the data directory, which is empty'}?`);
   return reportRestored(plan, await performRestore(project, plan));
 }

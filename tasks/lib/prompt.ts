@@ -26,13 +26,17 @@ export async function confirm(question: string): Promise<void> {
 }
 
 /**
- * The same for what cannot be undone: one of `names` has to be typed, everything else is a no.
+ * The same for what is hard to undo: one of `names` has to be typed, everything else is a no. `consequence`: what it means.
  * @throws TaskError, InterruptedError as `confirm`
  */
-export async function confirmByName(question: string, names: readonly [string, ...string[]]): Promise<void> {
+export async function confirmByName(
+  question: string,
+  names: readonly [string, ...string[]],
+  consequence = 'This cannot be undone.',
+): Promise<void> {
   if (needsNoAnswer()) return;
   await openTerminal(question, PASS_YES);
-  const message = `${question}\nThis cannot be undone. Type ${names.join(' or ')} to confirm, or press Enter to cancel.`;
+  const message = `${question}\n${consequence} Type ${names.join(' or ')} to confirm, or press Enter to cancel.`;
   if (isDumb()) return declineUnless(names.includes(await typedLine(message)));
   const prompts = await import('@clack/prompts');
   const answer = await prompts.text({ message, ...onTerminal() });

@@ -83,26 +83,25 @@ test('create, killed at any moment: the older archive stays, no half of one coun
   assert.ok(kills > 0);
 });
 
-test('create whose task is gone stops by itself and leaves nothing', async (t) => {
-  const places = dataDirectory(t, 25_000);
-  const running = startProgram('create', createOptions(places));
-  while (!names(places).some((name) => name.includes('scratch'))) await pause(5);
-  running.child.stdin?.end();
-  const { code } = await running.ended;
-  assert.equal(code, 143);
-  assert.deepEqual(names(places), []);
-});
+/** The command, what it makes while it is at work, and where. */
+const ABANDONED: [command: string, at: 'backups' | 'root', makes: RegExp][] = [
+  ['create', 'backups', /scratch/],
+  ['unpack-to', 'root', /^\.release-flow-restored-new$/],
+];
 
-test('unpacking whose task is gone stops, and leaves nothing', async (t) => {
-  const places = dataDirectory(t, 12_000);
-  const { archive } = await create(places);
-  const before = readdirSync(places.root).sort();
-  const running = startProgram('unpack-to', unpackOptions(places, archive));
-  while (!readdirSync(places.root).includes('.release-flow-restored-new')) await pause(5);
-  running.child.stdin?.end();
-  assert.equal((await running.ended).code, 143);
-  assert.deepEqual(readdirSync(places.root).sort(), before);
-});
+for (const [command, at, makes] of ABANDONED)
+  test(`${command} whose task is gone stops by itself and leaves nothing`, async (t) => {
+    const places = dataDirectory(t, 25_000);
+    const archive = command === 'create' ? '' : (await create(places)).archive;
+    const options = command === 'create' ? createOptions(places) : unpackOptions(places, archive);
+    const left = () => readdirSync(places[at]).filter((name) => name !== `.${PROJECT}.lock`);
+    const before = left();
+    const running = startProgram(command, options);
+    while (!left().some((name) => makes.test(name))) await pause(5);
+    running.child.stdin?.end();
+    assert.equal((await running.ended).code, 143);
+    assert.deepEqual(left(), before);
+  });
 
 test('an answer of several megabytes arrives whole, also at a reader that takes its time', async (t) => {
   const places = dataDirectory(t, 5);
@@ -126,8 +125,7 @@ test('remove, killed at any moment: an archive is there with its record, or gone
   const options = (archives: string[]) => ({ backups, project: PROJECT, archives });
   const { archive: precious } = await create(places);
   const made: string[] = [];
-  for (let n = 0; n < 3; n += 1)
-    made.push((await program('create', createOptions(places, { prove: false }))).result?.archive);
+  for (let n = 0; n < 3; n += 1) made.push((await create(places)).archive);
   const whole = join(places.root, 'whole');
   cpSync(backups, whole, { recursive: true, preserveTimestamps: true });
   const entries = names(places).length;

@@ -108,12 +108,10 @@ export function program(command: string, options: object): Promise<Outcome> {
 }
 
 export function createOptions({ source, backups }: Places, more: object = {}): object {
-  const origin = {
-    ...{ project: PROJECT, version: 'v1.0.0', image: 'i', imageDigest: 'd', revision: 'r' },
-  };
+  const origin = { project: PROJECT, version: 'v1.0.0', image: 'i', imageDigest: 'd', revision: 'r' };
   const limits = { lockTimeoutMs: 5000, maxBlockMs: 5000 };
   const options = { source, places: ['data'], backups, project: PROJECT, exclude: ['lost+found'] };
-  return { ...options, ...limits, origin, prove: true, ...more };
+  return { ...options, ...limits, origin, ...more };
 }
 
 /** Makes a proven archive; fails the test otherwise. */

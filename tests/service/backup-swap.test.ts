@@ -51,7 +51,7 @@ function prepare(t: TestContext): Swap {
   const place = temporaryDirectory(t);
   fill(place, OLD);
   chmodSync(place, 0o750);
-  const swap = { place, id: '1', unsaved: ['key', 'deep/socket', 'both'], absent: ['cache', 'deep/cache'] };
+  const swap = { place, id: '1', stays: ['key', 'deep/socket', 'both', 'cache', 'deep/cache'] };
   fill(stagingOf(place, '1'), NEW);
   return swap;
 }
@@ -131,7 +131,7 @@ for (const [name, reach] of BACK)
 
 test('what no backup could be made of stays, all of it, under a name that a person finds', (t) => {
   const swap = prepare(t);
-  const nothing = { ...swap, unsaved: [], absent: [] };
+  const nothing = { ...swap, stays: [] };
   swapIn(nothing);
   assert.deepEqual(finishSwap(nothing, 'before-restore', false), ['before-restore']);
   assert.deepEqual(contentOf(join(swap.place, 'before-restore')), sorted(OLD));

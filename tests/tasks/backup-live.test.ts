@@ -158,7 +158,7 @@ test('backups of the running service', async (t) => {
       const before = await project.snapshot();
       const refused = await backup(project, ['restore', newer.archive]);
       assert.equal(refused.code, 1);
-      assert.match(refused.stderr, /dev runs .*:latest, which reads data format 1; the archive has 99/);
+      assert.match(refused.stderr, /(dev|prod) runs .*, which reads data format 1; the archive has 99/);
       assert.deepEqual(await project.snapshot(), before);
       assert.equal((await stat(data)).isDirectory(), true);
     },

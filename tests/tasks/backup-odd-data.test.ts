@@ -4,12 +4,10 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { chmod, chown, mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
-import { backup, dataOf, mustBackup, readData, tinyWithData, writeData } from './backup-support.ts';
+import { backup, dataOf, mustBackup, pinged, readData, tinyWithData, writeData } from './backup-support.ts';
 import type { TestProject } from './project.ts';
 
 const execute = promisify(execFile);
@@ -68,18 +66,6 @@ const PLAN = [
   /^ {2}downtime {2}prod, from "stop prod" until "start prod and wait until it is healthy"$/m,
 ];
 
-/** A dead-man's switch; what it was asked. */
-async function pinged(t: TestContext) {
-  const asked: string[] = [];
-  const server = createServer((request, response) => {
-    asked.push(request.url ?? '');
-    response.end();
-  });
-  t.after(() => server.close());
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { asked, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/ping` };
-}
-
 async function problemCodes(project: TestProject): Promise<string[]> {
   const { problems } = (await project.task('status', ['--json'])).json() as { problems: { code: string }[] };
   return problems.map(({ code }) => code);
@@ -92,7 +78,7 @@ test('data that is not simple', async (t) => {
   await t.test(
     'what cannot be read is named by the archive, the history, the ping and status; a restore keeps it',
     async (s) => {
-      const { asked, url } = await pinged(s);
+      const { asked, url } = await pinged(s, '/ping');
       const hook = `["sh", "-c", "echo $BACKUP_OUTCOME >> ${project.directory}/hooks"]`;
       const tables = `\n[backup.ping]\nsuccess = "${url}"\n[backup.hooks]\nafter = [${hook}]\n`;
       await project.write('configs/release.toml', config + tables);

@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { chmod, cp, mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -118,6 +120,18 @@ async function python(script: string, ...argv: string[]): Promise<string> {
   return stdout.trim();
 }
 
+/** A monitoring URL; what was asked of it. */
+export async function pinged(t: TestContext, path: string): Promise<{ asked: string[]; url: string }> {
+  const asked: string[] = [];
+  const server = createServer((request, response) => {
+    asked.push(request.url ?? '');
+    response.end();
+  });
+  t.after(() => server.close());
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { asked, url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${path}` };
+}
+
 export interface Writers {
   /** Ids that were acknowledged before a moment (ms since 1970), of both writers. */
   acknowledgedBefore: (time: number) => Promise<string[]>;
@@ -135,30 +149,17 @@ export async function startWriters(t: TestContext, project: TestProject, image: 
   t.after(() => docker('rm', '--force', ...names).catch(() => ''));
   for (const [index, name] of names.entries()) {
     const mounts = ['-v', `${dataOf(project)}:/app/data`, '-v', `${acks}:/acks`];
-    const argv = ['--init', '--network=none', '--user=1000:1000', '--entrypoint=node', ...mounts];
-    await docker(
-      'run',
-      '--detach',
-      '--name',
-      name,
-      ...argv,
-      image,
-      '/acks/writers.mjs',
-      '/app/data',
-      `w${index}`,
-      `/acks/w${index}`,
-    );
+    const argv = ['--init', '--network=none', '--user=1000:1000', '--entrypoint=node', ...mounts, image];
+    const program = ['/acks/writers.mjs', '/app/data', `w${index}`, `/acks/w${index}`];
+    await docker('run', '--detach', '--name', name, ...argv, ...program);
   }
   return {
     acknowledgedBefore: async (time) => {
       const texts = await Promise.all(names.map((_, index) => readFile(join(acks, `w${index}`), 'utf8')));
-      const lines = texts.flatMap((text) =>
-        text
-          .split('\n')
-          .slice(0, -1)
-          .map((line) => line.split(' ')),
-      );
-      return lines.filter(([, at]) => Number(at) < time).map(([id = '']) => id);
+      // The last line may be half-written.
+      const lines = texts.flatMap((text) => text.split('\n').slice(0, -1));
+      const acknowledged = lines.map((line) => line.split(' '));
+      return acknowledged.filter(([, at]) => Number(at) < time).map(([id = '']) => id);
     },
     stop: async () => {
       await docker('stop', ...names);

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, it } from 'node:test';
 import type { Header } from 'tar-stream';
-import { checkCommand, forgetCommand } from '../../tasks/lib/backup/notify.ts';
+import { forgetCommand } from '../../tasks/lib/backup/create.ts';
 import { checkedPath } from '../../tasks/lib/backup/program/archive.ts';
 import { bytesNeeded, nextName, parseName } from '../../tasks/lib/backup/program/directory.ts';
 import {
@@ -18,8 +18,6 @@ import {
   shown,
   whyNotKept,
 } from '../../tasks/lib/backup/program/files.ts';
-import { compareEntries, type Entry, type Seen } from '../../tasks/lib/backup/program/manifest.ts';
-import { progressLine } from '../../tasks/lib/backup/program.ts';
 import { verifyBackupFlags } from '../../tasks/lib/backup/report.ts';
 import { describeRestore, type RestorePlan } from '../../tasks/lib/backup/restore.ts';
 import { cronTime, crontabLine, editCrontab, type Job } from '../../tasks/lib/backup/schedule.ts';
@@ -90,6 +88,7 @@ describe('what an archive may contain', () => {
     assert.throws(() => checkedPath(header('data/link', 'file'), links), /there already, as a symlink/);
     assert.throws(() => checkedPath(header('data/link', 'symlink', 'x'), links), /there already/);
     checkedPath(header('data/file', 'file'), links);
+    assert.throws(() => checkedPath(header('data/file', 'file'), links), /there already/);
     assert.throws(() => checkedPath(header('data/file/x', 'file'), links), /behind a file/);
     assert.throws(() => checkedPath(header('data/file', 'directory'), links), /there already/);
   });
@@ -107,59 +106,6 @@ describe('what an archive may contain', () => {
     assert.match(whyNotKept('data/a/link', '../../c')!, /out of the directory/);
     assert.match(whyNotKept('data/a/b/link', 'c/../../../../d')!, /turns back|out of the directory/);
     assert.match(whyNotKept('data/link', '/etc')!, /absolute/);
-  });
-});
-
-describe('an archive that differs from its manifest', () => {
-  const entry = (path: string, more: Partial<Entry> = {}): Entry => ({
-    path,
-    type: 'file',
-    size: 3,
-    sha256: 'a'.repeat(64),
-    mode: 0o600,
-    uid: 1,
-    gid: 1,
-    mtimeMs: 0,
-    ...more,
-  });
-  const seen = (one: Entry, more: Partial<Seen> = {}): Seen => ({
-    ...one,
-    linkname: one.linkname ?? '',
-    sha256: one.sha256 ?? '',
-    ...more,
-  });
-  const [a, b] = [entry('a'), entry('b')];
-  const table: [name: string, there: Seen[], expected: RegExp][] = [
-    ['missing', [seen(a)], /^missing: b$/],
-    ['extra', [seen(a), seen(b), seen(entry('c'))], /^extra: c$/],
-    ['appended', [seen(a), seen(b, { size: 4 })], /^appended: b has 4 bytes, expected 3$/],
-    ['truncated', [seen(a), seen(b, { size: 2 })], /^truncated: b/],
-    [
-      'same size, other content',
-      [seen(a), seen(b, { sha256: 'b'.repeat(64) })],
-      /^changed: b has another content$/,
-    ],
-    [
-      'another type',
-      [seen(a), seen(b, { type: 'directory' })],
-      /^changed: b is a directory, expected a file$/,
-    ],
-    ['another mode', [seen(a), seen(b, { mode: 0o666 })], /^changed: b has mode/],
-    ['another owner', [seen(a), seen(b, { uid: 0 })], /^changed: b has uid 0, expected 1$/],
-    ['twice', [seen(a), seen(b), seen(b)], /^extra: b$/],
-  ];
-  for (const [name, there, expected] of table) {
-    it(name, () => {
-      const problems = compareEntries(there, [a, b]);
-      assert.equal(problems.length, 1);
-      assert.match(problems[0]!, expected);
-    });
-  }
-  it('a file that was read twice is there twice, and both are compared', () => {
-    const torn = entry('a', { superseded: true, sha256: 'c'.repeat(64) });
-    assert.deepEqual(compareEntries([seen(torn), seen(a)], [torn, a]), []);
-    assert.equal(compareEntries([seen(a), seen(torn)], [torn, a]).length, 2);
-    assert.deepEqual(compareEntries([seen(a), seen(a)], [a, a]), ['twice: a'], 'not two that both count');
   });
 });
 
@@ -229,6 +175,10 @@ describe('a schedule', () => {
     );
   });
 
+  it('looks for node once where its folder names no version', () => {
+    assert.match(crontabLine({ ...job, node: '/usr/bin/node' }), / for d in \/usr\/bin; do /);
+  });
+
   it('runs by another version of node where the one that it was made with was removed', (t) => {
     const home = mkdtempSync(join(tmpdir(), 'schedule-'));
     t.after(() => rmSync(home, { recursive: true }));
@@ -250,11 +200,6 @@ describe('a schedule', () => {
     assert.equal(editCrontab(once, job, crontabLine(job)), once);
     assert.equal(editCrontab(once, job, undefined), others);
     assert.equal(editCrontab(`${crontabLine(job)}\n`, job, undefined), '');
-  });
-
-  it('takes the place of the line that earlier versions wrote', () => {
-    const old = "5 2 * * * cd '/srv/my synapse' && PATH=/bin /usr/bin/node x >> y 2>&1 # synapse-backup\n";
-    assert.equal(editCrontab(old, job, crontabLine(job)), `${crontabLine(job)}\n`);
   });
 });
 
@@ -321,17 +266,5 @@ describe('off-site', () => {
   it('restic forgets by its own retention, and rules of 0 are left out', () => {
     const keep = { last: 0, hourly: 0, daily: 7, weekly: 0, monthly: 2, yearly: 0 };
     assert.deepEqual(forgetCommand('synapse', keep).slice(-2), ['--keep-daily=7', '--keep-monthly=2']);
-    assert.equal(checkCommand('none'), undefined);
-    assert.deepEqual(checkCommand('5%')?.at(-1), '--read-data-subset=5%');
-  });
-});
-
-describe('progress', () => {
-  it('has a bar where the total is known', () => {
-    assert.equal(
-      progressLine('archive', 5e8, 1e9),
-      `archive ${'█'.repeat(12)}${'░'.repeat(12)} 500 MB of 1.0 GB`,
-    );
-    assert.equal(progressLine('prove', 2000, 0), 'prove 2.0 kB');
   });
 });

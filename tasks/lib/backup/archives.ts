@@ -90,22 +90,18 @@ export interface Decision {
   reason: string;
 }
 
-/** ISO 8601 week, e.g. `2026-W01`: it belongs to the year of its Thursday. */
-export function isoWeek(time: string): string {
+/** The Monday of its week, which ISO 8601 begins with. */
+export function mondayOf(time: string): string {
   const day = new Date(time);
-  day.setUTCHours(0, 0, 0, 0);
-  day.setUTCDate(day.getUTCDate() + 3 - ((day.getUTCDay() + 6) % 7));
-  const firstThursday = new Date(Date.UTC(day.getUTCFullYear(), 0, 4));
-  firstThursday.setUTCDate(firstThursday.getUTCDate() + 3 - ((firstThursday.getUTCDay() + 6) % 7));
-  const week = 1 + Math.round((day.getTime() - firstThursday.getTime()) / (7 * 86_400_000));
-  return `${day.getUTCFullYear()}-W${String(week).padStart(2, '0')}`;
+  day.setUTCDate(day.getUTCDate() - ((day.getUTCDay() + 6) % 7));
+  return day.toISOString().slice(0, 10);
 }
 
 /** The period that a time falls into, in UTC: daylight saving must not make an hour come twice. */
 const PERIODS = {
   hourly: (time: string) => time.slice(0, 13),
   daily: (time: string) => time.slice(0, 10),
-  weekly: isoWeek,
+  weekly: mondayOf,
   monthly: (time: string) => time.slice(0, 7),
   yearly: (time: string) => time.slice(0, 4),
 };
@@ -124,21 +120,24 @@ export function verifyPolicy(project: Project): void {
   });
 }
 
-/** The rules that keep each archive, by name. The newest of a period stands for it. */
+/** The rules that keep each of these, newest first, by name. The newest of a period stands for it. */
 function keepers(archives: readonly Listed[], keep: Keep): Map<string, string[]> {
   const reasons = new Map<string, string[]>();
-  const add = ({ archive }: Listed, reason: string) =>
+  const add = (reason: string, { archive }: Listed) =>
     reasons.set(archive, [...(reasons.get(archive) ?? []), reason]);
-  archives.slice(0, keep.last).forEach((one, index) => void add(one, `last ${index + 1}`));
+  archives.slice(0, keep.last).forEach((one, index) => void add(`last ${index + 1}`, one));
   for (const rule of RULES) {
-    const seen = new Set<string>();
+    const periods = new Map<string, Listed>();
     for (const one of archives) {
-      const name = PERIODS[rule](one.time);
-      if (seen.size === keep[rule]) break;
-      if (!seen.has(name)) add(one, `${rule} ${name}`);
-      seen.add(name);
+      const period = PERIODS[rule](one.time);
+      if (!periods.has(period)) periods.set(period, one);
     }
+    for (const [period, one] of [...periods].slice(0, keep[rule])) add(`${rule} ${period}`, one);
   }
+  // Whatever the policy says.
+  const complete = archives.find(({ record }) => record?.missing === 0);
+  if (archives[0] && !reasons.has(archives[0].archive)) add('last verified', archives[0]);
+  if (complete && !reasons.has(complete.archive)) add('last complete', complete);
   return reasons;
 }
 
@@ -149,24 +148,21 @@ function keepers(archives: readonly Listed[], keep: Keep): Map<string, string[]>
 export function planRetention(listed: readonly Listed[], keep: Keep): Decision[] {
   const archives = [...listed].sort((a, b) => (a.archive < b.archive ? 1 : -1));
   const proven = archives.filter((one) => one.record?.source === 'created' && isProven(one));
-  const [newest] = proven;
-  const complete = proven.find(({ record }) => record?.missing === 0);
+  const newest = proven[0]?.archive ?? '';
   const reasons = keepers(proven, keep);
-  for (const [one, reason] of [
-    [newest, 'last verified'],
-    [complete, 'last complete'],
-  ] as const)
-    if (one && !reasons.has(one.archive)) reasons.set(one.archive, [reason]);
-  return archives.map((one) => {
+  const decide = (one: Listed): [keep: boolean, reason: string] => {
     const { archive, record } = one;
-    const decide = (keeps: boolean, reason: string) => ({ archive, keep: keeps, reason });
-    if (!record) return decide(true, 'not created here (no record)');
-    if (record.source !== 'created') return decide(true, 'not created here (copied in)');
-    if (!isProven(one) && (!newest || archive > newest.archive))
-      return decide(true, 'not verified, but nothing newer is');
-    if (!isProven(one)) return decide(false, 'never verified, and a newer one is');
-    const why = reasons.get(archive);
-    return why ? decide(true, why.join(', ')) : decide(false, 'no rule keeps it');
+    if (record?.source !== 'created') return [true, 'not created here'];
+    if (!isProven(one))
+      return archive > newest
+        ? [true, 'not verified, but nothing newer is']
+        : [false, 'never verified, and a newer one is'];
+    const rules = reasons.get(archive);
+    return rules ? [true, rules.join(', ')] : [false, 'no rule keeps it'];
+  };
+  return archives.map((one) => {
+    const [keep, reason] = decide(one);
+    return { archive: one.archive, keep, reason };
   });
 }
 

@@ -1,9 +1,7 @@
 // The one way to the backup program: it is bundled here and handed, with its request, to a container of the base image by
 // stdin, so that nothing of it has to lie on the engine's machine, which may be another one.
-import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
-import { z } from 'zod';
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
 import { type Command, describeCommand, probe } from '../command.ts';
 import { csvOption, docker } from '../docker/engine.ts';
 import { TaskError, usageError } from '../errors.ts';
@@ -11,7 +9,8 @@ import { formatBytes } from '../format.ts';
 import { log } from '../log.ts';
 import { type Project, TASKS_FOLDER, variable } from '../project.ts';
 import { waitUntil } from '../session.ts';
-import type { Commands } from './program/main.ts';
+import type { Answer, Commands } from './program/main.ts';
+import type { Line } from './program/report.ts';
 
 /** To become the data's owner, which gives them up; as root, to act on files of any owner. */
 const CAPABILITIES = ['SETUID', 'SETGID', 'CHOWN', 'FOWNER', 'DAC_OVERRIDE'];
@@ -20,9 +19,9 @@ const CPU_SHARES = 256;
 /** A killed run's program needs a moment to notice. */
 const BUSY_MS = 5000;
 
+// Both sides are built from the same sources: what the program answers needs no schema.
 type Name = keyof Commands;
-/** Both sides are bundled from the same sources: what the program answers needs no schema. */
-type Answer<C extends Name> = Awaited<ReturnType<Commands[C]>>;
+type Result<C extends Name> = Awaited<ReturnType<Commands[C]>>;
 
 export interface ProgramCall<C extends Name> {
   command: C;
@@ -37,12 +36,11 @@ export interface ProgramCall<C extends Name> {
 export async function queryProgram<C extends Name>(
   project: Project,
   call: ProgramCall<C>,
-): Promise<Answer<C>> {
-  const program = await bundledProgram();
-  const length = String(Buffer.byteLength(program)).padStart(LENGTH_DIGITS);
-  const input = `${length}${program}${JSON.stringify({ command: call.command, options: call.options })}\n`;
+): Promise<Result<C>> {
+  const request = { command: call.command, options: call.options };
+  const input = `${JSON.stringify(await bundledProgram())}\n${JSON.stringify(request)}\n`;
   const found = await waitUntil(() => attempt(programCommand(project, call), input), { withinMs: BUSY_MS });
-  if (found) return found.result as Answer<C>;
+  if (found) return found.result as Result<C>;
   const message = 'Another backup task is running in the backup directory';
   throw new TaskError(message, { code: 'backup-running', hint: 'wait for it to end; its lock goes with it' });
 }
@@ -54,25 +52,16 @@ export async function runProgram<C extends Name>(project: Project, call: Program
   return queryProgram(project, call);
 }
 
-const LENGTH_DIGITS = 12;
-/** Reads the program from stdin, byte for byte, and leaves what follows to it. */
-const LOADER = `const fs = require('node:fs');
-const read = (length) => {
-  const buffer = Buffer.alloc(length);
-  for (let at = 0; at < length; ) {
-    try {
-      const count = fs.readSync(0, buffer, at, length - at);
-      if (count === 0) process.exit(143);
-      at += count;
-    } catch (error) {
-      if (error.code !== 'EAGAIN') throw error;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
-    }
-  }
-  return buffer;
-};
-fs.writeFileSync('/tmp/backup.mjs', read(Number(read(${LENGTH_DIGITS}).toString())));
-import('/tmp/backup.mjs');`;
+/** Takes the program from the first line of stdin, as JSON, and leaves what follows to it. */
+const LOADER = `let text = '';
+process.stdin.setEncoding('utf8').on('data', function load(part) {
+  text += part;
+  const end = text.indexOf('\\n');
+  if (end < 0) return;
+  process.stdin.off('data', load).pause().unshift(text.slice(end + 1));
+  require('node:fs').writeFileSync('/tmp/backup.mjs', JSON.parse(text.slice(0, end)));
+  import('/tmp/backup.mjs');
+});`;
 
 function nodeImage(project: Project): string {
   const reference = project.backup.image ?? variable(project, 'BASE_IMAGE') ?? project.image.base_image;
@@ -104,20 +93,7 @@ function programCommand(project: Project, call: ProgramCall<Name>): Command {
   );
 }
 
-const Progress = z.discriminatedUnion('event', [
-  z.object({ event: z.enum(['note', 'warn']), message: z.string() }),
-  z.object({ event: z.literal('progress'), phase: z.string(), done: z.number(), total: z.number() }),
-]);
-
-const Answer = z.discriminatedUnion('ok', [
-  z.object({ ok: z.literal(true), result: z.unknown() }),
-  z.object({
-    ok: z.literal(false),
-    error: z.object({ code: z.string(), message: z.string(), hint: z.string().optional() }),
-  }),
-]);
-
-function parse(text: string): unknown {
+function parse<T>(text: string): T | undefined {
   try {
     return JSON.parse(text);
   } catch {
@@ -128,18 +104,20 @@ function parse(text: string): unknown {
 /** One run; undefined while another one is at work. @throws TaskError */
 async function attempt(command: Command, input: string) {
   const said: string[] = [];
-  const onLine = (line: string) => {
-    const { data } = Progress.safeParse(parse(line));
-    if (!data) said.push(line);
-    else if (data.event === 'progress') log.progress(progressLine(data.phase, data.done, data.total));
-    else log[data.event === 'warn' ? 'warn' : 'info'](data.message);
+  const onLine = (text: string) => {
+    const line = parse<Line>(text);
+    if (!line?.event) said.push(text);
+    else if (line.event === 'progress')
+      log.progress(`${line.phase} ${formatBytes(line.done)} of ${formatBytes(line.total)}`);
+    else log[line.event === 'warn' ? 'warn' : 'info'](line.message);
   };
   const { exitCode, stdout } = await probe(command, { input, onLine, keepsInputOpen: true });
-  const { data } = Answer.safeParse(parse(stdout));
-  if (!data) throw whyEnded(exitCode, said.join('\n'));
-  if (data.ok) return { result: data.result };
-  if (data.error.code === 'backup-running') return undefined;
-  throw new TaskError(data.error.message, { code: data.error.code, hint: data.error.hint });
+  const answer = parse<Answer>(stdout);
+  if (!answer) throw whyEnded(exitCode, said.join('\n'));
+  if (answer.ok) return { result: answer.result };
+  const { code, message, hint } = answer.error;
+  if (code === 'backup-running') return undefined;
+  throw new TaskError(message, { code, hint });
 }
 
 /** Ways to end without an answer, by what docker says on stderr. */
@@ -160,59 +138,23 @@ function whyEnded(exitCode: number, stderr: string): TaskError {
   return new TaskError(message, { code: code ?? 'program-failed', hint });
 }
 
-// The bundle, kept beside the launcher's until a source is newer.
-
-async function newest(directory: string): Promise<number> {
-  const entries = await readdir(directory);
-  const times = entries.map(async (name) => (await stat(join(directory, name))).mtimeMs);
-  return Math.max(...(await Promise.all(times)));
-}
-
 let program: Promise<string> | undefined;
 
+/** The program as one file of JavaScript. */
 export function bundledProgram(): Promise<string> {
   program ??= bundle();
   return program;
 }
 
 async function bundle(): Promise<string> {
-  const root = dirname(resolve(TASKS_FOLDER));
-  const source = join(TASKS_FOLDER, 'lib/backup/program');
-  const clone = createHash('sha256').update(root).digest('hex').slice(0, 8);
-  const cache = join(root, 'node_modules/.cache/release-flow');
-  const path = join(cache, `backup-program-${clone}.mjs`);
-  const made = await stat(path).catch(() => undefined);
-  if (made && made.mtimeMs > (await newest(source))) return readFile(path, 'utf8');
   const { build } = await import('esbuild');
-  const banner = `import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);`;
+  // Bundled libraries need `require`.
+  const js = `import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);`;
   const { outputFiles } = await build({
-    ...{
-      entryPoints: [join(source, 'main.ts')],
-      bundle: true,
-      minify: true,
-      write: false,
-      logLevel: 'silent',
-    },
-    ...{ platform: 'node', target: 'node24', format: 'esm', mainFields: ['module', 'main'] },
-    banner: { js: banner },
+    ...{ entryPoints: [join(TASKS_FOLDER, 'lib/backup/program/main.ts')], bundle: true, minify: true },
+    ...{ platform: 'node', target: 'node24', format: 'esm', mainFields: ['module', 'main'], banner: { js } },
+    write: false,
+    logLevel: 'silent',
   });
-  const { text } = outputFiles[0]!;
-  const keep = async () => {
-    await mkdir(cache, { recursive: true });
-    await writeFile(`${path}.${process.pid}`, text);
-    await rename(`${path}.${process.pid}`, path);
-  };
-  // Somebody else's node_modules: it is bundled again next time.
-  await keep().catch(() => {});
-  return text;
-}
-
-const WIDTH = 24;
-
-/** `archive ████░░░░ 512 MB of 1.1 GB`; without a total only what is done. Pure. */
-export function progressLine(phase: string, done: number, total: number): string {
-  if (total <= 0) return `${phase} ${formatBytes(done)}`;
-  const filled = Math.min(WIDTH, Math.round((done / total) * WIDTH));
-  const bar = '█'.repeat(filled) + '░'.repeat(WIDTH - filled);
-  return `${phase} ${bar} ${formatBytes(done)} of ${formatBytes(total)}`;
+  return outputFiles[0]!.text;
 }

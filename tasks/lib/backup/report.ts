@@ -1,16 +1,16 @@
 // The results of the backup task for people and for --json, which flag belongs to which command, and how backups went:
 // what `status` and `doctor` tell, also when nothing runs.
 import { usageError } from '../errors.ts';
-import { duration, formatBytes } from '../format.ts';
+import { ago, duration, formatBytes } from '../format.ts';
 import { type Phases, readHistory } from '../history.ts';
 import type { Project } from '../project.ts';
 import { session } from '../session.ts';
 import type { TaskResult } from '../task.ts';
-import { isProven, listArchives } from './archives.ts';
+import { listArchives } from './archives.ts';
 import type { BackupResult } from './create.ts';
 import { backupDirectory } from './places.ts';
+import type { LeftOut } from './program/archive.ts';
 import { type Listed, listArchives as readArchives } from './program/directory.ts';
-import type { LeftOut } from './program/manifest.ts';
 import type { Verdict } from './program/restore.ts';
 import type { RestorePlan } from './restore.ts';
 import { scheduledSince } from './schedule.ts';
@@ -31,24 +31,21 @@ export function reportCreated(
   phases: Phases,
 ): TaskResult {
   if (!created) return {};
-  const { archives: _, unsaved: __, ...made } = created;
+  const { archives: _, absent: __, ...made } = created;
   const { archive, bytes, dataBytes, files, databases, cut, seconds, proofSeconds, missing } = made;
   const sizes = `${formatBytes(dataBytes)} → ${formatBytes(bytes)}`;
   const lines = [
     `Backed up to ${backupDirectory(project)}/${archive}`,
     `  ${files} files, ${databases} databases, ${sizes}, in ${seconds.toFixed(1)} s; writers were blocked for ${cut.heldMs} ms`,
-    `  verified in ${proofSeconds.toFixed(1)} s: hashes, integrity checks and row counts match`,
+    `  verified in ${proofSeconds.toFixed(1)} s: hashes and integrity checks match`,
     ...removed.map((name) => `  removed ${name}`),
     ...missing.map(({ path, reason }) => `  MISSING ${path}: ${reason}`),
   ];
   const data = { ...made, removed, phases };
   if (missing.length === 0) return { data, text: lines.join('\n') };
   const hint = 'make it readable, or leave it out: [backup] exclude in configs/release.toml';
-  const error = {
-    code: 'incomplete',
-    message: `The backup is incomplete: ${describeMissing(missing)}`,
-    hint,
-  };
+  const message = `The backup is incomplete: ${describeMissing(missing)}`;
+  const error = { code: 'incomplete', message, hint };
   const text = [...lines, `INCOMPLETE: ${describeMissing(missing.length)}`, `hint: ${hint}`].join('\n');
   return { data: { ...data, error }, text, exitCode: 1 };
 }
@@ -79,35 +76,21 @@ export function reportRestored(
   return { data: { archive: name, to: to ?? null, ...result, version }, text: lines.join('\n') };
 }
 
-/** `3 min`, `5 h`, `12 d` */
-function age(from: string, now: Date): string {
-  const minutes = Math.max(0, Math.round((now.getTime() - new Date(from).getTime()) / 60_000));
-  if (minutes < 120) return `${minutes} min`;
-  return minutes < 48 * 60 ? `${Math.round(minutes / 60)} h` : `${Math.round(minutes / 1440)} d`;
-}
-
-function stateOf(one: Listed): string {
-  const { record } = one;
+function stateOf({ record }: Listed): string {
   if (!record) return 'not created here';
-  if (!isProven(one)) return record.problems.length > 0 ? 'DAMAGED' : 'not verified';
-  const words = [
-    'verified',
-    record.proof?.rehearsed ? 'rehearsed' : '',
-    record.missing > 0 ? 'INCOMPLETE' : '',
-  ];
-  return words.filter(Boolean).join(', ');
+  if (!record.proof) return record.problems.length > 0 ? 'DAMAGED' : 'not verified';
+  const rehearsed = record.proof.rehearsed ? ', rehearsed' : '';
+  return `verified${rehearsed}${record.missing > 0 ? ', INCOMPLETE' : ''}`;
 }
 
 /** A table, newest first. */
 function describeArchives(archives: readonly Listed[], now: Date): string {
   if (archives.length === 0) return 'No backups yet. Make one: npm run backup';
-  const ratio = ({ bytes, record }: Listed) =>
-    record && bytes > 0 ? `${(record.dataBytes / bytes).toFixed(1)}×` : '';
   const rows = [...archives].reverse().map((one) => {
     const { archive, version, bytes, time } = one;
-    return [archive, version, formatBytes(bytes), ratio(one), age(time, now), stateOf(one)];
+    return [archive, version, formatBytes(bytes), ago(time, now), stateOf(one)];
   });
-  const table = [['archive', 'version', 'size', 'ratio', 'age', ''], ...rows];
+  const table = [['archive', 'version', 'size', 'made', ''], ...rows];
   const widths = table[0]!.map((_, column) => Math.max(...table.map((row) => row[column]!.length)));
   const line = (row: string[]) => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ');
   return table.map((row) => line(row).trimEnd()).join('\n');
@@ -118,25 +101,21 @@ export async function reportList(
   { archives, free }: { archives: Listed[]; free: number },
 ): Promise<TaskResult> {
   const now = new Date();
-  const list = archives.map((one) => {
-    const { archive, time, version, bytes, record } = one;
-    return {
-      ...{ archive, time, version, bytes, dataBytes: record?.dataBytes ?? null, proven: isProven(one) },
-      ...{ rehearsed: record?.proof?.rehearsed ?? null, missing: record?.missing ?? 0 },
-      ...{ problems: record?.problems ?? [], dataFormat: record?.dataFormat ?? null },
-      ageSeconds: Math.max(0, Math.round((now.getTime() - new Date(time).getTime()) / 1000)),
-    };
-  });
-  const data = { archives: list, free, health: await backupHealth(project, archives, now) };
+  const list = archives.map(({ archive, time, version, bytes, record }) => ({
+    ...{ archive, time, version, bytes, dataBytes: record?.dataBytes ?? null, proven: !!record?.proof },
+    ...{ rehearsed: record?.proof?.rehearsed ?? null, missing: record?.missing ?? 0 },
+    ...{ problems: record?.problems ?? [], dataFormat: record?.dataFormat ?? null },
+  }));
+  const { report } = await loadBackupFacts(project, now, archives);
+  const data = { archives: list, free, health: report };
   return { data, text: describeArchives(archives, now) };
 }
 
+/** Command → the flags that only it has. */
 const OWN_FLAGS: Record<string, readonly string[]> = {
   create: ['rehearse'],
-  list: [],
   verify: ['all'],
   restore: ['to'],
-  prune: [],
   schedule: ['every', 'install', 'uninstall'],
 };
 const TAKES_ARCHIVE = ['verify', 'restore'];
@@ -147,14 +126,14 @@ export function verifyBackupFlags(
   flags: Record<string, boolean | string | undefined>,
   archive: string | undefined,
 ): void {
-  const own = OWN_FLAGS[command] ?? [];
   for (const [owner, names] of Object.entries(OWN_FLAGS)) {
-    const wrong = names.find((name) => flags[name] && !own.includes(name));
+    const wrong = owner === command ? undefined : names.find((name) => flags[name]);
     if (wrong) throw usageError(`backup: --${wrong} is for ${owner}, not for ${command}`);
   }
   if (archive !== undefined && !TAKES_ARCHIVE.includes(command))
     throw usageError(`backup: ${command} takes no archive, got "${archive}"`);
   if (archive !== undefined && flags.all) throw usageError('backup: name an archive, or --all, not both');
+  if (flags.install && flags.uninstall) throw usageError('backup: --install or --uninstall, not both');
   if (flags.wait !== undefined && !/^\d+$/.test(String(flags.wait)))
     throw usageError(`backup: --wait is "${flags.wait}", expected a number of seconds`);
 }
@@ -184,68 +163,55 @@ async function knownArchives(project: Project): Promise<Listed[] | undefined> {
   );
 }
 
-/** How backups went, and what is wrong with that. `archives` undefined: only the history tells. */
-async function backupHealth(project: Project, archives: readonly Listed[] | undefined, now: Date) {
+/** The last good backup, and the last failure if it is newer. `archives` undefined: only the history tells. */
+async function lastBackup(project: Project, archives: readonly Listed[] | undefined) {
   const runs = (await readHistory(project.root)).filter(({ task }) => task === BACKUP_TASK);
-  const fromHistory = runs.findLast(({ outcome, to }) => outcome === 'done' && to !== null);
-  const complete = archives?.findLast((one) => isProven(one) && one.record?.missing === 0);
-  const last = archives
-    ? complete && { archive: complete.archive, at: complete.record!.at }
-    : fromHistory && { archive: fromHistory.to!, at: fromHistory.at };
-  const ageSeconds = last ? Math.max(0, Math.round((now.getTime() - Date.parse(last.at)) / 1000)) : null;
+  const done = runs.flatMap(({ outcome, at, to }) => (outcome === 'done' && to ? [{ archive: to, at }] : []));
+  const complete = archives?.flatMap(({ archive, record }) =>
+    record?.proof && record.missing === 0 ? [{ archive, at: record.at }] : [],
+  );
+  const last = (complete ?? done).at(-1);
   const bad = runs.findLast(({ outcome }) => outcome === 'failed' || outcome === 'incomplete');
-  const newest = archives?.at(-1);
-  const failure =
-    bad && (!last || Date.parse(bad.at) + bad.seconds * 1000 > Date.parse(last.at))
-      ? { at: bad.at, error: bad.error ?? 'unknown', incomplete: bad.outcome === 'incomplete' }
-      : newest?.record && newest.record.missing > 0
-        ? { at: newest.record.at, error: describeMissing(newest.record.missing), incomplete: true }
-        : null;
-  const maxAgeSeconds = project.backup.max_age * 3600;
-  return {
-    last: last ? { ...last, ageSeconds: ageSeconds! } : null,
-    /** The last failure, if it is newer than the last good backup. */
-    failure,
-    /** None, or none within [backup] max_age hours. */
-    overdue: ageSeconds === null || ageSeconds > maxAgeSeconds,
-    maxAgeSeconds,
-  };
+  if (bad && (!last || Date.parse(bad.at) + bad.seconds * 1000 > Date.parse(last.at)))
+    return { last, failure: bad.error ?? 'unknown', isIncomplete: bad.outcome === 'incomplete' };
+  const missing = archives?.at(-1)?.record?.missing ?? 0;
+  return { last, failure: missing > 0 ? describeMissing(missing) : null, isIncomplete: missing > 0 };
 }
 
-/** How backups go, for `status` and `doctor`. Without a schedule, a project that has no backup yet may be an hour old. */
-export async function loadBackupFacts(project: Project, now: Date) {
-  const health = await backupHealth(project, await knownArchives(project), now);
-  const { last, failure } = health;
+/**
+ * How backups go, for `list`, `status` and `doctor`. Without a schedule, a project that has no backup yet may be an hour
+ * old. `known`: what the backup directory holds.
+ */
+export async function loadBackupFacts(project: Project, now: Date, known?: readonly Listed[]) {
+  const found = await lastBackup(project, known ?? (await knownArchives(project)));
+  const { last, failure, isIncomplete } = found;
+  const age = last ? Math.max(0, Math.round((now.getTime() - Date.parse(last.at)) / 1000)) : null;
+  const limit = project.backup.max_age * 3600;
   const scheduled = last || failure ? undefined : await scheduledSince(project);
   const report = {
     /** ISO 8601 of the last good one. */
     at: last?.at ?? null,
     name: last?.archive ?? null,
-    ageSeconds: last?.ageSeconds ?? null,
-    overdue: health.overdue && (last !== null || failure !== null || scheduled !== undefined),
+    ageSeconds: age,
+    overdue: age === null ? failure !== null || scheduled !== undefined : age > limit,
     /** Why the last attempt failed, when it was later than the last good one. */
-    failure: failure?.error ?? null,
+    failure,
   };
-  return { report, problem: backupProblem(health, report.overdue, scheduled) };
-}
-
-function backupProblem(
-  { last, failure, maxAgeSeconds }: Awaited<ReturnType<typeof backupHealth>>,
-  overdue: boolean,
-  scheduled: string | undefined,
-): Problem | undefined {
-  const again = 'make one: npm run backup';
-  if (failure?.incomplete) {
-    const message = `The last backup is incomplete: ${failure.error}`;
-    return { code: 'backup-incomplete', message, hint: `${again}; or leave it out: [backup] exclude` };
-  }
-  if (failure)
-    return { code: 'backup-failed', message: `The last backup failed: ${failure.error}`, hint: again };
-  if (!overdue) return undefined;
-  if (!last) {
-    const message = `There is no backup yet, although one has been scheduled since ${scheduled}`;
-    return { code: 'backup-overdue', message, hint: `${again}; see .synapse/backup.log` };
-  }
-  const message = `The last backup is ${duration(last.ageSeconds)} old, expected less than ${duration(maxAgeSeconds)}`;
-  return { code: 'backup-overdue', message, hint: `${again}; schedule it: npm run backup -- schedule` };
+  const since = `There is no backup yet, although one has been scheduled since ${scheduled}`;
+  const old = `The last backup is ${duration(age ?? 0)} old, expected less than ${duration(limit)}`;
+  const problems: [applies: boolean, code: string, message: string, more: string][] = [
+    [
+      isIncomplete,
+      'backup-incomplete',
+      `The last backup is incomplete: ${failure}`,
+      'or leave it out: [backup] exclude',
+    ],
+    [failure !== null, 'backup-failed', `The last backup failed: ${failure}`, ''],
+    [report.overdue && !last, 'backup-overdue', since, 'see .synapse/backup.log'],
+    [report.overdue, 'backup-overdue', old, 'schedule it: npm run backup -- schedule'],
+  ];
+  const [, code = '', message = '', more] = problems.find(([applies]) => applies) ?? [];
+  const hint = `make one: npm run backup${more ? `; ${more}` : ''}`;
+  const problem: Problem | undefined = code ? { code, message, hint } : undefined;
+  return { report, problem };
 }

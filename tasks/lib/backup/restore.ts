@@ -4,7 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { basename, dirname, resolve } from 'node:path';
 import { z } from 'zod';
-import { stopCommand } from '../active.ts';
+import { stopCommand, switchCommand } from '../active.ts';
 import { run } from '../command.ts';
 import { environmentOfService } from '../docker/compose.ts';
 import { docker } from '../docker/engine.ts';
@@ -15,21 +15,19 @@ import {
   inspectImage,
   projectContainers,
 } from '../docker/objects.ts';
-import { combinedError, errorSummary, TaskError, usageError } from '../errors.ts';
+import { errorSummary, TaskError, usageError } from '../errors.ts';
 import { formatBytes } from '../format.ts';
 import { withHistory } from '../history.ts';
 import { log } from '../log.ts';
-import { dataDirectory, loadProject, type Project } from '../project.ts';
-import { verifyReleasedImage } from '../release/record.ts';
+import { dataDirectory, type Project } from '../project.ts';
 import { uninterrupted } from '../session.ts';
 import { describeSteps, interruptedRun, type Journey, resumeSteps, runSteps, type Step } from '../steps.ts';
 import { isHealthy, survey } from '../switch/observe.ts';
 import { proveHealthy, setRestartPolicy, startContainer, withStartFailure } from '../switch/replace.ts';
-import { composeSwitch, resumeSwitch } from '../switch/run.ts';
 import type { ArchivePlace } from './archives.ts';
 import { createArchive } from './create.ts';
 import { ARCHIVE, backupPlaces, existingPlaces, mountsOf, PLACES, type Places } from './places.ts';
-import type { Summary } from './program/manifest.ts';
+import type { Summary } from './program/archive.ts';
 import { backupLabel, queryProgram, runProgram } from './program.ts';
 
 const Running = z.object({
@@ -52,28 +50,21 @@ const Restore = z.object({
   replaces: z.boolean(),
   /** What runs, and runs again afterwards. */
   running: z.array(Running),
-  /** The release that prod has to run on the restored data; null: what it runs now. */
-  prodTag: z.string().nullable(),
   /** The archive of what was there before. */
   before: z.string().nullable(),
-  /** No archive holds what was there before: it is kept. */
-  isUnsaved: z.boolean(),
-  /** Paths that the archive of what was there before, and the restored one, do not hold. */
-  unsaved: z.array(z.string()),
-  absent: z.array(z.string()),
+  /** Paths that the restored archive, or the one of what was there before, does not hold: they stay. */
+  stays: z.array(z.string()),
   /** Where those that could not stay in their place are now. */
   kept: z.array(z.string()),
 });
 export type Restore = z.output<typeof Restore>;
 
 /** Options and mounts of the program's commands on the places. */
-function inPlaces({ places, id, archive, unsaved, absent }: Restore) {
+function inPlaces({ places, id, archive, stays }: Restore) {
   const mounts = mountsOf(places);
+  const path = `${ARCHIVE}/${archive.name}`;
   return {
-    options: {
-      ...{ root: PLACES, places: Object.keys(places), id, unsaved, absent },
-      archive: `${ARCHIVE}/${archive.name}`,
-    },
+    options: { root: PLACES, places: Object.keys(places), id, stays, archive: path },
     mounts: { ...mounts, [ARCHIVE]: `${archive.directory}:ro` },
     creates: Object.keys(mounts),
   };
@@ -88,23 +79,20 @@ async function backUpPresent(project: Project, restore: Restore): Promise<void> 
     const made = await createArchive(project);
     if (!made) return;
     restore.before = made.archive;
-    restore.unsaved = made.unsaved;
+    restore.stays = [...new Set([...restore.stays, ...made.absent])];
   } catch (error) {
     if (!(error instanceof TaskError) || error.code === 'interrupted') throw error;
-    restore.isUnsaved = true;
     log.warn(`could not back up the current data, so all of it is kept: ${error.message}`);
   }
 }
 
+/** What no archive holds is kept. */
 async function removeBefore(project: Project, restore: Restore): Promise<void> {
   const { options, ...call } = inPlaces(restore);
-  const more = { keepAs: `before-restore-${restore.id}`, isSaved: !restore.isUnsaved };
-  const kept = await runProgram(project, {
-    ...call,
-    command: 'finish-swap',
-    options: { ...options, ...more },
-  });
-  restore.kept = kept ?? [];
+  const isSaved = restore.before !== null || !restore.replaces;
+  const more = { keepAs: `before-restore-${restore.id}`, isSaved };
+  restore.kept =
+    (await runProgram(project, { ...call, command: 'finish-swap', options: { ...options, ...more } })) ?? [];
 }
 
 const names = (running: readonly Running[]) => running.map(({ environment }) => environment).join(' and ');
@@ -123,14 +111,8 @@ async function startSame(running: readonly Running[]): Promise<void> {
   }
 }
 
-/** Starts what ran before, prod as the release that the archive names, and waits until it is healthy. @throws TaskError */
-async function startRestored(project: Project, { running, prodTag }: Restore): Promise<void> {
-  if (prodTag) {
-    const active = running.length === 2 ? 'both' : (running[0]?.environment ?? 'none');
-    const { run: switchOver } = await composeSwitch(project, active, prodTag);
-    await switchOver(undefined);
-    return;
-  }
+/** Starts what ran before and waits until it is healthy. @throws TaskError */
+async function startRestored(project: Project, { running }: Restore): Promise<void> {
   await startSame(running);
   for (const { environment, id, imageId } of running) {
     const image = await inspectImage(imageId);
@@ -157,13 +139,9 @@ async function startAgain({ running }: Restore): Promise<void> {
   });
 }
 
-function stepsOf(
-  project: Project,
-  { archive, running, prodTag, replaces, places }: Restore,
-): Step<Restore>[] {
+function stepsOf(project: Project, { archive, running, replaces, places }: Restore): Step<Restore>[] {
   const where = Object.values(places).join(' and ');
   const runs = running.length > 0;
-  const who = `${names(running)}${prodTag ? `, prod as ${prodTag}` : ''}`;
   const swapBack = (data: Restore) => act(project, data, 'swap-back');
   const steps: (Step<Restore> | false)[] = [
     {
@@ -187,8 +165,8 @@ function stepsOf(
     },
     runs && {
       name: 'start',
-      title: `start ${who} and wait until ${running.length > 1 ? 'they are' : 'it is'} healthy`,
-      apply: async (data) => startRestored(await loadProject(project.root), data),
+      title: `start ${names(running)} and wait until ${running.length > 1 ? 'they are' : 'it is'} healthy`,
+      apply: (data) => startRestored(project, data),
       undo: async () => {
         const ids = await existing(running);
         if (ids.length > 0) await run(docker('stop', ...ids));
@@ -224,7 +202,6 @@ export async function resumeRestore(project: Project): Promise<'finished' | 'und
   // Whatever its container is still doing, it stops: any of it may be half-done.
   const left = await containerIds({ label: [backupLabel(project)] });
   if (left.length > 0) await run(docker('rm', '--force', ...left));
-  if (interrupted.data.prodTag) await resumeSwitch(project);
   return (await resumeSteps(journey))?.outcome;
 }
 
@@ -294,30 +271,25 @@ async function runningOn(project: Project, sources: string[]): Promise<Running[]
   });
 }
 
-/**
- * The release that prod has to run on this data: null where the present one can read it. A newer program reads older
- * formats, never the other way round. @throws TaskError where none of those that ran could start
- */
-async function releaseFor(project: Project, running: readonly Running[], summary: Summary) {
-  const { dataFormat, origin } = summary;
+/** A newer program reads older formats, never the other way round. @throws TaskError where what runs cannot read it */
+async function verifyFormat(project: Project, running: readonly Running[], { dataFormat, origin }: Summary) {
   const label = project.data.format_label;
-  if (dataFormat === null || !label) return null;
-  const problems: TaskError[] = [];
-  let prodTag: string | null = null;
+  if (dataFormat === null || !label) return;
   for (const { environment, image, imageId } of running) {
     const format = (await inspectImage(imageId))?.labels[label];
     if (format === undefined || Number(format) >= dataFormat) continue;
-    if (environment === 'prod') {
-      prodTag = origin.version;
-      await verifyReleasedImage(project, origin.version).catch((error: TaskError) => problems.push(error));
-    } else {
-      const message = `${environment} runs ${image}, which reads data format ${format}; the archive has ${dataFormat}`;
-      const hint = `build a newer one (npm run build-push), or stop it first: ${stopCommand(project, 'dev')}`;
-      problems.push(new TaskError(message, { code: 'data-format', hint }));
-    }
+    const active = running.map((one) => one.environment);
+    const newer = switchCommand(project, 'prod', { version: 'vX.Y.Z', running: active });
+    const command =
+      environment === 'prod' ? newer : `npm run build-push, or stop dev: ${stopCommand(project, 'dev')}`;
+    throw new TaskError(
+      `Cannot restore; nothing was changed: ${environment} runs ${image}, which reads data format ${format}; the archive has ${dataFormat}`,
+      {
+        code: 'data-format',
+        hint: `it was made by ${origin.version}; run a version that reads it first: ${command}`,
+      },
+    );
   }
-  if (problems.length > 0) throw combinedError('Cannot restore; nothing was changed:', problems);
-  return prodTag;
 }
 
 /** The places of the archive that prod mounts. @throws TaskError where it mounts none of them */
@@ -349,13 +321,12 @@ export async function planRestore(
   const plan = { archive, summary, present, to };
   if (target !== undefined) return { ...plan, restore: undefined };
   const running = await runningOn(project, Object.values(places));
+  await verifyFormat(project, running, summary);
   const restore = {
     id: randomBytes(4).toString('hex'),
     ...{ archive: { directory: archive.directory, name: archive.name }, places, replaces: present.files > 0 },
     running,
-    prodTag: await releaseFor(project, running, summary),
-    ...{ before: null, isUnsaved: false, unsaved: [], kept: [] },
-    absent: [...summary.skipped, ...summary.missing].map(({ path }) => path),
+    ...{ before: null, stays: summary.absent, kept: [] },
   };
   return { ...plan, restore };
 }

@@ -20,14 +20,10 @@ const POLL_MS = 2000;
 export async function withLockWithin<T>(root: string, task: string, seconds: number, work: () => Promise<T>) {
   const deadline = Date.now() + seconds * 1000;
   for (let told = false; ; told = true) {
-    let began = false;
     try {
-      return await withLock(root, task, () => {
-        began = true;
-        return work();
-      });
+      return await withLock(root, task, work);
     } catch (error) {
-      const isHeld = !began && error instanceof TaskError && error.code === 'locked';
+      const isHeld = error instanceof TaskError && error.code === 'locked';
       if (!isHeld || Date.now() >= deadline) throw error;
       if (!told) log.info(`${error.message}; waiting up to ${seconds} s`);
       await pause(POLL_MS);
@@ -68,33 +64,24 @@ function shellWord(text: string): string {
 
 const marker = ({ project, root }: Pick<Job, 'project' | 'root'>) => ` # ${project}-backup ${root}`;
 
-/** The folder of node, with a `*` for the version in it: a version manager removes it sooner or later. */
-function nodeFolders(node: string): string {
-  const parts = dirname(node).split('/');
-  const words = parts.map((part) => (/^v?\d+\.\d+\.\d+$/.test(part) ? '*' : shellWord(part)));
-  return words.join('/');
+/** Where node may be, the likeliest last: a version manager removes the folder of a version sooner or later. */
+function nodeFolders(node: string): string[] {
+  const folder = dirname(node).split('/').map(shellWord);
+  const ofAnyVersion = folder.map((part) => (/^v?\d+\.\d+\.\d+$/.test(part) ? '*' : part));
+  return [...new Set([ofAnyVersion.join('/'), folder.join('/')])];
 }
 
 /** One line. cron gives it next to no PATH, and ends a command at an unescaped `%`. Pure. */
 export function crontabLine(job: Job): string {
   const { root, time, node, path, argv, since } = job;
-  const find = `for d in ${nodeFolders(node)} ${shellWord(dirname(node))}; do PATH=$d:$PATH; done`;
-  const parts = [
-    `PATH=${shellWord(path)}`,
-    find,
-    'export PATH',
-    'date',
-    ['node', ...argv.map(shellWord)].join(' '),
-  ];
+  const find = `for d in ${nodeFolders(node).join(' ')}; do PATH=$d:$PATH; done`;
+  const start = ['node', ...argv.map(shellWord)].join(' ');
+  const parts = [`PATH=${shellWord(path)}`, find, 'export PATH', 'date', start];
   const line = `cd ${shellWord(root)} && mkdir -p .synapse && (${parts.join('; ')}) >> .synapse/backup.log 2>&1`;
   return `${time} ${line.replaceAll('%', '\\%')}${marker(job)}, since ${since}`;
 }
 
-function isOurs(line: string, job: Pick<Job, 'project' | 'root'>): boolean {
-  const ofOldForm =
-    line.includes(` cd ${shellWord(job.root)} && `) && line.endsWith(` # ${job.project}-backup`);
-  return line.includes(`${marker(job)}, since `) || ofOldForm;
-}
+const isOurs = (line: string, job: Pick<Job, 'project' | 'root'>) => line.includes(`${marker(job)}, since `);
 
 /** `text` of a crontab with our line in it, or without; every other line stays as it is. Pure. */
 export function editCrontab(
@@ -124,7 +111,7 @@ const jobIn = ({ project, root }: Project) => ({ project: project.name, root });
 export async function scheduledSince(project: Project): Promise<string | undefined> {
   const text = await presentCrontab().catch(() => '');
   const line = text.split('\n').find((one) => isOurs(one, jobIn(project)));
-  return line && (/, since (\S+)$/.exec(line)?.[1] ?? new Date(0).toISOString());
+  return line?.split(', since ').at(-1);
 }
 
 /** Is there anybody who reads the crontab? macOS starts cron when it is needed. */
@@ -150,15 +137,11 @@ function jobOf(project: Project, every: string): Job {
   };
 }
 
-interface ScheduleFlags {
-  every: string | undefined;
-  install: boolean;
-  uninstall: boolean;
-}
-
 /** Prints the line, puts it into the crontab or takes it out. @throws TaskError, CommandError */
-export async function schedule(project: Project, flags: ScheduleFlags): Promise<TaskResult> {
-  if (flags.install && flags.uninstall) throw usageError('backup: --install or --uninstall, not both');
+export async function schedule(
+  project: Project,
+  flags: { every: string | undefined; install: boolean; uninstall: boolean },
+): Promise<TaskResult> {
   const job = jobOf(project, flags.every ?? 'daily');
   const line = crontabLine(job);
   const result = (changed: boolean, text: string) => ({ data: { text: line, changed }, text });

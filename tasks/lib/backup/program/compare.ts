@@ -2,46 +2,24 @@
 // What a migration asks about data: its content, compared before and after the new service starts; a copy; a few rows;
 // its size. Converting a database to WAL, or adding tables and columns, leaves its content as it is.
 import { createHash, hash } from 'node:crypto';
-import {
-  chmodSync,
-  createReadStream,
-  createWriteStream,
-  lchownSync,
-  mkdirSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-} from 'node:fs';
+import { chmodSync, createReadStream, lchownSync, mkdirSync, rmSync, statSync, symlinkSync } from 'node:fs';
 import { backup, DatabaseSync, type SQLOutputValue } from 'node:sqlite';
-import { pipeline } from 'node:stream/promises';
 import { serialize } from 'node:v8';
-import { become, type Owner, ownerOf } from './directory.ts';
-import {
-  at,
-  decodeName,
-  encodeName,
-  type Found,
-  isSideFile,
-  isSideName,
-  linkTarget,
-  looksLikeDatabase,
-  shown,
-  walk,
-} from './files.ts';
+import { become, type Owner, ownerOf, sync } from './directory.ts';
+import { at, copyUntorn, encodeName, type Found, isSideFile, shown, survey } from './files.ts';
 import { BackupError, report, SQLITE, sqliteCode } from './report.ts';
 
 const BUSY = { timeout: 10_000 };
 
 /** Everything in /`place` but what belongs to a database. @throws BackupError where something cannot be read */
-function survey(place: string): { entries: Found[]; databases: Set<string> } {
-  const leaveOut = (path: string, reason: string) => {
-    throw new BackupError('not-permitted', `Cannot read ${shown(path)}: ${reason}`);
-  };
-  const all = [...walk('', place, { leaveOut, isExcluded: () => false })];
-  const isDatabase = ({ path, type, stats }: Found) =>
-    type === 'file' && !isSideName(path) && looksLikeDatabase(at('', path), stats.size);
-  const databases = new Set(all.filter(isDatabase).map(({ path }) => path));
-  return { entries: all.filter(({ path }) => !isSideFile(path, databases)), databases };
+function entriesOf(place: string): Found[] {
+  const {
+    entries,
+    unreadable: [first],
+  } = survey('', [place]);
+  if (first) throw new BackupError('not-permitted', `Cannot read ${shown(first.path)}: ${first.reason}`);
+  const databases = new Set(entries.filter(({ isDatabase }) => isDatabase).map(({ path }) => path));
+  return entries.filter(({ path }) => !isSideFile(path, (database) => databases.has(database)));
 }
 
 interface TableState {
@@ -113,13 +91,12 @@ interface Inventory {
 export async function inventory({ since, known }: { since: string; known?: Inventory }): Promise<Inventory> {
   become(ownerOf('/data'));
   const found: Inventory = { databases: {}, files: {} };
-  const { entries, databases } = survey('data');
-  for (const { path, type, stats } of entries) {
+  for (const { path, type, stats, target, isDatabase } of entriesOf('data')) {
     const key = path.slice('data/'.length);
     if (known && !known.databases[key] && !known.files[key]) continue;
-    const state = databases.has(path) ? databaseState(path, since, known?.databases[key]) : undefined;
+    const state = isDatabase ? databaseState(path, since, known?.databases[key]) : undefined;
     if (state) found.databases[key] = state;
-    else if (type === 'symlink') found.files[key] = `link:${linkTarget('', path)}`;
+    else if (type === 'symlink') found.files[key] = `link:${target}`;
     else if (type === 'file') found.files[key] = `${stats.size}:${await fileHash(at('', path))}`;
   }
   return found;
@@ -147,7 +124,7 @@ export function sample({ database, query }: { database: string; query: string })
 
 /** How much there is in /from, and how many entries the user may not read. */
 export function measure({ user }: { user: Owner }): { bytes: number; unreadable: number } {
-  const { entries } = survey('from');
+  const entries = entriesOf('from');
   const isReadable = ({ type, stats: { mode, uid, gid } }: Found) =>
     type === 'symlink' || (mode & (uid === user.uid ? 0o400 : gid === user.gid ? 0o040 : 0o004)) !== 0;
   const unreadable = entries.filter((entry) => !isReadable(entry)).length;
@@ -156,36 +133,31 @@ export function measure({ user }: { user: Owner }): { bytes: number; unreadable:
 
 /** Copies /from, which may be in use, to /to, for `owner`: databases through SQLite, files compared by their hash. */
 export async function copy({ owner }: { owner: Owner }): Promise<{ bytes: number }> {
-  const { entries, databases } = survey('from');
+  const entries = entriesOf('from');
   const total = entries.reduce((sum, { stats }) => sum + stats.size, 0);
   let bytes = 0;
-  for (const { path, type, stats } of entries) {
+  for (const { path, type, stats, target: linkTarget, isDatabase } of entries) {
     const [source, target] = [at('', path), at('', path.replace(/^from/, 'to'))];
     if (type === 'other') throw new BackupError('not-copied', `${shown(path)} is neither a file nor a link`);
     if (type === 'directory') mkdirSync(target, { recursive: true });
     else rmSync(target, { force: true });
-    if (type === 'symlink') symlinkSync(encodeName(linkTarget('', path)), target);
-    if (type === 'file' && !(databases.has(path) && (await copyDatabase(source, target))))
-      await copyFile(source, target);
+    if (type === 'symlink') symlinkSync(encodeName(linkTarget), target);
+    if (type === 'file' && !(isDatabase && (await copyDatabase(source, target)))) {
+      const before = bytes;
+      const progress = (done: number) => report.progress('copy', before + done, total);
+      const read = await copyUntorn(source, target, progress).catch((error: Error) => {
+        throw new BackupError('not-copied', `Cannot copy ${shown(path)}: ${error.message}`);
+      });
+      sync(target);
+      if ((await fileHash(target)) !== read)
+        throw new BackupError('copy-differs', `${shown(path)} is not the same after copying`);
+    }
     if (type !== 'symlink') chmodSync(target, stats.mode & 0o777);
     lchownSync(target, owner.uid, owner.gid);
     bytes += stats.size;
     report.progress('copy', bytes, total);
   }
   return { bytes };
-}
-
-async function copyFile(source: Buffer, target: Buffer): Promise<void> {
-  const read = createHash('sha256');
-  const hashed = async function* (chunks: AsyncIterable<Buffer>) {
-    for await (const chunk of chunks) {
-      read.update(chunk);
-      yield chunk;
-    }
-  };
-  await pipeline(createReadStream(source), hashed, createWriteStream(target, { flush: true }));
-  if ((await fileHash(target)) === read.digest('hex')) return;
-  throw new BackupError('copy-differs', `${shown(decodeName(source))} is not the same after copying`);
 }
 
 /** False for a file that is no database, whatever its first bytes say. */

@@ -1,43 +1,54 @@
 // Making an archive: one cut across all databases, the other files read untorn, all of it streamed into a file that gets
 // its name only when it is complete and on the disk. What cannot be read is named, and does not keep the rest from it.
-
-import { createReadStream, readFileSync, renameSync } from 'node:fs';
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { createReadStream, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type * as z from 'zod';
-import { type ArchiveWriter, openArchive } from './archive.ts';
-import { type Copy, type Cut, copyAll, DatabaseError, dropCut, lockDirectory, takeCut } from './databases.ts';
+import {
+  type ArchiveWriter,
+  type Content,
+  type Entry,
+  type LeftOut,
+  type Manifest,
+  openArchive,
+  summary,
+} from './archive.ts';
+import {
+  type Copy,
+  type Cut,
+  copyDatabases,
+  type DatabaseError,
+  dropCut,
+  lockDirectory,
+  takeCut,
+} from './databases.ts';
 import {
   becomeOwner,
   bytesNeeded,
   clearLeftovers,
+  type Listed,
   listArchives,
-  newArchiveName,
+  nextName,
   partialPath,
   readRecord,
+  recordOf,
   scratchPath,
-  syncDirectory,
+  sync,
   verifySpace,
   writeRecord,
 } from './directory.ts';
 import {
   at,
+  copyUntorn,
+  encodeName,
   type Found,
+  inodeOf,
   isExcluded,
   isSideFile,
-  isSideName,
-  linkTarget,
-  looksLikeDatabase,
-  openBig,
-  readSmall,
-  SMALL_FILE,
   shown,
-  tooBusy,
+  survey,
   unreadable,
-  walk,
   whyNotKept,
 } from './files.ts';
-import { type Entry, type LeftOut, type Manifest, type Origin, recordOf } from './manifest.ts';
 import { BackupError, discard, isMissing, keep, report, stopwatch, unfinishedPath } from './report.ts';
 import { proveArchive } from './restore.ts';
 
@@ -46,248 +57,149 @@ export interface CreateOptions {
   source: string;
   places: string[];
   backups: string;
-  origin: z.output<typeof Origin>;
+  origin: Manifest['origin'];
   /** Globs of paths that are left out: against the whole path, and against each name alone. */
   exclude: string[];
   /** For how long a database may stay locked by others. */
   lockTimeoutMs: number;
   /** For how long the writers of a database that is not in WAL mode may have to wait. */
   maxBlockMs: number;
-  prove: boolean;
 }
 
-/** What an archive does not hold: by its nature, or although it should. Each is named once. */
-interface Omissions {
+interface Contents {
+  databases: Map<string, Found>;
+  /** What can be kept and is not a database, parents first. */
+  others: Found[];
+  /** What an archive does not hold: by its nature, or although it should. */
   skipped: LeftOut[];
   missing: LeftOut[];
 }
 
-function miss({ missing }: Omissions, path: string, error: unknown): void {
+/** Why an entry is left out by its nature. */
+function whySkipped({ path, type, target }: Found, places: readonly string[]): string | undefined {
+  if (type === 'other') return 'socket, pipe or device';
+  if (places.includes(path) && type !== 'directory') return 'mounted as a single file';
+  return type === 'symlink' ? whyNotKept(path, target) : undefined;
+}
+
+/** Sorts what is there. `rejected`: what looks like a database and is kept as it is. `open`: inodes of those in the cut. */
+function sortContents(
+  { source, places, exclude }: CreateOptions,
+  rejected: Pick<Map<string, unknown>, 'has'> = new Set(),
+  open: ReadonlySet<string> = new Set(),
+): Contents {
+  const { entries, excluded, unreadable: missing } = survey(source, places, exclude, open);
+  const found: Contents = { databases: new Map(), others: [], skipped: excluded, missing };
+  const inodes = new Set<string>();
+  for (const one of entries) {
+    const { path, stats } = one;
+    const reason = whySkipped(one, places);
+    const inode = inodeOf(stats);
+    if (reason) found.skipped.push({ path, reason });
+    else if (!one.isDatabase || rejected.has(path)) found.others.push(one);
+    else if (inodes.has(inode)) found.skipped.push({ path, reason: 'second name of a database' });
+    else {
+      inodes.add(inode);
+      found.databases.set(path, one);
+    }
+  }
+  return found;
+}
+
+/** Times that the cut is taken because a new database appeared meanwhile. */
+const CUTS = 5;
+
+/** The cut, and everything else as it is after it: a database that appeared in between must not be missing. */
+async function cutContents(options: CreateOptions, first: Contents): Promise<Contents & { cut: Cut }> {
+  const rejected: Cut['rejected'] = new Map();
+  let known = first;
+  for (let round = 1; ; round += 1) {
+    const paths = [...known.databases.keys()];
+    const cut = await takeCut(options.source, paths, options.lockTimeoutMs);
+    for (const [path, error] of cut.rejected) rejected.set(path, error);
+    const inCut = new Set(cut.databases.map(({ path }) => path));
+    const open = [...inCut].map((path) => inodeOf(known.databases.get(path)!.stats));
+    const now = sortContents(options, rejected, new Set(open));
+    const late = [...now.databases.keys()].filter((path) => !inCut.has(path));
+    if (late.length > 0 && round < CUTS) {
+      dropCut(cut);
+      known = now;
+      continue;
+    }
+    const reason = 'database that appeared after the snapshot';
+    now.skipped.push(...late.map((path) => ({ path, reason })));
+    for (const [path, error] of rejected) if (error) miss(now, path, error);
+    const others = now.others.filter(({ path }) => !isSideFile(path, (database) => inCut.has(database)));
+    return { ...now, databases: new Map([...known.databases, ...now.databases]), others, cut };
+  }
+}
+
+/** Each is named once. */
+function miss({ missing }: Contents, path: string, error: unknown): void {
   if (missing.some((one) => one.path === path)) return;
   missing.push({ path, reason: error instanceof BackupError ? error.message : unreadable(error) });
 }
 
-function reportOmissions({ skipped, missing }: Omissions): void {
+function reportOmissions({ skipped, missing }: Contents): void {
   for (const { path, reason } of skipped) report.note(`not in the backup: ${shown(path)}: ${reason}`);
   for (const { path, reason } of missing) report.warn(`MISSING in the backup: ${shown(path)}: ${reason}`);
 }
 
-const inode = ({ stats }: Found) => `${stats.dev}:${stats.ino}`;
-
-interface Survey {
-  databases: Map<string, Found>;
-  /** What can be kept and is not a database, parents first. */
-  others: Found[];
-  omissions: Omissions;
-  bytes: number;
-  databaseBytes: number;
-}
-
-/** Why an entry is left out by its nature. */
-function whySkipped(source: string, place: string, { path, type }: Found): string | undefined {
-  if (type === 'other') return 'socket, pipe or device';
-  if (path === place && type !== 'directory') return 'mounted as a single file';
-  return type === 'symlink' ? whyNotKept(path, linkTarget(source, path)) : undefined;
-}
-
-/**
- * Looks at everything. A file of `databases` is one; without it, whatever looks like one is: `databases` of the answer.
- * Opening a file again would drop the locks that SQLite holds on it in this process, so second names are left out.
- */
-function survey({ source, places, exclude }: CreateOptions, damaged: ReadonlySet<string>): Survey {
-  const omissions: Omissions = { skipped: [], missing: [] };
-  const found: Survey = { databases: new Map(), others: [], omissions, bytes: 0, databaseBytes: 0 };
-  const skip = (path: string, reason: string) => void omissions.skipped.push({ path, reason });
-  const inodes = new Set<string>();
-  const options = {
-    isExcluded: (path: string) => isExcluded(path, exclude),
-    leaveOut: (path: string, reason: string) =>
-      reason === 'excluded' ? skip(path, reason) : miss(omissions, path, new BackupError('', reason)),
-  };
-  for (const place of places)
-    for (const one of walk(source, place, options)) {
-      const { path, type, stats } = one;
-      const reason = whySkipped(source, place, one);
-      if (reason) skip(path, reason);
-      else if (type !== 'file') found.others.push(one);
-      else {
-        found.bytes += stats.size;
-        const isDatabase =
-          !damaged.has(path) && !isSideName(path) && isReadableDatabase(source, one, omissions);
-        if (isDatabase || path.endsWith('-wal')) found.databaseBytes += stats.size;
-        if (!isDatabase) found.others.push(one);
-        else if (inodes.has(inode(one))) skip(path, 'second name of a database');
-        else {
-          inodes.add(inode(one));
-          found.databases.set(path, one);
-        }
-      }
-    }
-  return found;
-}
-
-function isReadableDatabase(source: string, { path, stats }: Found, omissions: Omissions): boolean {
-  try {
-    return looksLikeDatabase(at(source, path), stats.size);
-  } catch (error) {
-    if (!isMissing(error)) miss(omissions, path, error);
-    return false;
-  }
-}
-
-/** Times that the cut is taken again because a new database appeared meanwhile. */
-const RETAKES = 4;
-
-interface Contents extends Survey {
-  cut: Cut;
-}
-
-/** The cut, and everything else as it is after it: a database that appeared in between must not be missing. */
-async function cutContents(options: CreateOptions, first: Survey): Promise<Contents> {
-  const unusable = new Map<string, DatabaseError>();
-  let known = first;
-  for (let retakes = 0; ; ) {
-    const cut = await cutWithout(options, known.databases, unusable);
-    const inCut = new Set(cut.databases.map(({ path }) => path));
-    const again = survey(options, new Set([...unusable.keys(), ...cut.others]));
-    const late = [...again.databases.keys()].filter((path) => !inCut.has(path));
-    if (late.length > 0 && retakes < RETAKES) {
-      dropCut(cut);
-      known = again;
-      retakes += 1;
-      continue;
-    }
-    const reason = 'database that appeared after the snapshot';
-    again.omissions.skipped.push(...late.map((path) => ({ path, reason })));
-    for (const [path, error] of unusable) miss(again.omissions, path, error);
-    const others = again.others.filter(({ path }) => !isSideFile(path, inCut));
-    return { ...again, databases: new Map([...known.databases, ...again.databases]), others, cut };
-  }
-}
-
-/** The cut across all databases that can be part of one; the others are added to `unusable`. */
-async function cutWithout(
-  { source, lockTimeoutMs }: CreateOptions,
-  databases: ReadonlyMap<string, Found>,
-  unusable: Map<string, DatabaseError>,
-): Promise<Cut> {
-  for (;;) {
-    const paths = [...databases.keys()].filter((path) => !unusable.has(path));
-    try {
-      return await takeCut(source, paths, lockTimeoutMs);
-    } catch (error) {
-      if (!(error instanceof DatabaseError)) throw error;
-      unusable.set(error.path, error);
-    }
-  }
-}
-
-const BIG_ATTEMPTS = 5;
-
-function entryOf({ path, type, stats }: Found, size: number): Entry {
+function entryOf({ path, type, stats }: Found, size = 0): Entry {
   const { mode, uid, gid, mtimeMs } = stats;
   return { path, type: type as Entry['type'], size, mode: mode & 0o7777, uid, gid, mtimeMs };
 }
 
-/** Streams a big file; each attempt that was torn stays in the archive, marked as superseded. */
-async function addBig(writer: ArchiveWriter, source: string, found: Found, entries: Entry[]): Promise<void> {
-  for (let attempt = 1; attempt <= BIG_ATTEMPTS; attempt += 1) {
-    const file = await openBig(at(source, found.path));
-    try {
-      const entry = entryOf(found, file.size);
-      const sha256 = await writer.add(entry, file.chunks());
-      const stored: Entry = { ...entry, sha256, superseded: true };
-      entries.push(stored);
-      if (await file.isTorn()) continue;
-      delete stored.superseded;
-      return;
-    } finally {
-      await file.close();
-    }
-  }
-  throw tooBusy();
+/** Adds a copy that nobody writes, and removes it. */
+async function addCopy(writer: ArchiveWriter, found: Found, file: string): Promise<Entry> {
+  const { size } = await stat(file);
+  const content = createReadStream(file, { highWaterMark: 1024 * 1024 }) as Content;
+  const entry = await writer.add(entryOf(found, size), content);
+  // Not in this thread: to let hundreds of megabytes go takes a moment.
+  await rm(file);
+  return entry;
 }
 
-async function addOther(
-  writer: ArchiveWriter,
-  source: string,
-  found: Found,
-  entries: Entry[],
-): Promise<void> {
-  if (found.type === 'file' && found.stats.size > SMALL_FILE) return addBig(writer, source, found, entries);
-  if (found.type === 'file') {
-    const content = await readSmall(at(source, found.path));
-    const entry = entryOf(found, content.length);
-    entries.push({ ...entry, sha256: await writer.add(entry, content) });
-    return;
-  }
-  const entry = entryOf(found, 0);
-  if (found.type === 'symlink') entry.linkname = linkTarget(source, found.path);
-  await writer.add(entry);
-  entries.push(entry);
+async function addOther(writer: ArchiveWriter, source: string, found: Found, scratch: string) {
+  const { path, type, stats, target } = found;
+  if (type === 'directory') return writer.add(entryOf(found));
+  if (type === 'symlink') return writer.add({ ...entryOf(found), linkname: target });
+  const copy = join(scratch, 'file');
+  await copyUntorn(at(source, path), encodeName(copy), (done) =>
+    report.progress(`read ${shown(path)}`, done, stats.size),
+  );
+  return addCopy(writer, found, copy);
 }
 
 /** An error about one entry, which the others survive. */
 function isItsOwn(error: unknown): boolean {
-  const { code = '' } = error as NodeJS.ErrnoException;
-  return error instanceof DatabaseError || /^(EACCES|EPERM|EIO|EISDIR|ELOOP|ENXIO|file-busy)$/.test(code);
+  return /^(EACCES|EPERM|EIO|EISDIR|ELOOP|ENXIO|file-busy)$/.test((error as { code?: string }).code ?? '');
 }
 
-/** Adds the copy of a database; it is a moment's work, the copying goes on meanwhile. */
-async function addCopy(writer: ArchiveWriter, found: Found, copy: Copy): Promise<Entry> {
-  const size = copy.file ? (await stat(copy.file)).size : 0;
-  const entry = entryOf(found, size);
-  const content = copy.file ? createReadStream(copy.file, { highWaterMark: 1024 * 1024 }) : Buffer.alloc(0);
-  const sha256 = await writer.add(entry, content as AsyncIterable<Buffer>);
-  // Not in this thread: to let hundreds of megabytes go takes a moment.
-  if (copy.file) await rm(copy.file);
-  return { ...entry, sha256 };
-}
-
-/** Archives the contents: the files while the databases are copied beside, then the copies. */
-async function fill(writer: ArchiveWriter, options: CreateOptions, contents: Contents, scratch: string) {
-  const { source } = options;
-  const { omissions, cut, bytes: total } = contents;
+/** Archives the contents, of which the databases are copied already. */
+async function fill(
+  writer: ArchiveWriter,
+  source: string,
+  contents: Contents,
+  copies: Copy[],
+  scratch: string,
+) {
   const entries: Entry[] = [];
-  let [counted, done] = [0, 0];
-  const progress = () => {
-    for (; counted < entries.length; counted += 1) done += entries[counted]!.size;
-    report.progress('archive', done, total);
-  };
-  const addAnyway = async (path: string, work: () => Promise<unknown>) => {
+  for (const found of contents.others) {
     try {
-      await work();
+      entries.push(await addOther(writer, source, found, scratch));
     } catch (error) {
       // Deleted since we looked: it is not part of what there is to keep.
-      if (isMissing(error)) return;
+      if (isMissing(error)) continue;
       if (!isItsOwn(error)) throw error;
-      miss(omissions, path, error);
-    }
-    progress();
-  };
-  const copies = copyAll(cut.databases, scratch, options.maxBlockMs);
-  for (const found of contents.others)
-    await addAnyway(found.path, () => addOther(writer, source, found, entries));
-  const copied: Copy[] = [];
-  for (const [index, { path }] of cut.databases.entries()) {
-    const found = contents.databases.get(path)!;
-    try {
-      const copy = await copies[index]!();
-      const { integrity, pages } = copy.facts;
-      if (integrity !== 'ok') miss(omissions, path, new BackupError('database', `damaged: ${integrity}`));
-      if (copy.blockedMs > 0 && pages > 0)
-        report.note(`${shown(path)} is not in WAL mode: its writers were blocked for ${copy.blockedMs} ms`);
-      entries.push(await addCopy(writer, found, copy));
-      copied.push(copy);
-      progress();
-    } catch (error) {
-      if (!(error instanceof DatabaseError)) throw error;
-      miss(omissions, path, error);
-      // As it lies there, for whoever can repair it.
-      await addAnyway(path, () => addOther(writer, source, found, entries));
+      miss(contents, found.path, error);
     }
   }
-  return { entries, copied };
+  for (const { path, file, integrity } of copies) {
+    if (integrity !== 'ok') miss(contents, path, new BackupError('database', `damaged: ${integrity}`));
+    entries.push(await addCopy(writer, contents.databases.get(path)!, file));
+  }
+  return entries;
 }
 
 /** The number of the data format, null where the data says nothing. */
@@ -301,40 +213,58 @@ function dataFormatOf(source: string): number | null {
 }
 
 /** Zero files are what a wrong directory looks like. */
-function verifyNotEmpty({ backups, origin }: CreateOptions, { databases, others, omissions }: Survey): void {
+function verifyNotEmpty({ databases, others, missing }: Contents, archives: readonly Listed[]): void {
   const files = databases.size + others.filter(({ type }) => type === 'file').length;
-  if (files + omissions.missing.length > 0) return;
-  const last = listArchives(backups, origin.project).findLast(({ record }) => record?.proof)?.record;
+  if (files + missing.length > 0) return;
+  const last = archives.findLast(({ record }) => record?.proof)?.record;
   if (last?.files === 0) return;
   const before = last ? `; the last backup had ${last.files}` : '';
   const hint = 'check [data] directory: is it the one that the service writes to?';
   throw new BackupError('no-data', `No files to back up${before}`, hint);
 }
 
+/** Checks that there is something to back up, and room for it; returns the bytes of the data. */
+function verifyContents({ backups, origin }: CreateOptions, contents: Contents): number {
+  const archives = listArchives(backups, origin.project);
+  verifyNotEmpty(contents, archives);
+  const sizes = (found: Found[]) => found.map(({ type, stats }) => (type === 'file' ? stats.size : 0));
+  const sum = (numbers: number[]) => numbers.reduce((total, one) => total + one, 0);
+  const databases = sum(sizes([...contents.databases.values()]));
+  const logs = contents.others.filter(({ path }) => path.endsWith('-wal'));
+  const largest = sizes(contents.others).reduce((most, size) => Math.max(most, size), 0);
+  const bytes = databases + sum(sizes(contents.others));
+  verifySpace(backups, bytesNeeded(bytes, databases + sum(sizes(logs)) + largest, archives));
+  return bytes;
+}
+
 /** Makes an archive and its record, not yet verified. The directory must be locked. */
 async function makeArchive(options: CreateOptions) {
-  const seconds = stopwatch();
   const { source, backups, origin } = options;
   clearLeftovers(backups, origin.project);
-  const first = survey(options, new Set());
-  verifyNotEmpty(options, first);
-  verifySpace(backups, bytesNeeded(first.bytes, first.databaseBytes, listArchives(backups, origin.project)));
-  const name = newArchiveName(backups, origin.project, origin.version);
+  const first = sortContents(options);
+  const total = verifyContents(options, first);
+  const name = nextName(origin.project, origin.version, readdirSync(backups), new Date());
   const partial = unfinishedPath(partialPath(backups, name));
   const scratch = unfinishedPath(scratchPath(backups, origin.project));
-  await mkdir(scratch, { mode: 0o700 });
+  mkdirSync(scratch, { mode: 0o700 });
   const contents = await cutContents(options, first);
-  const { cut, omissions } = contents;
-  const writer = await openArchive(partial);
-  const { entries, copied } = await fill(writer, options, contents, scratch);
-  reportOmissions(omissions);
-  const blocked = copied.filter(({ blockedMs, facts }) => blockedMs > 0 && facts.pages > 0);
+  const { cut, databases, others } = contents;
+  const copies = await copyDatabases(cut, scratch, options.maxBlockMs, (error: DatabaseError) => {
+    miss(contents, error.path, error);
+    // As it lies there, for whoever can repair it.
+    others.push(databases.get(error.path)!);
+  });
+  let done = 0;
+  const writer = openArchive(partial, (bytes) => {
+    done += bytes;
+    report.progress('archive', done, total);
+  });
+  const entries = await fill(writer, source, contents, copies, scratch);
+  reportOmissions(contents);
   const manifest: Manifest = {
     ...{ format: 2, origin, at: cut.at.toISOString(), dataFormat: dataFormatOf(source) },
-    cut: { heldMs: cut.heldMs, attempts: cut.attempts },
-    blocked: Object.fromEntries(blocked.map(({ facts, blockedMs }) => [facts.path, blockedMs])),
-    databases: copied.map(({ facts }) => facts),
-    ...{ ...omissions, entries },
+    databases: copies.map(({ path, integrity }) => ({ path, integrity })),
+    ...{ skipped: contents.skipped, missing: contents.missing, entries },
   };
   const written = await writer.finish(manifest);
   discard(scratch);
@@ -342,8 +272,8 @@ async function makeArchive(options: CreateOptions) {
   writeRecord(backups, recordOf(name, manifest, written, 'created'));
   renameSync(partial, join(backups, name));
   keep(partial);
-  syncDirectory(backups);
-  return { name, manifest, seconds: seconds() };
+  sync(backups);
+  return { name, manifest, heldMs: cut.heldMs };
 }
 
 /** The command: makes an archive and verifies it. */
@@ -355,19 +285,18 @@ export async function create(options: CreateOptions) {
     backups,
   );
   lockDirectory(backups, origin.project);
-  const { name, manifest, seconds } = await makeArchive(options);
-  const proof = options.prove ? await proveArchive(backups, origin.project, name) : undefined;
-  if (proof && !proof.ok) {
+  const passed = stopwatch();
+  const { name, manifest, heldMs } = await makeArchive(options);
+  const seconds = passed();
+  const proof = await proveArchive(backups, origin.project, name);
+  if (!proof.ok) {
     const text = [`${name} failed verification:`, ...proof.problems.slice(0, 20)].join('\n  - ');
     throw new BackupError('not-proven', text, 'it is kept, but not used; older archives are unchanged');
   }
-  const { cut, blocked, skipped, missing, entries } = manifest;
-  const held = new Set(entries.map(({ path }) => path));
+  const { skipped, missing, absent } = summary(manifest);
   return {
     ...readRecord(backups, name)!,
-    ...{ cut, blocked, skipped, missing, seconds, proofSeconds: proof?.seconds ?? 0 },
-    /** A damaged database is held as it is. */
-    unsaved: [...skipped, ...missing].map(({ path }) => path).filter((path) => !held.has(path)),
+    ...{ skipped, missing, absent, cut: { heldMs }, seconds, proofSeconds: proof.seconds },
     peakMegabytes: Math.round(process.resourceUsage().maxRSS / 1024),
     archives: listArchives(backups, origin.project),
   };

@@ -1,14 +1,12 @@
 /// <reference path="../../../../node_modules/types-node-24/sqlite.d.ts" />
 // Copying live databases as of one moment. The write lock of each is held for some milliseconds, and in that time a reader
 // is pinned to the present snapshot of each; from then on writers write, and SQLite's own backup copies what the readers see.
-import { accessSync, constants, existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { accessSync, constants, existsSync, writeFileSync } from 'node:fs';
 import { backup, DatabaseSync, type StatementSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freeBytes } from './directory.ts';
+import { freeBytes, lockPath } from './directory.ts';
 import { at, encodeName, placeOf, shown } from './files.ts';
-import type { DatabaseFacts, Manifest } from './manifest.ts';
-import { BackupError, diskFull, SQLITE, sqliteCode } from './report.ts';
+import { BackupError, diskFull, report, SQLITE, sqliteCode } from './report.ts';
 
 interface Opened {
   path: string;
@@ -16,19 +14,17 @@ interface Opened {
   writer: DatabaseSync;
   /** Opened read-only, so that closing it last can never checkpoint. */
   reader: DatabaseSync;
-  journalMode: string;
+  isWal: boolean;
   pin: StatementSync;
 }
 
-export type Pinned = Pick<Opened, 'path' | 'reader' | 'journalMode'>;
-
 export interface Cut {
-  /** Databases that are not in WAL mode first: their writers wait until they are copied. */
-  databases: Pinned[];
-  /** Files that look like a database and are none. */
-  others: string[];
+  /** Pinned. Those that are not in WAL mode first: their writers wait until they are copied. */
+  databases: Pick<Opened, 'path' | 'reader' | 'isWal'>[];
+  /** What is not in it: why, or undefined for a file that only looked like a database. */
+  rejected: Map<string, DatabaseError | undefined>;
+  /** For how long all write locks were held. */
   heldMs: number;
-  attempts: number;
   at: Date;
 }
 
@@ -44,14 +40,14 @@ export class DatabaseError extends BackupError {
 
 /** For how long a reader waits by itself, where the work does not try again. */
 const READER_TIMEOUT_MS = 1000;
-/** For how long several write locks are tried for while some are held already. */
-const GATHER_MS = 12;
+/** For how long a write lock is tried for while others are held. */
+const LOCK_WAIT_MS = 12;
 /** Less than this is what a journal or an index of SQLite may ask for at once. */
 const NEXT_TO_NOTHING = 64 * 1024;
 const PAGES_PER_STEP = 256;
 
 const isBusy = (error: unknown) => [SQLITE.busy, SQLITE.locked].includes(sqliteCode(error));
-const block = (ms: number) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+const elapsed = (since: number) => Math.round((performance.now() - since) * 10) / 10;
 
 function lockedTooLong(path: string, timeoutMs: number): DatabaseError {
   const reason = `locked by another program for more than ${timeoutMs / 1000} s`;
@@ -92,16 +88,16 @@ function databaseUrl(path: Buffer, parameters: string): URL {
 function openPair(root: string, path: string): Opened {
   const bytes = at(root, path);
   // A database that was deleted meanwhile must not be made again.
-  const writer = new DatabaseSync(databaseUrl(bytes, 'mode=rw'), { timeout: 0 });
+  const writer = new DatabaseSync(databaseUrl(bytes, 'mode=rw'), { timeout: LOCK_WAIT_MS });
   let reader: DatabaseSync | undefined;
   try {
-    const row = writer.prepare('PRAGMA journal_mode').get() as { journal_mode: string };
+    const isWal = pragma(writer, 'journal_mode') === 'wal';
     writer.prepare('SELECT count(*) FROM sqlite_schema').get();
     reader = new DatabaseSync(bytes, { readOnly: true, timeout: 0 });
     const pin = reader.prepare('SELECT count(*) FROM sqlite_schema');
     pin.get();
     reader.exec(`PRAGMA busy_timeout = ${READER_TIMEOUT_MS}`);
-    return { path, writer, reader, journalMode: row.journal_mode, pin };
+    return { path, writer, reader, isWal, pin };
   } catch (error) {
     writer.close();
     reader?.close();
@@ -109,90 +105,91 @@ function openPair(root: string, path: string): Opened {
   }
 }
 
-/** What became of a file that looked like a database: one that was empty a moment ago may be anything. */
-async function openDatabase(
-  root: string,
-  path: string,
-  timeoutMs: number,
-): Promise<Opened | 'other' | 'gone'> {
-  try {
-    return await untilFree(root, path, timeoutMs, () => openPair(root, path));
-  } catch (error) {
-    if (sqliteCode(error) === SQLITE.notDatabase) return 'other';
-    if (!existsSync(at(root, path))) return 'gone';
-    throw error;
-  }
+function pragma(database: DatabaseSync, name: string): unknown {
+  return Object.values(database.prepare(`PRAGMA ${name}`).get() ?? {})[0];
 }
 
-/** Takes the remaining write locks while some are held; the one that was not to be had in time, or undefined. */
-function gather(rest: readonly Opened[], deadline: number): Opened | undefined {
-  return rest.find(({ writer }) => {
-    for (;;) {
-      try {
-        writer.exec('BEGIN IMMEDIATE');
-        return false;
-      } catch (error) {
-        if (!isBusy(error)) throw error;
-        if (performance.now() > deadline) return true;
-        block(0.3);
-      }
-    }
-  });
+function close({ writer, reader }: Opened): void {
+  for (const one of [writer, reader]) if (one.isOpen) one.close();
 }
 
 function letGo(databases: readonly Opened[]): void {
   for (const { writer } of databases) if (writer.isTransaction) writer.exec('ROLLBACK');
 }
 
-/** Holds every write lock at the same time. Waits long only while nothing is held: no deadlock, no stall. */
-async function holdAll(root: string, databases: readonly Opened[], timeoutMs: number) {
-  const deadline = performance.now() + timeoutMs;
-  let order = [...databases];
-  for (let attempts = 1; ; attempts += 1) {
-    const [first, ...rest] = order;
-    if (!first) return { since: performance.now(), attempts };
-    await untilFree(root, first.path, timeoutMs, () => first.writer.exec('BEGIN IMMEDIATE'));
-    const since = performance.now();
-    const missed = gather(rest, since + GATHER_MS);
-    if (!missed) return { since, attempts };
-    letGo(databases);
-    if (performance.now() > deadline) throw lockedTooLong(missed.path, timeoutMs);
-    order = [missed, ...order.filter((one) => one !== missed)];
-    await sleep(2 + Math.random() * 20);
+/** Takes the write lock, for which SQLite waits LOCK_WAIT_MS; false if somebody else has it. */
+function hasLocked(root: string, { path, writer }: Opened): boolean {
+  try {
+    writer.exec('BEGIN IMMEDIATE');
+    return true;
+  } catch (error) {
+    if (isBusy(error)) return false;
+    throw inWords(path, error, `${root}/${placeOf(path)}`);
   }
 }
 
-/** The cut across `paths`. @throws DatabaseError when one of them stays locked, or is damaged */
-export async function takeCut(root: string, paths: readonly string[], timeoutMs: number): Promise<Cut> {
-  const databases: Opened[] = [];
-  const others: string[] = [];
-  try {
-    for (const path of paths) {
-      const opened = await openDatabase(root, path, timeoutMs);
-      if (opened === 'other') others.push(path);
-      else if (opened !== 'gone') databases.push(opened);
-    }
-    const { since, attempts } = await holdAll(root, databases, timeoutMs);
-    const now = new Date();
-    for (const { path, reader, pin } of databases) {
-      try {
-        reader.exec('BEGIN');
-        pin.get();
-      } catch (error) {
-        throw inWords(path, error, `${root}/${placeOf(path)}`);
-      }
-    }
+/** Holds every write lock; returns since when. The one that is waited for comes first, while nothing is held: no stall. */
+async function holdAll(root: string, databases: readonly Opened[], timeoutMs: number): Promise<number> {
+  const deadline = performance.now() + timeoutMs;
+  let order = [...databases];
+  for (;;) {
+    const since = performance.now();
+    const missed = order.find((one) => !hasLocked(root, one));
+    if (!missed) return since;
     letGo(databases);
-    const heldMs = Math.round((performance.now() - since) * 10) / 10;
-    // While the readers hold their snapshots, closing a writer cannot checkpoint.
-    for (const { writer } of databases) writer.close();
-    const pinned = databases.map(({ path, reader, journalMode }) => ({ path, reader, journalMode }));
-    const isWal = ({ journalMode }: Pinned) => Number(journalMode === 'wal');
-    return { databases: pinned.sort((a, b) => isWal(a) - isWal(b)), others, heldMs, attempts, at: now };
-  } catch (error) {
-    for (const { writer, reader } of databases)
-      for (const one of [writer, reader]) if (one.isOpen) one.close();
-    throw error;
+    if (performance.now() > deadline) throw lockedTooLong(missed.path, timeoutMs);
+    order = [missed, ...order.filter((one) => one !== missed)];
+    await sleep(Math.random() * 10);
+  }
+}
+
+/** Pins all readers to one moment. @throws DatabaseError of one that cannot be part of it */
+async function pinAll(root: string, databases: readonly Opened[], timeoutMs: number) {
+  const since = await holdAll(root, databases, timeoutMs);
+  const now = new Date();
+  for (const { path, reader, pin } of databases) {
+    try {
+      reader.exec('BEGIN');
+      pin.get();
+    } catch (error) {
+      throw inWords(path, error, `${root}/${placeOf(path)}`);
+    }
+  }
+  letGo(databases);
+  return { heldMs: elapsed(since), at: now };
+}
+
+/** The cut across those of `paths` that can be part of one; what cannot is rejected, with the reason. */
+export async function takeCut(root: string, paths: readonly string[], timeoutMs: number): Promise<Cut> {
+  const rejected: Cut['rejected'] = new Map();
+  let opened: Opened[] = [];
+  const reject = (error: unknown) => {
+    if (!(error instanceof DatabaseError)) throw error;
+    rejected.set(error.path, error);
+    opened.filter(({ path }) => path === error.path).forEach(close);
+    opened = opened.filter(({ path }) => path !== error.path);
+  };
+  for (const path of paths) {
+    try {
+      opened.push(await untilFree(root, path, timeoutMs, () => openPair(root, path)));
+    } catch (error) {
+      if (sqliteCode(error) === SQLITE.notDatabase) rejected.set(path, undefined);
+      else if (existsSync(at(root, path))) reject(error);
+    }
+  }
+  for (;;) {
+    try {
+      const moment = await pinAll(root, opened, timeoutMs);
+      // While the readers hold their snapshots, closing a writer cannot checkpoint.
+      for (const { writer } of opened) writer.close();
+      const databases = opened.map(({ path, reader, isWal }) => ({ path, reader, isWal }));
+      databases.sort((a, b) => Number(a.isWal) - Number(b.isWal));
+      return { databases, rejected, ...moment };
+    } catch (error) {
+      letGo(opened);
+      for (const { reader } of opened) if (reader.isTransaction) reader.exec('ROLLBACK');
+      reject(error);
+    }
   }
 }
 
@@ -202,158 +199,103 @@ export function dropCut({ databases }: Cut): void {
 }
 
 export interface Copy {
-  facts: DatabaseFacts;
-  /** Where the copy is; '' for a database without a page, which is an empty file. */
+  path: string;
   file: string;
-  /** Milliseconds for which writers may have waited: 0 in WAL mode. */
-  blockedMs: number;
-}
-
-function pragma(database: DatabaseSync, name: string): unknown {
-  return Object.values(database.prepare(`PRAGMA ${name}`).get() ?? {})[0];
+  /** What `PRAGMA integrity_check` says of the copy: `ok`, or the first problems. */
+  integrity: string;
 }
 
 /**
- * Copies pinned databases one after the other, those that are not in WAL mode first; each snapshot ends with its copy. What
- * is returned looks at a copy, which blocks this thread: only once no writer waits any more. After `maxBlockMs` the copy of
- * a database that is not in WAL mode gives up.
+ * Copies the databases of a cut, one after the other, into `scratch`; each snapshot ends with its copy. After `maxBlockMs`
+ * the copy of a database that is not in WAL mode gives up. `onError` gets what happens to one and spares the others.
  */
-export function copyAll(
-  databases: readonly Pinned[],
+export async function copyDatabases(
+  { databases }: Cut,
   scratch: string,
   maxBlockMs: number,
-): (() => Promise<Copy>)[] {
+  onError: (error: DatabaseError) => void,
+): Promise<Copy[]> {
   const pinnedAt = performance.now();
-  let last: Promise<unknown> = Promise.resolve();
-  const copies = databases.map((pinned, index) => {
-    const copying = last.then(() => copyPinned(pinned, `${scratch}/${index}.db`, pinnedAt, maxBlockMs));
-    last = copying.catch(() => {});
-    return copying;
-  });
-  const blocking = copies.filter((_, index) => databases[index]!.journalMode !== 'wal');
-  return copies.map((copying, index) => async () => {
-    await Promise.allSettled(blocking);
+  const copies: Copy[] = [];
+  const guard = async (path: string, work: () => Promise<void> | void) => {
     try {
-      return settle(await copying);
+      await work();
     } catch (error) {
-      throw inWords(databases[index]!.path, error, scratch);
+      const reason = inWords(path, error, scratch);
+      if (!(reason instanceof DatabaseError)) throw reason;
+      onError(reason);
     }
-  });
+  };
+  for (const [index, pinned] of databases.entries())
+    await guard(pinned.path, async () => {
+      const file = `${scratch}/${index}.db`;
+      await copyPinned(pinned, file, pinnedAt, maxBlockMs);
+      copies.push({ path: pinned.path, file, integrity: '' });
+    });
+  // Looking at a copy blocks this thread: only now that no writer waits any more.
+  for (const copy of copies)
+    await guard(copy.path, () => {
+      copy.integrity = finishCopy(copy.file);
+    });
+  return copies.filter(({ integrity }) => integrity !== '');
 }
 
 async function copyPinned(
-  { path, reader, journalMode }: Pinned,
+  { path, reader, isWal }: Cut['databases'][number],
   file: string,
   pinnedAt: number,
   maxBlockMs: number,
-) {
-  const blocks = journalMode !== 'wal';
-  const progress = () => {
-    if (!blocks || performance.now() - pinnedAt <= maxBlockMs) return;
+): Promise<void> {
+  const pageSize = Number(pragma(reader, 'page_size'));
+  const progress = ({ totalPages, remainingPages }: { totalPages: number; remainingPages: number }) => {
+    report.progress(`copy ${shown(path)}`, (totalPages - remainingPages) * pageSize, totalPages * pageSize);
+    if (isWal || elapsed(pinnedAt) <= maxBlockMs) return;
     const reason = `it would block its writers for more than ${maxBlockMs / 1000} s: it is not in WAL mode`;
     throw new DatabaseError(path, 'blocked-too-long', `${reason} ([backup] max_block)`);
   };
   try {
-    const pages = Number(pragma(reader, 'page_count'));
-    const pageSize = Number(pragma(reader, 'page_size'));
-    if (pages > 0) await backup(reader, file, { rate: PAGES_PER_STEP, progress });
-    const blockedMs = blocks ? Math.round((performance.now() - pinnedAt) * 10) / 10 : 0;
-    // In WAL mode counting holds nobody up; else it is done in the copy, after the writers go on.
-    const rows = blocks ? undefined : rowsIfWhole(reader);
-    return { path, journalMode, pages, pageSize, rows, blockedMs, file: pages > 0 ? file : '' };
+    const isEmpty = Number(pragma(reader, 'page_count')) === 0;
+    if (isEmpty) writeFileSync(file, '');
+    else await backup(reader, file, { rate: PAGES_PER_STEP, progress });
+    if (!isWal && !isEmpty)
+      report.note(`${shown(path)} is not in WAL mode: its writers were blocked for ${elapsed(pinnedAt)} ms`);
   } finally {
     reader.close();
   }
 }
 
-function settle(copy: Awaited<ReturnType<typeof copyPinned>>): Copy {
-  const { rows, blockedMs, file, ...facts } = copy;
-  const found = file ? inspectCopy(file) : { integrity: 'ok', rows: {} };
-  return { facts: { ...facts, integrity: found.integrity, rows: rows ?? found.rows }, file, blockedMs };
-}
-
-// What SQLite can say about a database that nobody else has open: whether it is whole, and how many rows it has.
-
-export interface Finding {
-  integrity: string;
-  /** Empty if it is damaged. */
-  rows: Record<string, number>;
-}
-
-/** Rows of every real table. Virtual tables keep theirs in shadow tables, which are counted. */
-function countRows(database: DatabaseSync): Record<string, number> {
-  const tables = database
-    .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name")
-    .all() as { name: string }[];
-  const rows = ({ name }: { name: string }) =>
-    Number(database.prepare(`SELECT count(*) AS n FROM "${name.replaceAll('"', '""')}"`).get()?.n);
-  return Object.fromEntries(tables.map((table) => [table.name, rows(table)]));
-}
-
-function rowsIfWhole(database: DatabaseSync): Record<string, number> | undefined {
-  try {
-    return countRows(database);
-  } catch (error) {
-    if (sqliteCode(error) === SQLITE.corrupt) return undefined;
-    throw error;
-  }
-}
-
-function look(database: DatabaseSync): Finding {
-  const lines = database.prepare('PRAGMA integrity_check(5)').all();
-  const integrity = lines.map((row) => String(Object.values(row)[0])).join('; ');
-  return { integrity, rows: integrity === 'ok' ? countRows(database) : {} };
-}
-
-/** Undefined for a file that is not a database, whatever its first bytes say. Its file stays as it is. */
-export function inspectDatabase(file: string): Finding | undefined {
-  let database: DatabaseSync | undefined;
-  try {
-    database = new DatabaseSync(databaseUrl(encodeName(file), 'immutable=1'), { readOnly: true });
-    return look(database);
-  } catch (error) {
-    return sqliteCode(error) === SQLITE.notDatabase
-      ? undefined
-      : { integrity: (error as Error).message, rows: {} };
-  } finally {
-    database?.close();
-  }
-}
-
-/** Makes a copy one file that needs no other, and looks at it. */
-function inspectCopy(file: string): Finding {
+/** Makes a copy one file that needs no other, and checks it. */
+function finishCopy(file: string): string {
   const copy = new DatabaseSync(file);
   try {
     // Exclusive, so that the index of its write-ahead log is in memory: as a file it may find no room on a full disk,
     // which SQLite calls an I/O error. https://sqlite.org/wal.html#noshm
     copy.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = OFF; PRAGMA journal_mode = DELETE');
-    return look(copy);
+    return integrityOf(copy);
   } catch (error) {
     if (sqliteCode(error) !== SQLITE.corrupt) throw error;
-    return { integrity: (error as Error).message, rows: {} };
+    return (error as Error).message;
   } finally {
     copy.close();
   }
 }
 
-/** Everything in which the databases that were read back differ from those at the cut. Pure. */
-export function databaseProblems(manifest: Manifest, findings: ReadonlyMap<string, Finding>): string[] {
-  const listed = new Map(manifest.databases.map((one) => [one.path, one]));
-  const told = new Set(manifest.missing.map(({ path }) => path));
-  const notFound = manifest.databases.filter(({ path, pages }) => pages > 0 && !findings.has(path));
-  const problems = [...findings].flatMap(([path, { integrity, rows }]) => {
-    if (integrity !== 'ok') return told.has(path) ? [] : [`database: ${shown(path)}: ${integrity}`];
-    const expected = listed.get(path)?.rows;
-    if (!expected || told.has(path)) return [];
-    const tables = new Set([...Object.keys(rows), ...Object.keys(expected)]);
-    return [...tables]
-      .filter((table) => rows[table] !== expected[table])
-      .map(
-        (table) =>
-          `database: ${shown(path)}: ${table} has ${rows[table]} rows, at the cut ${expected[table]}`,
-      );
-  });
-  return [...problems, ...notFound.map(({ path }) => `database: ${shown(path)} was not found to be one`)];
+function integrityOf(database: DatabaseSync): string {
+  const lines = database.prepare('PRAGMA integrity_check(5)').all();
+  return lines.map((row) => String(Object.values(row)[0])).join('; ');
+}
+
+/** Whether the database in a file is whole: `ok`, or what is wrong; undefined for a file that only looks like one. */
+export function checkDatabase(file: string): string | undefined {
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(databaseUrl(encodeName(file), 'immutable=1'), { readOnly: true });
+    return integrityOf(database);
+  } catch (error) {
+    return sqliteCode(error) === SQLITE.notDatabase ? undefined : (error as Error).message;
+  } finally {
+    database?.close();
+  }
 }
 
 /**
@@ -363,7 +305,7 @@ export function databaseProblems(manifest: Manifest, findings: ReadonlyMap<strin
 export function lockDirectory(directory: string, project: string): void {
   try {
     accessSync(directory, constants.W_OK);
-    const lock = new DatabaseSync(join(directory, `.${project}.lock`), { timeout: 0 });
+    const lock = new DatabaseSync(lockPath(directory, project), { timeout: 0 });
     lock.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE');
     // Kept alive: a connection that is collected would let go.
     process.once('exit', () => lock.close());

@@ -16,7 +16,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { ArchiveRecord } from './manifest.ts';
+import * as z from 'zod';
+import { formatBytes } from '../../format.ts';
+import { type Manifest, sha256, summary } from './archive.ts';
 import { BackupError, report } from './report.ts';
 
 // Whom this program runs as. It starts as root of a container without other powers, looks at who owns the data, and becomes
@@ -34,7 +36,7 @@ export function ownerOf(path: string): Owner {
 
 /** The backup directory that the engine has just made for us becomes the owner's, and private. */
 function handOver(directory: string, owner: Owner): void {
-  const { uid, gid } = statSync(directory);
+  const { uid, gid } = ownerOf(directory);
   if (uid !== 0 || gid !== 0 || owner.uid === 0) return;
   try {
     if (readdirSync(directory).length > 0) return;
@@ -53,9 +55,11 @@ export function becomeOwner(places: readonly string[], backups: string): void {
   if (others.every(({ uid, gid }) => uid === owner!.uid && gid === owner!.gid)) become(owner!);
 }
 
+export const lockPath = (directory: string, project: string) => join(directory, `.${project}.lock`);
+
 /** Becomes whoever makes the archives, whose lock file tells; else the owner of the directory: the data may be lost. */
 export function becomeArchivist(backups: string, project: string): void {
-  const lock = join(backups, `.${project}.lock`);
+  const lock = lockPath(backups, project);
   become(ownerOf(existsSync(lock) ? lock : backups));
 }
 
@@ -73,9 +77,42 @@ export function become(owner: Owner): void {
 
 // Names, e.g. `synapse-20261125T014822Z-v1.0.0.tar.zst`, and what lies beside them.
 
-const SUFFIX = '.tar.zst';
 const RECORD_SUFFIX = '.json';
-const DAY_MS = 86_400_000;
+
+export const ArchiveRecord = z.object({
+  format: z.literal(1),
+  archive: z.string(),
+  /** `created` by this program here, or `adopted`: brought from elsewhere and verified here. */
+  source: z.enum(['created', 'adopted']),
+  at: z.string(),
+  version: z.string(),
+  dataFormat: z.int().nullable(),
+  bytes: z.int(),
+  sha256,
+  dataBytes: z.int(),
+  files: z.int(),
+  databases: z.int(),
+  /** How many entries are missing. */
+  missing: z.int().default(0),
+  proof: z.object({ at: z.string(), seconds: z.number(), rehearsed: z.string().nullable() }).nullable(),
+  /** Why the last proof failed. */
+  problems: z.array(z.string()),
+});
+export type ArchiveRecord = z.output<typeof ArchiveRecord>;
+
+export function recordOf(
+  archive: string,
+  manifest: Manifest,
+  written: { bytes: number; sha256: string },
+  source: ArchiveRecord['source'],
+): ArchiveRecord {
+  const { files, bytes: dataBytes } = summary(manifest);
+  const { at, origin, dataFormat, databases, missing } = manifest;
+  return {
+    ...{ format: 1, archive, source, at, version: origin.version, dataFormat, ...written, dataBytes, files },
+    ...{ databases: databases.length, missing: missing.length, proof: null, problems: [] },
+  };
+}
 
 export interface Listed {
   archive: string;
@@ -102,19 +139,12 @@ export function nextName(project: string, version: string, names: readonly strin
   const times = names.map((name) => parseName(project, name.replace(/\.json$/, ''))?.time.getTime() ?? 0);
   const time = new Date(Math.max(Math.floor(now.getTime() / 1000) * 1000, Math.max(0, ...times) + 1000));
   const stamp = time.toISOString().replace(/[-:]|\.\d+/g, '');
-  return `${project}-${stamp}-${version.replace(/[^\w.+-]/g, '_')}${SUFFIX}`;
+  return `${project}-${stamp}-${version.replace(/[^\w.+-]/g, '_')}.tar.zst`;
 }
 
-export function newArchiveName(directory: string, project: string, version: string): string {
-  const now = new Date();
-  const name = nextName(project, version, readdirSync(directory), now);
-  const ahead = Math.round((parseName(project, name)!.time.getTime() - now.getTime()) / DAY_MS);
-  if (ahead > 1) report.warn(`the newest archive is named ${ahead} days ahead of this machine's clock`);
-  return name;
-}
-
-export function syncDirectory(directory: string): void {
-  const descriptor = openSync(directory, 'r');
+/** Makes a file, or the names in a directory, outlast a power cut. */
+export function sync(path: string | Buffer): void {
+  const descriptor = openSync(path, 'r');
   try {
     fsyncSync(descriptor);
   } catch {
@@ -128,10 +158,10 @@ const recordPath = (directory: string, archive: string) => join(directory, archi
 
 /** Replaces the record: a reader, or a power cut, sees the old one or the new one. */
 export function writeRecord(directory: string, record: ArchiveRecord): void {
-  const draft = join(directory, `.${record.archive}${RECORD_SUFFIX}.partial`);
+  const draft = partialPath(directory, record.archive + RECORD_SUFFIX);
   writeFileSync(draft, `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600, flush: true });
   renameSync(draft, recordPath(directory, record.archive));
-  syncDirectory(directory);
+  sync(directory);
 }
 
 /** Null where there is none, or none that can be read. */
@@ -161,15 +191,15 @@ export function listArchives(directory: string, project: string): Listed[] {
 export function removeArchives(directory: string, archives: readonly string[]): void {
   for (const archive of archives) {
     rmSync(join(directory, archive));
-    syncDirectory(directory);
+    sync(directory);
     rmSync(recordPath(directory, archive), { force: true });
   }
-  syncDirectory(directory);
+  sync(directory);
 }
 
 /** Names of things in the making: hidden, and never mistaken for an archive. */
-export function partialPath(directory: string, archive: string): string {
-  return join(directory, `.${archive}.partial`);
+export function partialPath(directory: string, name: string): string {
+  return join(directory, `.${name}.partial`);
 }
 
 export function scratchPath(directory: string, project: string): string {
@@ -179,14 +209,16 @@ export function scratchPath(directory: string, project: string): string {
 /** Clears what a killed run left. Only while holding the directory's lock. */
 export function clearLeftovers(directory: string, project: string): void {
   const names = new Set(readdirSync(directory));
+  const isRecordAlone = (name: string) => {
+    const archive = name.endsWith(RECORD_SUFFIX) ? name.slice(0, -RECORD_SUFFIX.length) : '';
+    return parseName(project, archive) !== undefined && !names.has(archive);
+  };
   const isLeftover = (name: string) =>
     name.startsWith(`.${project}-scratch-`) ||
     // Of a rehearsal, while it is unpacked.
     name.startsWith(`.release-flow-.${project}-scratch-`) ||
     (name.startsWith(`.${project}-`) && /\.tar\.zst(\.json)?\.partial$/.test(name)) ||
-    (parseName(project, name.replace(/\.json$/, '')) !== undefined &&
-      name.endsWith(`${SUFFIX}${RECORD_SUFFIX}`) &&
-      !names.has(name.slice(0, -RECORD_SUFFIX.length)));
+    isRecordAlone(name);
   for (const name of [...names].filter(isLeftover)) {
     try {
       rmSync(join(directory, name), { recursive: true, force: true });
@@ -203,11 +235,11 @@ export function clearLeftovers(directory: string, project: string): void {
 const GUESSED_RATIO = 0.6;
 const MARGIN = 1.1;
 
-/** Bytes that a backup needs at most at one time: copies of the databases, and the archive. Pure. */
-export function bytesNeeded(dataBytes: number, databaseBytes: number, archives: readonly Listed[]): number {
+/** Bytes that a backup needs at most at one time: the archive, and what is copied before it is archived. Pure. */
+export function bytesNeeded(dataBytes: number, copiedBytes: number, archives: readonly Listed[]): number {
   const last = archives.findLast(({ record }) => record?.proof && record.dataBytes > 0)?.record;
   const ratio = last ? Math.min(1, (last.bytes / last.dataBytes) * MARGIN) : GUESSED_RATIO;
-  return Math.ceil(dataBytes * ratio + databaseBytes);
+  return Math.ceil(dataBytes * ratio + copiedBytes);
 }
 
 export function freeBytes(directory: string): number {
@@ -219,10 +251,9 @@ export function freeBytes(directory: string): number {
 export function verifySpace(directory: string, needed: number): void {
   const free = freeBytes(directory);
   if (free >= needed) return;
-  const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`;
   throw new BackupError(
     'no-space',
-    `Not enough disk space in the backup directory: ${megabytes(free)} free, about ${megabytes(needed)} needed`,
+    `Not enough disk space in the backup directory: ${formatBytes(free)} free, about ${formatBytes(needed)} needed`,
     'free some space, keep fewer archives ([backup.keep]), or choose another [backup] directory; nothing was written',
   );
 }

@@ -1,7 +1,18 @@
 // What lies in the data: every entry by its name in bytes, and the content of files that somebody may be writing. A path
 // begins with the place that it is in: `data/memory.db`, `volumes/models/x.gguf`; the archive calls it the same.
-import { closeSync, lstatSync, openSync, readdirSync, readlinkSync, readSync, type Stats } from 'node:fs';
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  createWriteStream,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+  type Stats,
+} from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BackupError, isMissing } from './report.ts';
 
@@ -49,20 +60,10 @@ export function at(root: string, path: string): Buffer {
   return encodeName(path === '' ? root : `${root}/${path}`);
 }
 
-export interface Found {
-  path: string;
-  type: 'file' | 'directory' | 'symlink' | 'other';
-  stats: Stats;
-}
-
-function typeOf(stats: Stats): Found['type'] {
-  if (stats.isFile()) return 'file';
-  if (stats.isDirectory()) return 'directory';
-  return stats.isSymbolicLink() ? 'symlink' : 'other';
-}
-
-export function linkTarget(root: string, path: string): string {
-  return decodeName(readlinkSync(at(root, path), { encoding: 'buffer' }));
+/** The names in a directory, but for what a restore has put there for a moment. */
+export function namesIn(directory: Buffer): string[] {
+  const names = readdirSync(directory, { encoding: 'buffer' }).map(decodeName);
+  return names.filter((name) => !name.startsWith('.release-flow-')).sort();
 }
 
 /** A glob without a slash is one of names, at any depth; `*` stops at a slash, `**` does not. Pure. */
@@ -74,32 +75,63 @@ export function isExcluded(path: string, globs: readonly string[]): boolean {
   return globs.some((glob) => new RegExp(`^${pattern(glob)}$`, 's').test(glob.includes('/') ? path : name));
 }
 
-/** What a restore has put beside the data for a moment. */
-export const WORK_NAME = /^\.release-flow-/;
-
-export interface Walk {
-  /** Tells why something cannot be kept; what it returns true for is left out. */
-  leaveOut: (path: string, reason: string) => void;
-  isExcluded: (path: string) => boolean;
+export interface Found {
+  path: string;
+  type: 'file' | 'directory' | 'symlink' | 'other';
+  stats: Stats;
+  /** Of a symbolic link. */
+  target: string;
+  /** Looks like a database: it has SQLite's header, or is empty, which is a database without tables. */
+  isDatabase: boolean;
 }
 
-/** Everything at and below `path`, parents first, in a fixed order; what vanishes meanwhile is left out. */
-export function* walk(root: string, path: string, options: Walk): Generator<Found> {
-  if (options.isExcluded(path)) return options.leaveOut(path, 'excluded');
-  let stats: Stats;
-  let names: string[] = [];
-  try {
-    stats = lstatSync(at(root, path));
-    if (stats.isDirectory())
-      names = readdirSync(at(root, path), { encoding: 'buffer' })
-        .map((name) => decodeName(name))
-        .sort();
-  } catch (error) {
-    if (isMissing(error) && path.includes('/')) return;
-    return options.leaveOut(path, unreadable(error));
-  }
-  yield { path, type: typeOf(stats), stats };
-  for (const name of names) if (!WORK_NAME.test(name)) yield* walk(root, `${path}/${name}`, options);
+export interface Survey {
+  /** Parents first, in a fixed order. */
+  entries: Found[];
+  excluded: { path: string; reason: string }[];
+  unreadable: { path: string; reason: string }[];
+}
+
+export const inodeOf = ({ dev, ino }: Stats) => `${dev}:${ino}`;
+
+/**
+ * Everything in the places below `root`; what vanishes meanwhile is not part of it. `open`: inodes of databases that this
+ * process has open, which it must not open again: closing a file drops all locks that a process has on it.
+ */
+export function survey(
+  root: string,
+  places: readonly string[],
+  exclude: readonly string[] = [],
+  open: ReadonlySet<string> = new Set(),
+): Survey {
+  const found: Survey = { entries: [], excluded: [], unreadable: [] };
+  const visit = (path: string) => {
+    if (isExcluded(path, exclude)) {
+      found.excluded.push({ path, reason: 'excluded' });
+      return;
+    }
+    try {
+      const file = at(root, path);
+      const stats = lstatSync(file);
+      const type = typeOf(stats);
+      const isCandidate = type === 'file' && !isSideName(path);
+      const isDatabase = isCandidate && (open.has(inodeOf(stats)) || looksLikeDatabase(file, stats.size));
+      const names = type === 'directory' ? namesIn(file) : [];
+      const target = type === 'symlink' ? decodeName(readlinkSync(file, { encoding: 'buffer' })) : '';
+      found.entries.push({ path, type, stats, target, isDatabase });
+      for (const name of names) visit(`${path}/${name}`);
+    } catch (error) {
+      if (!isMissing(error)) found.unreadable.push({ path, reason: unreadable(error) });
+    }
+  };
+  places.forEach(visit);
+  return found;
+}
+
+function typeOf(stats: Stats): Found['type'] {
+  if (stats.isFile()) return 'file';
+  if (stats.isDirectory()) return 'directory';
+  return stats.isSymbolicLink() ? 'symlink' : 'other';
 }
 
 /** Why something could not be read, in words. */
@@ -115,8 +147,7 @@ export function startsLikeDatabase(chunk: Buffer): boolean {
   return chunk.subarray(0, HEADER.length).equals(HEADER);
 }
 
-/** A file with SQLite's header, or an empty one: an empty file is a database without tables. */
-export function looksLikeDatabase(file: Buffer, size: number): boolean {
+function looksLikeDatabase(file: Buffer, size: number): boolean {
   if (size === 0) return true;
   const descriptor = openSync(file, 'r');
   try {
@@ -128,12 +159,13 @@ export function looksLikeDatabase(file: Buffer, size: number): boolean {
   }
 }
 
+const SIDE = /-(?:wal|shm|journal)$/;
 /** An empty `x-wal` or `x-journal` is a side file, not a database. */
-export const isSideName = (path: string) => /-(?:wal|shm|journal)$/.test(path);
+const isSideName = (path: string) => SIDE.test(path);
 
 /** A file that belongs to a database: it is folded into the database's copy. */
-export function isSideFile(path: string, databases: ReadonlySet<string>): boolean {
-  return isSideName(path) && databases.has(path.replace(/-\w+$/, ''));
+export function isSideFile(path: string, isDatabase: (path: string) => boolean): boolean {
+  return isSideName(path) && isDatabase(path.replace(SIDE, ''));
 }
 
 /** The place that a path is in: `data`, or `volumes/NAME`. */
@@ -159,90 +191,55 @@ export function whyNotKept(path: string, target: string): string | undefined {
 // Reading a file that somebody may be writing: what goes into the archive is a state that the file had, never half of
 // one and half of the next.
 
-/** Up to this size a file is held in memory, and read again as often as it takes. */
-export const SMALL_FILE = 4 * 1024 * 1024;
-const CHUNK = 1024 * 1024;
-const ATTEMPTS = 40;
 /** Before that only a settled state will do: a writer that is held up in the middle leaves the same half twice. */
 const SETTLED_ATTEMPTS = 12;
+const LEAST_ATTEMPTS = 3;
+const GIVE_UP_MS = 5000;
 /** Time stamps move in the kernel's ticks: a file that changed this recently may change unseen. */
 const RACY_MS = 30;
 
-/** Identity, size and times of a file: equal before and after means that nobody wrote. */
-async function stamp(file: FileHandle): Promise<string> {
+async function stampOf(file: FileHandle): Promise<string> {
   const { ino, size, mtimeNs, ctimeNs } = await file.stat({ bigint: true });
   return `${ino} ${size} ${mtimeNs} ${ctimeNs}`;
 }
 
-async function isRacy(file: FileHandle): Promise<boolean> {
-  const { ctimeMs } = await file.stat();
-  return Math.abs(Date.now() - ctimeMs) < RACY_MS;
-}
-
-async function readWhole(path: Buffer): Promise<{ content: Buffer; isSettled: boolean }> {
+/** Copies once; settled if nobody wrote meanwhile. */
+async function copyOnce(path: Buffer, target: Buffer, onBytes: (done: number) => void) {
+  const hash = createHash('sha256');
+  let done = 0;
+  async function* hashed(chunks: AsyncIterable<Buffer>) {
+    for await (const chunk of chunks) {
+      hash.update(chunk);
+      done += chunk.length;
+      onBytes(done);
+      yield chunk;
+    }
+  }
   const file = await open(path, 'r');
   try {
-    const before = await stamp(file);
-    const racy = await isRacy(file);
-    const content = await file.readFile();
-    return { content, isSettled: !racy && (await stamp(file)) === before };
+    const before = await stampOf(file);
+    const isRacy = Math.abs(Date.now() - (await file.stat()).ctimeMs) < RACY_MS;
+    const source = file.createReadStream({ autoClose: false, highWaterMark: 1024 * 1024 });
+    await pipeline(source, hashed, createWriteStream(target));
+    return { sha256: hash.digest('hex'), isSettled: !isRacy && (await stampOf(file)) === before };
   } finally {
     await file.close();
   }
 }
 
-export function tooBusy(): BackupError {
-  return new BackupError('file-busy', 'it changes faster than it can be read');
-}
-
-/** A small file's content. Of one that never settles two equal readings in a row are taken. @throws BackupError */
-export async function readSmall(path: Buffer): Promise<Buffer> {
-  let previous: Buffer | undefined;
-  for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-    const { content, isSettled } = await readWhole(path);
-    if (isSettled || (attempt >= SETTLED_ATTEMPTS && previous?.equals(content))) return content;
-    previous = content;
+/**
+ * Copies a file to a new one; the SHA-256 of what was read. Of a file that never settles two equal readings in a row are
+ * taken. @throws BackupError where there are none
+ */
+export async function copyUntorn(path: Buffer, target: Buffer, onBytes: (done: number) => void) {
+  const began = performance.now();
+  let previous = '';
+  for (let attempt = 1; ; attempt += 1) {
+    const { sha256, isSettled } = await copyOnce(path, target, onBytes);
+    if (isSettled || (attempt > SETTLED_ATTEMPTS && sha256 === previous)) return sha256;
+    if (attempt >= LEAST_ATTEMPTS && performance.now() - began > GIVE_UP_MS)
+      throw new BackupError('file-busy', 'it changes faster than it can be read');
+    previous = sha256;
     await sleep(5 + attempt * 2);
   }
-  throw tooBusy();
-}
-
-export interface BigFile {
-  size: number;
-  /** Yields exactly `size` bytes, which the archive has to have by then; zeros where it cannot be read. */
-  chunks: () => AsyncGenerator<Buffer>;
-  /** After the last chunk: did anybody write meanwhile? @throws why it could not be read */
-  isTorn: () => Promise<boolean>;
-  close: () => Promise<void>;
-}
-
-export async function openBig(path: Buffer): Promise<BigFile> {
-  const file = await open(path, 'r');
-  const before = await stamp(file);
-  const racy = await isRacy(file);
-  const { size } = await file.stat();
-  let failure: unknown;
-  const read = (buffer: Buffer, position: number) =>
-    file.read(buffer, 0, buffer.length, position).catch((error: unknown) => {
-      failure = error;
-      return { bytesRead: 0 };
-    });
-  return {
-    size,
-    chunks: async function* () {
-      for (let position = 0; position < size; ) {
-        const buffer = Buffer.allocUnsafe(Math.min(CHUNK, size - position));
-        const { bytesRead } = failure ? { bytesRead: 0 } : await read(buffer, position);
-        if (bytesRead === 0) buffer.fill(0);
-        const part = bytesRead === 0 ? buffer : buffer.subarray(0, bytesRead);
-        position += part.length;
-        yield part;
-      }
-    },
-    isTorn: async () => {
-      if (failure) throw failure;
-      return racy || (await stamp(file)) !== before;
-    },
-    close: () => file.close(),
-  };
 }

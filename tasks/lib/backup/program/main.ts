@@ -19,7 +19,7 @@ import {
   readRecord,
   removeArchives,
   scratchPath,
-  syncDirectory,
+  sync,
   writeRecord,
 } from './directory.ts';
 import { BackupError, failureOf, keep, unfinishedPath } from './report.ts';
@@ -78,20 +78,26 @@ function remove({ backups, project, archives }: Place & { archives: readonly str
   return { removed: wanted };
 }
 
-/** An archive was started and answered: its proof says so. */
-function rehearsed({ backups, project, archive, at }: Place & { archive: string; at: string }) {
+/** Removes the directory of a rehearsal, and writes into the archive's record that it was `started`. */
+function endRehearsal({ backups, project, name, started }: Place & { name: string; started?: string }) {
+  if (!name.startsWith(`.${project}-scratch-`) || name.includes('/'))
+    throw new BackupError('usage', `${name} is not a scratch directory`);
+  rmSync(join(backups, name), { recursive: true, force: true });
+  if (started === undefined) return {};
   becomeArchivist(backups, project);
-  const record = readRecord(backups, archive);
-  if (!record?.proof) throw new BackupError('not-proven', `${archive} is not verified`);
-  writeRecord(backups, { ...record, proof: { ...record.proof, rehearsed: at } });
+  const record = readRecord(backups, started);
+  if (!record?.proof) throw new BackupError('not-proven', `${started} is not verified`);
+  writeRecord(backups, { ...record, proof: { ...record.proof, rehearsed: new Date().toISOString() } });
   return {};
 }
 
-/** Places below `root`, e.g. `data`. */
+/** A restore in place, of which each act is a command: places below `root`, e.g. `data`. */
 interface InPlace {
   root: string;
   places: string[];
   id: string;
+  /** Paths that one of the archives does not hold: they stay. */
+  stays: string[];
 }
 
 /** Unpacks beside what is there, in the places themselves. */
@@ -105,14 +111,10 @@ function unpackInPlace({ archive, root, places, id }: InPlace & { archive: strin
   return unpackArchive(archive, Object.fromEntries(targets), owners);
 }
 
-/** A restore in place, of which each act is a command. `unsaved`, `absent`: as the archives name them. */
-type SwapOptions = InPlace & { unsaved: string[]; absent: string[] };
-
-function swaps({ root, places, id, unsaved, absent }: SwapOptions): Swap[] {
+function swaps({ root, places, id, stays }: InPlace): Swap[] {
   return places.map((place) => {
-    const below = (paths: string[]) =>
-      paths.filter((path) => path.startsWith(`${place}/`)).map((path) => path.slice(place.length + 1));
-    return { place: join(root, place), id, unsaved: below(unsaved), absent: below(absent) };
+    const inside = stays.filter((path) => path.startsWith(`${place}/`));
+    return { place: join(root, place), id, stays: inside.map((path) => path.slice(place.length + 1)) };
   });
 }
 
@@ -131,16 +133,8 @@ async function unpackTo({ archive, places, parent, name }: UnpackTo) {
   const unpacked = await unpackArchive(archive, Object.fromEntries(targets));
   renameSync(draft, join(parent, name));
   keep(draft);
-  syncDirectory(parent);
+  sync(parent);
   return unpacked;
-}
-
-/** Removes a directory of a rehearsal; no other name is accepted. */
-function discardScratch({ backups, project, name }: Place & { name: string }) {
-  if (!name.startsWith(`.${project}-scratch-`) || name.includes('/'))
-    throw new BackupError('usage', `${name} is not a scratch directory`);
-  rmSync(join(backups, name), { recursive: true, force: true });
-  return {};
 }
 
 /** What the program does. It takes plain options and returns a plain result: JSON. */
@@ -149,23 +143,24 @@ const COMMANDS = {
   verify,
   list,
   remove,
-  rehearsed,
   'verify-file': ({ path, backups, project }: Partial<Place> & { path: string }) =>
     verifyFile(path, backups && project && scratchPath(backups, project)),
   inspect: ({ root, places }: Pick<InPlace, 'root' | 'places'>) =>
     places.map((place) => inspectPlace(join(root, place))),
   'unpack-in-place': unpackInPlace,
   'unpack-to': unpackTo,
-  'swap-in': (options: SwapOptions) => ({ done: swaps(options).map(swapIn).length }),
-  'swap-back': (options: SwapOptions) => ({ done: swaps(options).map(swapBack).length }),
-  'finish-swap': (options: SwapOptions & { keepAs: string; isSaved: boolean }) =>
+  'swap-in': (options: InPlace) => ({ done: swaps(options).map(swapIn).length }),
+  'swap-back': (options: InPlace) => ({ done: swaps(options).map(swapBack).length }),
+  'finish-swap': (options: InPlace & { keepAs: string; isSaved: boolean }) =>
     swaps(options).flatMap((swap) => finishSwap(swap, options.keepAs, options.isSaved)),
-  'discard-scratch': discardScratch,
+  'end-rehearsal': endRehearsal,
   ...{ inventory, sample, copy, measure },
 };
 export type Commands = typeof COMMANDS;
 
-async function carryOut({ command, options }: { command: string; options: object }): Promise<object> {
+export type Answer = { ok: true; result: unknown } | { ok: false; error: ReturnType<typeof failureOf> };
+
+async function carryOut({ command, options }: { command: string; options: object }): Promise<Answer> {
   try {
     const known = COMMANDS[command as keyof Commands] as (options: object) => unknown;
     return { ok: true, result: await known(options) };
@@ -174,7 +169,7 @@ async function carryOut({ command, options }: { command: string; options: object
   }
 }
 
-function answer(value: { ok?: boolean }): void {
+function answer(value: Answer): void {
   // A pipe takes 64 KiB at a time: what was not written when the process ends is lost.
   process.stdout.write(`${JSON.stringify(value)}\n`, () => process.exit(value.ok ? 0 : 1));
 }
@@ -183,7 +178,7 @@ function main(): void {
   // Backups hold everything that the data holds: for their owner alone.
   process.umask(0o077);
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => process.exit(143));
-  process.on('uncaughtException', (error) => answer({ ok: false, error: failureOf(error) } as object));
+  process.on('uncaughtException', (error) => answer({ ok: false, error: failureOf(error) }));
   const input = createInterface({ input: process.stdin });
   input.once('line', (line) => void carryOut(JSON.parse(line)).then(answer));
   input.once('close', () => process.exit(143));

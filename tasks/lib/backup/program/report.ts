@@ -2,12 +2,6 @@
 // can throw and only main.ts prints; and the files that must not outlive this process unfinished.
 import { rmSync } from 'node:fs';
 
-export interface Failure {
-  code: string;
-  message: string;
-  hint?: string | undefined;
-}
-
 /** Something that a person can act on; `code` is stable and reaches `--json`. */
 export class BackupError extends Error {
   readonly code: string;
@@ -37,17 +31,12 @@ export function diskFull(message: string): BackupError {
   return new BackupError('disk-full', `The disk is full: ${message}`, hint);
 }
 
-/** Is it the disk that is full, on either side of SQLite? */
-export function isDiskFull(error: unknown): boolean {
-  const { code } = error as NodeJS.ErrnoException;
-  return code === 'disk-full' || code === 'ENOSPC' || code === 'EDQUOT' || sqliteCode(error) === SQLITE.full;
-}
-
 /** Errors of the operating system and of SQLite that have a remedy, in words; anything else as it is. */
-export function failureOf(error: unknown): Failure {
+export function failureOf(error: unknown): { code: string; message: string; hint?: string | undefined } {
   if (error instanceof BackupError) return { code: error.code, message: error.message, hint: error.hint };
   const { code, message } = error as NodeJS.ErrnoException;
-  if (isDiskFull(error)) return failureOf(diskFull(message));
+  if (code === 'ENOSPC' || code === 'EDQUOT' || sqliteCode(error) === SQLITE.full)
+    return failureOf(diskFull(message));
   if (code === 'EROFS' || code === 'EACCES' || code === 'EPERM') {
     const hint = `user id ${process.getuid?.()} must be able to read the data and to write the backup directory`;
     return { code: 'not-permitted', message, hint };
@@ -55,7 +44,11 @@ export function failureOf(error: unknown): Failure {
   return { code: 'failed', message: message ?? String(error) };
 }
 
-function send(line: object): void {
+export type Line =
+  | { event: 'note' | 'warn'; message: string }
+  | { event: 'progress'; phase: string; done: number; total: number };
+
+function send(line: Line): void {
   process.stderr.write(`${JSON.stringify(line)}\n`);
 }
 
@@ -66,7 +59,7 @@ export const report = {
   note: (message: string) => send({ event: 'note', message }),
   warn: (message: string) => send({ event: 'warn', message }),
   /** Bytes; at most five lines a second. */
-  progress: (phase: string, done: number, total = 0) => {
+  progress: (phase: string, done: number, total: number) => {
     const now = performance.now();
     if (now - lastProgress < PROGRESS_MS) return;
     lastProgress = now;

@@ -3,35 +3,41 @@
 import {
   chmodSync,
   chownSync,
-  createWriteStream,
   existsSync,
   lchownSync,
   lstatSync,
   lutimesSync,
   mkdirSync,
-  readdirSync,
   renameSync,
   rmdirSync,
   rmSync,
   symlinkSync,
   utimesSync,
 } from 'node:fs';
-import { mkdir, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
-import { type ReadBack, readArchive } from './archive.ts';
-import { databaseProblems, type Finding, inspectDatabase } from './databases.ts';
 import {
+  type ArchiveEntry,
+  type Manifest,
+  placesIn,
+  type ReadBack,
+  readArchive,
+  type Summary,
+  summary,
+} from './archive.ts';
+import { checkDatabase } from './databases.ts';
+import {
+  type ArchiveRecord,
   freeBytes,
   type Owner,
   ownerOf,
   readRecord,
+  recordOf,
   scratchPath,
-  syncDirectory,
+  sync,
   writeRecord,
 } from './directory.ts';
-import { at, decodeName, encodeName, placeOf, startsLikeDatabase, WORK_NAME, walk } from './files.ts';
-import { type ArchiveRecord, type Manifest, placesIn, recordOf, type Summary, summary } from './manifest.ts';
+import { at, decodeName, encodeName, namesIn, placeOf, shown, startsLikeDatabase, survey } from './files.ts';
 import { BackupError, discard, keep, report, stopwatch, unfinishedPath } from './report.ts';
 
 /** The first bytes of a stream, and all of it. */
@@ -44,31 +50,41 @@ async function peek(content: AsyncIterable<Buffer>) {
   return { first: first.done ? Buffer.alloc(0) : (first.value as Buffer), whole };
 }
 
-/** Reads an archive and everything in it. Only one database at a time lies in the scratch directory. */
-export async function verifyArchive(path: string, scratch: string): Promise<ReadBack> {
-  const findings = new Map<string, Finding>();
-  await mkdir(unfinishedPath(scratch), { mode: 0o700 });
-  const file = join(scratch, 'database');
+async function writeFile(path: Buffer, content: AsyncIterable<Buffer>): Promise<void> {
+  const file = await open(path, 'wx', 0o600);
   try {
-    const read = await readArchive(
-      path,
-      async (entry, content) => {
-        const { first, whole } = await peek(content);
-        if (!startsLikeDatabase(first)) {
-          for await (const _chunk of whole());
-          return;
-        }
-        await pipeline(whole, createWriteStream(file));
-        const finding = inspectDatabase(file);
-        if (finding) findings.set(entry.path, finding);
-        discard(file);
-      },
-      (done) => report.progress('prove', done),
-    );
-    return { ...read, problems: [...read.problems, ...databaseProblems(read.manifest, findings)] };
+    for await (const chunk of content) await file.writeFile(chunk);
+    await file.datasync();
   } finally {
-    discard(scratch);
+    await file.close();
   }
+}
+
+/**
+ * Reads an archive and everything in it. What an entry holds is written to the file that `fileFor` names, and a database
+ * in it is checked there: what is found, not what is claimed.
+ */
+async function readAll(
+  archive: string,
+  phase: string,
+  fileFor: (entry: ArchiveEntry, isDatabase: boolean) => Buffer | undefined,
+  onFile: (file: Buffer) => void = () => {},
+): Promise<ReadBack> {
+  const broken = new Map<string, string>();
+  const read = await readArchive(archive, phase, async (entry, content) => {
+    const { first, whole } = await peek(content);
+    const isDatabase = startsLikeDatabase(first);
+    const file = fileFor(entry, isDatabase);
+    if (!file) return;
+    await writeFile(file, whole());
+    const integrity = isDatabase ? checkDatabase(decodeName(file)) : undefined;
+    if (integrity !== undefined && integrity !== 'ok') broken.set(entry.path, integrity);
+    onFile(file);
+  });
+  // Damaged before it was backed up: that is said already.
+  for (const { path } of read.manifest.missing) broken.delete(path);
+  const problems = [...broken].map(([path, integrity]) => `database: ${shown(path)}: ${integrity}`);
+  return { ...read, problems: [...read.problems, ...problems] };
 }
 
 export interface Verdict {
@@ -80,50 +96,57 @@ export interface Verdict {
   manifest: Summary | null;
 }
 
-async function judge(archive: string, work: () => Promise<ReadBack>): Promise<Verdict & { read?: ReadBack }> {
+/** Reads an archive through. Only one database at a time lies in `scratch`; without it, they are not opened. */
+async function judge(path: string, scratch: string | undefined) {
   const seconds = stopwatch();
+  const archive = basename(path);
+  const file = encodeName(join(scratch ?? '', 'database'));
   try {
-    const read = await work();
-    const { manifest, problems } = read;
-    const ok = problems.length === 0;
-    return { archive, ok, problems, seconds: seconds(), manifest: summary(manifest), read };
+    if (scratch) mkdirSync(unfinishedPath(scratch), { mode: 0o700 });
+    const read = await readAll(
+      path,
+      'verify',
+      (_, isDatabase) => (scratch && isDatabase ? file : undefined),
+      (written) => rmSync(written),
+    );
+    return { archive, problems: read.problems, seconds: seconds(), manifest: summary(read.manifest), read };
   } catch (error) {
     const isUnreadable = /^E(ACCES|PERM|IO)$/.test((error as NodeJS.ErrnoException).code ?? '');
     if (!(error instanceof BackupError) && !isUnreadable) throw error;
-    return { archive, ok: false, problems: [(error as Error).message], seconds: seconds(), manifest: null };
+    return { archive, problems: [(error as Error).message], seconds: seconds(), manifest: null };
+  } finally {
+    if (scratch) discard(scratch);
   }
 }
 
-/** Reads an archive through, wherever it lies, and records nothing; without `scratch` its databases are not opened. */
+/** Verifies an archive, wherever it lies, and records nothing; without `scratch` its databases are not opened. */
 export async function verifyFile(path: string, scratch?: string): Promise<Verdict> {
-  const read = () => (scratch ? verifyArchive(path, scratch) : readArchive(path, async () => {}));
-  const { read: _, ...verdict } = await judge(basename(path), read);
-  return verdict;
+  const { read: _, ...verdict } = await judge(path, scratch);
+  return { ...verdict, ok: verdict.problems.length === 0 };
 }
 
 /** Verifies an archive of the backup directory and records the outcome, good or bad. */
 export async function proveArchive(directory: string, project: string, archive: string): Promise<Verdict> {
   const record = readRecord(directory, archive);
-  const { read, ...verdict } = await judge(archive, async () => {
-    const found = await verifyArchive(join(directory, archive), scratchPath(directory, project));
-    const isOther = record && record.sha256 !== found.sha256;
-    const changed = `changed: ${archive} is not the file that was written: its SHA-256 differs`;
-    return isOther ? { ...found, problems: [...found.problems, changed] } : found;
-  });
-  const { ok, problems, seconds } = verdict;
-  const { bytes, sha256 } = read ?? { bytes: 0, sha256: '' };
+  const { read, ...found } = await judge(join(directory, archive), scratchPath(directory, project));
+  const isOther = record && read && record.sha256 !== read.sha256;
+  const changed = `changed: ${archive} is not the file that was written: its SHA-256 differs`;
+  const problems = isOther ? [...found.problems, changed] : found.problems;
+  const ok = problems.length === 0;
   // One that has no record came from elsewhere.
-  const known =
-    record ?? (read && ok ? recordOf(archive, read.manifest, { bytes, sha256 }, 'adopted') : undefined);
+  const known = record ?? (read && ok ? adopted(archive, read) : undefined);
+  const { seconds } = found;
   const at = new Date().toISOString();
-  const proof: ArchiveRecord['proof'] = ok
-    ? { at, seconds, rehearsed: record?.proof?.rehearsed ?? null }
-    : null;
+  const proof = ok ? { at, seconds, rehearsed: record?.proof?.rehearsed ?? null } : null;
   if (known) writeRecord(directory, { ...known, proof, problems: problems.slice(0, 20) });
-  return verdict;
+  return { ...found, ok, problems };
 }
 
-// Unpacking, into directories that did not exist. The result is verified like an archive: hashes, integrity, row counts.
+function adopted(archive: string, { manifest, bytes, sha256 }: ReadBack): ArchiveRecord {
+  return recordOf(archive, manifest, { bytes, sha256 }, 'adopted');
+}
+
+// Unpacking, into directories that did not exist. The result is verified like an archive: hashes and integrity.
 
 /** Place → directory to make. A place that is not named is not unpacked. */
 export type Targets = Record<string, string>;
@@ -131,36 +154,21 @@ export type Targets = Record<string, string>;
 /** Owners are the data's, whatever an archive says; no setuid, nothing for everybody to write. */
 const MODES = 0o775;
 
-async function writeFile(path: Buffer, content: AsyncIterable<Buffer>): Promise<void> {
-  rmSync(path, { force: true });
-  const file = await open(path, 'wx', 0o600);
-  try {
-    for await (const chunk of content) await file.writeFile(chunk);
-    await file.datasync();
-  } finally {
-    await file.close();
-  }
-}
-
 /** Where an entry goes; undefined if its place is not unpacked. */
-function locate(targets: Targets, path: string): { root: string; inside: string } | undefined {
+function locate(targets: Targets, path: string): Buffer | undefined {
   const place = placeOf(path);
   const root = targets[place];
-  return root === undefined ? undefined : { root, inside: path.slice(place.length + 1) };
+  return root === undefined ? undefined : at(root, path.slice(place.length + 1));
 }
 
 /** Mode, owner and time of everything, children before their directory: making a child changes its time. */
 function applyAttributes(targets: Targets, { entries }: Manifest, owners: Record<string, Owner>): void {
   let foreign = 0;
-  const stays = new Set(entries.filter(({ superseded }) => !superseded).map(({ path }) => path));
   for (const entry of [...entries].reverse()) {
-    const place = locate(targets, entry.path);
-    if (!place) continue;
-    const file = at(place.root, place.inside);
-    // Never read untorn.
-    if (!stays.has(entry.path)) rmSync(file, { force: true });
-    if (entry.superseded) continue;
-    if (entry.type === 'symlink') symlinkSync(encodeName(entry.linkname ?? ''), file);
+    const file = locate(targets, entry.path);
+    if (!file) continue;
+    const isLink = entry.type === 'symlink';
+    if (isLink) symlinkSync(encodeName(entry.linkname ?? ''), file);
     const { uid, gid } = owners[placeOf(entry.path)] ?? entry;
     try {
       lchownSync(file, uid, gid);
@@ -169,41 +177,20 @@ function applyAttributes(targets: Targets, { entries }: Manifest, owners: Record
       foreign += 1;
     }
     const seconds = entry.mtimeMs / 1000;
-    if (entry.type !== 'symlink') chmodSync(file, entry.mode & MODES);
-    (entry.type === 'symlink' ? lutimesSync : utimesSync)(file, seconds, seconds);
+    if (!isLink) chmodSync(file, entry.mode & MODES);
+    (isLink ? lutimesSync : utimesSync)(file, seconds, seconds);
   }
   if (foreign > 0) report.warn(`could not set the owner of ${foreign} entries`);
 }
 
-async function unpackInto(
-  archive: string,
-  targets: Targets,
-  owners: Record<string, Owner>,
-): Promise<Manifest> {
-  const findings = new Map<string, Finding>();
-  const { manifest, problems } = await readArchive(
-    archive,
-    async ({ path, type }, content) => {
-      const place = locate(targets, path);
-      if (!place || type === 'symlink') return;
-      const file = at(place.root, place.inside);
-      if (type === 'directory') {
-        if (place.inside !== '') mkdirSync(file, { recursive: true, mode: 0o700 });
-        return;
-      }
-      mkdirSync(at(place.root, dirname(place.inside)), { recursive: true, mode: 0o700 });
-      const { first, whole } = await peek(content);
-      await writeFile(file, whole());
-      const finding = startsLikeDatabase(first)
-        ? inspectDatabase(`${place.root}/${place.inside}`)
-        : undefined;
-      if (finding) findings.set(path, finding);
-    },
-    (done) => report.progress('unpack', done),
-  );
-  const isHere = ({ path }: { path: string }) => locate(targets, path) !== undefined;
-  const here = { ...manifest, databases: manifest.databases.filter(isHere) };
-  if (problems.length === 0) problems.push(...databaseProblems(here, findings));
+async function unpackInto(archive: string, targets: Targets, owners: Record<string, Owner>) {
+  const { manifest, problems } = await readAll(archive, 'unpack', ({ path, type }) => {
+    const file = locate(targets, path);
+    if (!file || type === 'symlink') return undefined;
+    const folder = type === 'directory' ? file : encodeName(dirname(decodeName(file)));
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    return type === 'file' ? file : undefined;
+  });
   if (problems.length > 0)
     throw new BackupError(
       'bad-archive',
@@ -236,29 +223,26 @@ export async function unpackArchive(archive: string, targets: Targets, owners: R
 // entry of the top alone; so a place may as well be a mount point, a volume or a link. Each act looks at what is there and
 // may be repeated after a kill at any point. `old` has its name once everything that goes is in it.
 
-const workPath = (place: string, id: string, what: 'new' | 'old' | 'leaving') =>
-  join(place, `.release-flow-${id}-${what}`);
-
-/** Where a restore unpacks to, in a place. */
-export const stagingOf = (place: string, id: string): string => workPath(place, id, 'new');
-
 export interface Swap {
   /** Directory of the place. */
   place: string;
   id: string;
-  /** Paths below it that no archive holds: they stay, or are kept. */
-  unsaved: string[];
-  /** Paths below it that the restored archive does not hold: they stay. */
-  absent: string[];
+  /** Paths below it that one of the archives does not hold, of what is there and of what comes: they stay. */
+  stays: string[];
 }
 
-const namesIn = (directory: string) =>
-  readdirSync(directory, { encoding: 'buffer' })
-    .map(decodeName)
-    .filter((name) => !WORK_NAME.test(name));
+const workPath = ({ place, id }: Pick<Swap, 'place' | 'id'>, what: 'new' | 'old' | 'leaving') =>
+  join(place, `.release-flow-${id}-${what}`);
 
-function move(from: string, to: string, name: string): void {
-  renameSync(at(from, name), at(to, name));
+/** Where a restore unpacks to, in a place. */
+export const stagingOf = (place: string, id: string): string => workPath({ place, id }, 'new');
+
+function move(from: string, to: string, path: string): void {
+  renameSync(at(from, path), at(to, path));
+}
+
+function moveAll(from: string, to: string, stays: (name: string) => boolean = () => false): void {
+  for (const name of namesIn(encodeName(from))) if (!stays(name)) move(from, to, name);
 }
 
 const isThere = (root: string, path: string) =>
@@ -271,23 +255,18 @@ function copyAttributes(from: string, to: string): void {
 }
 
 /** What was unpacked takes the place of what is there. */
-export function swapIn({ place, id, unsaved, absent }: Swap): void {
-  const [fresh, old, leaving] = [
-    stagingOf(place, id),
-    workPath(place, id, 'old'),
-    workPath(place, id, 'leaving'),
-  ];
-  const stays = new Set([...unsaved, ...absent]);
+export function swapIn(swap: Swap): void {
+  const { place, stays } = swap;
+  const [fresh, old, leaving] = [workPath(swap, 'new'), workPath(swap, 'old'), workPath(swap, 'leaving')];
   if (!existsSync(old)) {
     mkdirSync(leaving, { recursive: true, mode: 0o700 });
-    for (const name of namesIn(place))
-      if (!stays.has(name) || isThere(fresh, name)) move(place, leaving, name);
+    moveAll(place, leaving, (name) => stays.includes(name) && !isThere(fresh, name));
     copyAttributes(place, leaving);
     renameSync(leaving, old);
   }
   if (existsSync(fresh)) {
     copyAttributes(fresh, place);
-    for (const name of namesIn(fresh)) move(fresh, place, name);
+    moveAll(fresh, place);
     rmdirSync(fresh);
   }
   for (const path of stays) {
@@ -295,33 +274,29 @@ export function swapIn({ place, id, unsaved, absent }: Swap): void {
     mkdirSync(at(place, dirname(path)), { recursive: true, mode: 0o700 });
     move(old, place, path);
   }
-  syncDirectory(place);
+  sync(place);
 }
 
 /** Everything as it was before. */
-export function swapBack({ place, id, unsaved, absent }: Swap): void {
-  const [fresh, old, leaving] = [
-    stagingOf(place, id),
-    workPath(place, id, 'old'),
-    workPath(place, id, 'leaving'),
-  ];
-  const stays = new Set([...unsaved, ...absent]);
+export function swapBack(swap: Swap): void {
+  const { place, stays } = swap;
+  const [fresh, old, leaving] = [workPath(swap, 'new'), workPath(swap, 'old'), workPath(swap, 'leaving')];
   if (existsSync(old)) {
     mkdirSync(fresh, { recursive: true, mode: 0o700 });
     for (const path of stays) {
       const isNested = path.includes('/') && isThere(old, dirname(path));
       if (isNested && !isThere(old, path) && isThere(place, path)) move(place, old, path);
     }
-    for (const name of namesIn(place)) if (!stays.has(name) || isThere(old, name)) move(place, fresh, name);
+    moveAll(place, fresh, (name) => stays.includes(name) && !isThere(old, name));
     copyAttributes(old, place);
     renameSync(old, leaving);
   }
   if (existsSync(leaving)) {
-    for (const name of namesIn(leaving)) move(leaving, place, name);
+    moveAll(leaving, place);
     rmdirSync(leaving);
   }
   rmSync(fresh, { recursive: true, force: true });
-  syncDirectory(place);
+  sync(place);
 }
 
 /** With an owner that the next backup reads it as. */
@@ -332,20 +307,23 @@ function makeFolder(root: string, below: string, { uid, gid }: Owner): void {
     chownSync(encodeName(path), uid, gid);
 }
 
-/** The restore counts: what was there before goes; what no archive holds of it stays as `keepAs`. Returns what stayed. */
-export function finishSwap({ place, id, unsaved }: Swap, keepAs: string, isSaved: boolean): string[] {
-  const old = workPath(place, id, 'old');
+/**
+ * The restore counts: what was there before goes, but for what has to stay and lost its place: that is kept as `keepAs`.
+ * All of it, where no backup holds it. Returns what was kept.
+ */
+export function finishSwap(swap: Swap, keepAs: string, isSaved: boolean): string[] {
+  const { place, stays } = swap;
+  const old = workPath(swap, 'old');
   if (!existsSync(old)) return [];
-  const kept = isSaved ? unsaved.filter((path) => isThere(old, path)) : [''];
+  const kept = isSaved ? stays.filter((path) => isThere(old, path)) : [];
   for (const path of kept) {
-    if (path === '') break;
     makeFolder(join(place, keepAs), dirname(path), ownerOf(place));
     move(old, join(place, keepAs), path);
   }
   if (isSaved) rmSync(old, { recursive: true, force: true });
   else renameSync(old, join(place, keepAs));
-  syncDirectory(place);
-  return kept.map((path) => join(keepAs, path));
+  sync(place);
+  return isSaved ? kept.map((path) => join(keepAs, path)) : [keepAs];
 }
 
 export interface Present {
@@ -360,20 +338,12 @@ export interface Present {
 
 /** What there is in a place now. */
 export function inspectPlace(place: string): Present {
-  const present = {
-    entries: namesIn(place).length,
-    files: 0,
-    bytes: 0,
+  const files = survey(dirname(place), [basename(place)]).entries.filter(({ type }) => type === 'file');
+  return {
+    entries: namesIn(encodeName(place)).length,
+    files: files.length,
+    bytes: files.reduce((sum, { stats }) => sum + stats.size, 0),
     owner: ownerOf(place),
     free: freeBytes(place),
   };
-  for (const { type, stats } of walk(dirname(place), place.slice(dirname(place).length + 1), {
-    leaveOut: () => {},
-    isExcluded: () => false,
-  })) {
-    if (type !== 'file') continue;
-    present.files += 1;
-    present.bytes += stats.size;
-  }
-  return present;
 }
