@@ -79,9 +79,8 @@ export async function backupPlaces(project: Project): Promise<Places> {
   const places: Places = {};
   for (const { type, source, target } of mounts) {
     const path = type === 'bind' ? source.replace(DESKTOP_PREFIX, '') : source;
-    if (type === 'bind' && (await samePath(path, data))) places.data = data;
-    // Mounted in parts.
-    else if (type === 'bind' && isInside(path, data)) places.data = data;
+    // In parts, too.
+    if (type === 'bind' && (isInside(path, data) || (await samePath(path, data)))) places.data = data;
     else places[`volumes/${target.replace(/^\/+/, '').replaceAll('/', '-')}`] = path;
   }
   if (places.data) return places;

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { type Command, describeCommand, probe } from '../command.ts';
 import { csvOption, docker } from '../docker/engine.ts';
 import { TaskError, usageError } from '../errors.ts';
+import { parseJson } from '../files.ts';
 import { formatBytes } from '../format.ts';
 import { log } from '../log.ts';
 import { type Project, TASKS_FOLDER, variable } from '../project.ts';
@@ -93,26 +94,18 @@ function programCommand(project: Project, call: ProgramCall<Name>): Command {
   );
 }
 
-function parse<T>(text: string): T | undefined {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
 /** One run; undefined while another one is at work. @throws TaskError */
 async function attempt(command: Command, input: string) {
   const said: string[] = [];
   const onLine = (text: string) => {
-    const line = parse<Line>(text);
+    const line = parseJson(text) as Line | undefined;
     if (!line?.event) said.push(text);
     else if (line.event === 'progress')
       log.progress(`${line.phase} ${formatBytes(line.done)} of ${formatBytes(line.total)}`);
     else log[line.event === 'warn' ? 'warn' : 'info'](line.message);
   };
   const { exitCode, stdout } = await probe(command, { input, onLine, keepsInputOpen: true });
-  const answer = parse<Answer>(stdout);
+  const answer = parseJson(stdout) as Answer | undefined;
   if (!answer) throw whyEnded(exitCode, said.join('\n'));
   if (answer.ok) return { result: answer.result };
   const { code, message, hint } = answer.error;
