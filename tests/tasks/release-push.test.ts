@@ -136,6 +136,10 @@ test('published releases, one after another', async (t) => {
     assert.equal(published.code, 0, published.stderr);
     assert.equal(published.json().commit, made.json().commit);
     assert.equal((await registry.manifest(project.name, 'v1.1.4'))?.digest, made.json().digest);
+    const again = await release(project, 'v1.1.4');
+    assert.equal(again.code, 0, again.stderr);
+    assert.match(again.stderr, /^v1\.1\.4 is already released: nothing to do$/m);
+    assert.doesNotMatch(again.stderr, /→/, 'and nothing is done');
   });
 
   await t.test(

@@ -72,3 +72,13 @@ test('a rehearsal has the directory that it is given where prod has its data', a
   const model = candidateModel(project, RESOLVED, { image: 'x', expected: {}, data: '/backups/.scratch' });
   assert.equal(model.services['synapse-prod']?.volumes?.[0]?.source, '/backups/.scratch');
 });
+
+test('a candidate that depends on nobody gets no network of its own, which takes long to make and to remove', async () => {
+  const project = await loadProject(REPOSITORY);
+  const { depends_on: _needs, ...prod } = RESOLVED.services['synapse-prod']!;
+  const alone = { ...RESOLVED, services: { 'synapse-prod': prod } };
+  const model = candidateModel(project, alone, { image: 'x', expected: {} });
+  assert.equal(model.networks, undefined);
+  const { network_mode: mode, networks, ports } = model.services['synapse-prod']!;
+  assert.deepEqual([mode, networks, ports?.length], ['bridge', undefined, 1]);
+});
