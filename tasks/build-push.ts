@@ -88,8 +88,9 @@ async function buildAndPush(project: Project, { tag, push, platforms }: Request)
       tag === 'latest'
         ? await buildLatest(project, platforms)
         : await buildRelease(project, tag, { platforms });
-    const same = built.released ? [built.released] : [];
-    const pushed = remote ? await pushImage(local, remote, { immutable: tag !== 'latest', same }) : null;
+    const pushed = remote
+      ? await pushImage(local, remote, built.released ? [built.released] : undefined)
+      : null;
     if (remote) log.done(`pushed ${remote} (${pushed})`);
     return {
       data: { image: local, ...built, pushed },

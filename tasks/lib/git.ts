@@ -2,7 +2,7 @@
 // tag. The user's settings that would change what is read or written are overruled; those about how to reach a remote,
 // how to sign and who one is stay. A question that fails is an error, never a "no".
 import { join } from 'node:path';
-import { type Command, probe, read, run } from './command.ts';
+import { type Command, describeCommand, probe, read, run } from './command.ts';
 import { CommandError, TaskError } from './errors.ts';
 import { makeDirectory } from './files.ts';
 
@@ -21,7 +21,7 @@ async function answerOf(command: Command, noExitCode: number): Promise<string | 
   const { ok, exitCode, stdout, stderr } = await probe(command);
   if (ok) return stdout.replace(/\n$/, '');
   if (exitCode === noExitCode) return undefined;
-  throw new CommandError(command.join(' '), exitCode, stderr);
+  throw new CommandError(describeCommand(command), exitCode, stderr);
 }
 
 /** A commit as people read it; a dry run's placeholder stays whole. */
@@ -155,7 +155,7 @@ export async function isAncestor(root: string, ancestor: string, descendant: str
   const { ok, exitCode, stderr } = await probe(command);
   if (ok || exitCode === 1) return ok;
   if (!(await hasObject(root, ancestor))) return false;
-  throw new CommandError(command.join(' '), exitCode, stderr);
+  throw new CommandError(describeCommand(command), exitCode, stderr);
 }
 
 /** The object that a revision names, or undefined if there is none. */
@@ -184,7 +184,7 @@ export async function fileAt(root: string, commit: string, path: string): Promis
   if (ok) return stdout;
   const listed = await read(git(root, 'ls-tree', '--full-tree', '--name-only', commit, '--', path));
   if (listed === '') return undefined;
-  throw new CommandError(command.join(' '), exitCode, stderr);
+  throw new CommandError(describeCommand(command), exitCode, stderr);
 }
 
 /** The URL of the project as browsers and OCI labels write it, without credentials; '' if there is none. */

@@ -48,57 +48,43 @@ async function localDigest(reference: string): Promise<string | undefined> {
   return image?.repoDigests.find((digest) => digest.startsWith(`${repository}@`))?.split('@')[1];
 }
 
-interface PushOptions {
-  /** A version: never overwritten. */
-  immutable: boolean;
-  /** Further digests that are the same release, e.g. the index of which this machine has one platform. */
-  same?: readonly string[];
-}
-
 /**
- * Pushes a local image under a registry reference and reads the digest back. An immutable reference that
- * the registry already has is skipped when it is the same, and refused when it is not.
+ * Pushes a local image under a registry reference and reads the digest back. `release`: the reference names a release and is
+ * never overwritten; pushing is skipped where the registry has this image, or one of those digests (the index, say, of which
+ * this machine has one platform).
  */
-export async function pushImage(local: string, reference: string, options: PushOptions): Promise<string> {
+export async function pushImage(
+  local: string,
+  reference: string,
+  release?: readonly string[],
+): Promise<string> {
   await tagImage(local, reference);
-  if (options.immutable) {
-    const [present, own] = [await registryDigest(reference), await localDigest(reference)];
-    if (present !== undefined && [own, ...(options.same ?? [])].includes(present)) {
-      log.info(`${reference} is already in the registry (${present})`);
-      return present;
-    }
-    if (present !== undefined) throw registryDiffers(reference, present, own);
+  const present = release && (await registryDigest(reference));
+  const own = present && (await localDigest(reference));
+  if (present && [own, ...release].includes(present)) {
+    log.info(`${reference} is already in the registry (${present})`);
+    return present;
+  }
+  if (present) {
+    const here = own ?? 'another image';
+    throw new TaskError(`Cannot push ${reference}: the registry has ${present}, this machine has ${here}`, {
+      code: 'image-exists',
+      hint: 'a released version is never overwritten; release a new one',
+    });
   }
   try {
     await withRetries(`pushing ${reference}`, () => run(docker('push', '--quiet', reference)));
-  } catch (error) {
-    throw pushFailed(reference, error);
+  } catch (cause) {
+    if (!(cause instanceof CommandError)) throw cause;
+    throw new TaskError(`Cannot push ${reference}: ${cause.stderr.trim().split('\n').at(-1) ?? ''}`, {
+      code: 'push-failed',
+      hint: transientReason(cause.message)
+        ? 'the registry has a temporary problem; run the same command again later, it resumes from here'
+        : 'are you logged in and allowed to push? see: docker login',
+      cause,
+    });
   }
   return verifyPushed(reference);
-}
-
-/** The error of a version whose name another image has in the registry. */
-function registryDiffers(reference: string, present: string, own: string | undefined): TaskError {
-  return new TaskError(
-    `Cannot push ${reference}: the registry has ${present}, this machine has ${own ?? 'another image'}`,
-    {
-      code: 'image-exists',
-      hint: 'a released version is never overwritten; release a new one',
-    },
-  );
-}
-
-function pushFailed(reference: string, error: unknown): unknown {
-  if (!(error instanceof CommandError)) return error;
-  const reason = error.stderr.trim().split('\n').at(-1) ?? '';
-  const passes = transientReason(error.message) !== undefined;
-  return new TaskError(`Cannot push ${reference}: ${reason}`, {
-    code: 'push-failed',
-    hint: passes
-      ? 'the registry has a temporary problem; run the same command again later, it resumes from here'
-      : 'are you logged in and allowed to push? see: docker login',
-    cause: error,
-  });
 }
 
 async function verifyPushed(reference: string): Promise<string> {

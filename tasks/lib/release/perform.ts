@@ -146,8 +146,7 @@ function publicSteps(project: Project, { tag, branch, push, movesLatest }: Relea
       reference !== undefined && {
         name: 'push-image',
         title: `push ${reference}`,
-        apply: ({ digest }) =>
-          pushImage(imageReference(project, tag), reference, { immutable: true, same: [digest] }),
+        apply: ({ digest }) => pushImage(imageReference(project, tag), reference, [digest]),
       },
     push && {
       name: 'push-refs',
@@ -167,7 +166,7 @@ function publicSteps(project: Project, { tag, branch, push, movesLatest }: Relea
       remoteLatest !== undefined && {
         name: 'push-latest',
         title: `push ${remoteLatest}`,
-        apply: async (data) => data.movesLatest && pushImage(latest, remoteLatest, { immutable: false }),
+        apply: async (data) => data.movesLatest && pushImage(latest, remoteLatest),
       },
     { name: 'cleanup', title: 'remove the candidate', apply: () => removeCandidates(project) },
   ];

@@ -287,7 +287,7 @@ async function moveLatest(project: Project, data: UndoData, latest: string): Pro
 
 async function pushLatest(project: Project, data: UndoData, latest: string): Promise<void> {
   const image = await successorImage(project, data);
-  if (image) await pushImage(image, latest, { immutable: false });
+  if (image) await pushImage(image, latest);
   else log.warn(`${latest} is still ${data.tag}: there is no other release on this machine`);
 }
 
