@@ -157,33 +157,32 @@ export async function buildCommit(
   });
 }
 
-// The manifests in an image archive: no engine reports those of other platforms than its own.
+const manifestsSchema = z.object({
+  manifests: z.array(
+    z.object({
+      digest: z.string(),
+      platform: z
+        .object({ os: z.string(), architecture: z.string(), variant: z.string().optional() })
+        .optional(),
+    }),
+  ),
+});
 
-interface Descriptor {
-  digest: string;
-  platform?: { os: string; architecture: string; variant?: string };
-}
-
-/** `linux/arm64` → manifest digest, from an archive in the OCI image layout; attestations are left out. */
+/**
+ * `linux/arm64` → manifest digest, from an archive in the OCI image layout; attestations are left out. No engine reports
+ * those of other platforms than its own.
+ */
 async function archivePlatforms(archive: string): Promise<Record<string, string>> {
-  const platform = z.object({
-    os: z.string(),
-    architecture: z.string(),
-    variant: z.string().optional(),
+  const open = async (name: string) => {
+    const text = await read(['tar', '--extract', '--to-stdout', '--file', archive, name]);
+    return manifestsSchema.parse(JSON.parse(text)).manifests;
+  };
+  const [root] = await open('index.json');
+  const manifests = root ? await open(`blobs/${root.digest.replace(':', '/')}`) : [];
+  const found = manifests.flatMap(({ digest, platform }) => {
+    if (!platform || platform.os === 'unknown') return [];
+    const { os, architecture, variant } = platform;
+    return [[[os, architecture, variant].filter(Boolean).join('/'), digest]];
   });
-  const schema = z.object({
-    manifests: z.array(z.object({ digest: z.string(), platform: platform.optional() })),
-  });
-  const open = async (name: string) =>
-    schema.parse(JSON.parse(await read(['tar', '--extract', '--to-stdout', '--file', archive, name])));
-  const [root] = (await open('index.json')).manifests;
-  if (!root) return {};
-  const { manifests } = await open(`blobs/${root.digest.replace(':', '/')}`);
-  return Object.fromEntries(manifests.flatMap((manifest) => platformEntry(manifest as Descriptor)));
-}
-
-function platformEntry({ digest, platform }: Descriptor): [string, string][] {
-  if (!platform || platform.os === 'unknown') return [];
-  const { os, architecture, variant } = platform;
-  return [[[os, architecture, variant].filter(Boolean).join('/'), digest]];
+  return Object.fromEntries(found);
 }

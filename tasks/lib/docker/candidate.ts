@@ -59,14 +59,6 @@ export function candidateModel(
   const names = [...withDependencies(model.services, prod)].filter((name) => model.services[name]);
   const isAlone = names.length === 1;
   const isolate = (service: ResolvedService): ResolvedService => {
-    const {
-      container_name: _name,
-      ports: _ports,
-      profiles: _profiles,
-      build: _build,
-      networks: _networks,
-      ...kept
-    } = service;
     type Mount = NonNullable<ResolvedService['volumes']>[number];
     const isData = ({ type, source }: Mount) => type === 'bind' && source === dataDirectory(project);
     const isKept = (mount: Mount) => (data && isData(mount)) || (mount.type === 'bind' && mount.read_only);
@@ -80,9 +72,11 @@ export function candidateModel(
     const options = `mode=1777${uid ? `,uid=${uid},gid=${gid}` : ''}`;
     const empty = mounts.filter((mount) => !isKept(mount)).map(({ target }) => `${target}:${options}`);
     const networks = Object.fromEntries(Object.keys(service.networks ?? {}).map((name) => [name, null]));
-    const place = isAlone ? { network_mode: 'bridge' } : { networks };
+    const place = isAlone ? { network_mode: 'bridge', networks: undefined } : { networks };
     const tmpfs = [...((service.tmpfs as string[] | undefined) ?? []), ...empty];
-    return { ...kept, volumes, tmpfs, ...place, restart: 'no', labels: { ...service.labels, ...label } };
+    const without = { container_name: undefined, ports: undefined, profiles: undefined, build: undefined };
+    const labels = { ...service.labels, ...label };
+    return { ...service, ...without, volumes, tmpfs, ...place, restart: 'no', labels };
   };
   const services = Object.fromEntries(names.map((name) => [name, isolate(model.services[name]!)]));
   const own = {
@@ -92,13 +86,10 @@ export function candidateModel(
   };
   services[prod] = { ...services[prod], ...own };
   const networks = Object.keys(model.networks ?? {}).map((name) => [name, { labels: label }]);
-  const { configs, secrets } = model;
+  const { name, configs, secrets } = model;
   return {
-    name: model.name,
-    services,
-    ...(isAlone ? {} : { networks: Object.fromEntries(networks) }),
-    ...(configs ? { configs } : {}),
-    ...(secrets ? { secrets } : {}),
+    ...{ name, services, configs, secrets },
+    networks: isAlone ? undefined : Object.fromEntries(networks),
   };
 }
 
