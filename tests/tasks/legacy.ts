@@ -1,19 +1,7 @@
 // The older single-service setup, really there: its own compose file, image, network, volume and data, under
 // names of its own, so that tests of the migration run beside each other.
 import { createHash, randomBytes } from 'node:crypto';
-import {
-  chmod,
-  cp,
-  lstat,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  readlink,
-  rm,
-  symlink,
-  writeFile,
-} from 'node:fs/promises';
+import { chmod, lstat, mkdir, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -202,7 +190,8 @@ export async function legacySetup(
   await writeFile(join(setup.directory, 'configs/rag_config.json'), JSON.stringify(OLD_CONFIG, null, 2));
   await writeFile(join(setup.directory, '.env'), `RAG_API_TOKEN='${TOKEN}'\n`);
   await writeFile(setup.composeFile, await composeText(setup, isMoved ? '0.0.0.0' : '127.0.0.1'));
-  await buildImage(setup);
+  const base = `NODE_IMAGE=${process.env.TEST_BASE_IMAGE ?? 'synapse-node:24'}`;
+  await docker('build', '--quiet', '--build-arg', base, '--tag', setup.image, SOURCE);
   await project.edit('configs/release.toml', (text) =>
     text.replace(/^(service|image) = "rag-mcp"$/gm, `$1 = "${setup.service}"`),
   );
@@ -240,20 +229,10 @@ volumes:
 `;
 }
 
-async function buildImage(setup: LegacySetup): Promise<void> {
-  const folder = join(setup.directory, '.image');
-  await cp(SOURCE, folder, { recursive: true });
-  const base = process.env.TEST_BASE_IMAGE ?? 'synapse-node:24';
-  await docker('build', '--quiet', '--build-arg', `NODE_IMAGE=${base}`, '--tag', setup.image, folder);
-  await rm(folder, { recursive: true });
-}
-
 /** Files that stand for GGUF models; random, so that nothing makes them smaller. */
 async function fillModels(setup: LegacySetup, megabytes: number): Promise<void> {
   const models = await placeOf(setup.volume);
-  const file = await open(join(models, 'model.gguf'), 'w');
-  for (let written = 0; written < megabytes; written += 1) await file.write(randomBytes(1 << 20));
-  await file.close();
+  await writeFile(join(models, 'model.gguf'), randomBytes(megabytes << 20));
   await mkdir(join(models, 'sub dir'));
   await writeFile(join(models, 'sub dir/small.gguf'), 'GGUF');
 }

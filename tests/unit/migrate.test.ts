@@ -182,46 +182,41 @@ test('the models volume is used as it is unless something speaks against it', ()
 
 test('data that is not what it was is told apart from what clients have written since', () => {
   const table = (rows: number, hash: string, recent = 0) => ({ columns: ['a'], rows, recent, hash });
-  const before = {
-    databases: { 'm.db': { t: table(3, 'x') }, 'p.db': { t: table(9, 'y') } },
-    files: { a: '1:h' },
-  };
-  const after = (changes: object, files: Record<string, string> = { a: '1:h' }) => ({
-    databases: { ...before.databases, 'm.db': changes as never },
-    files,
-  });
-  const compare = (now: Parameters<typeof compareInventories>[1], pruned: string[] = []) =>
-    compareInventories(before, now, pruned);
-  assert.deepEqual(compare(after({ t: table(3, 'x') })), {
-    databases: 2,
-    tables: 2,
-    rows: 12,
-    files: 1,
-    written: [],
-    problems: [],
-  });
-  assert.deepEqual(compare(after({ t: table(5, 'x', 2) })).written, ['m.db, table t']);
-  assert.deepEqual(compare(after({ t: table(3, 'z') })).problems, [
-    'm.db, table t has other content than before',
-  ]);
-  assert.deepEqual(compare(after({ t: table(2, 'z', 1) })).problems, ['m.db, table t had 3 rows and has 2']);
-  assert.deepEqual(compare(after({})).problems, ['m.db, table t is gone']);
-  assert.deepEqual(compare(after({ t: table(3, 'x') }, {})).problems, ['a is gone']);
-  assert.deepEqual(compare(after({}), ['m.db']).problems, [], 'that one may lose what is old');
+  const [good, other] = [{ t: table(3, 'x') }, { 'p.db': { t: table(9, 'y') } }];
+  const files: Record<string, string> = { a: '1:h' };
+  const rows: [
+    now: typeof good | object,
+    files: object,
+    pruned: string[],
+    written: string[],
+    problems: string[],
+  ][] = [
+    [good, files, [], [], []],
+    [{ t: table(5, 'x', 2) }, files, [], ['m.db, table t'], []],
+    [{ t: table(3, 'z') }, files, [], [], ['m.db, table t has other content than before']],
+    [{ t: table(2, 'z', 1) }, files, [], [], ['m.db, table t had 3 rows and has 2']],
+    [{}, files, [], [], ['m.db, table t is gone']],
+    [{}, files, ['m.db'], [], []],
+    [good, {}, [], [], ['a is gone']],
+    [good, { a: '1:i' }, [], [], ['a has changed']],
+  ];
+  const before = { databases: { 'm.db': good, ...other }, files };
+  for (const [now, left, pruned, ...expected] of rows) {
+    const after = { databases: { 'm.db': now as typeof good, ...other }, files: left as typeof files };
+    const { written, problems, rows, databases } = compareInventories(before, after, pruned);
+    assert.deepEqual([written, problems, databases], [...expected, 2]);
+    assert.equal(rows, pruned.length > 0 ? 9 : 12);
+  }
 });
 
 test('the notes entry lies under its release, once, and leaves every other byte', () => {
-  const notes =
-    '# Release notes\n\n## [v1.0.0] - 2026-01-01\n\n- first\n\n## [v0.9.0] - 2025-01-01\n\n- older\n';
+  const notes = '# Release notes\n\n## [v1.0.0] - 2026-01-01\n\n- first\n\n## [v0.9.0]\n\n- older\n';
   const entry = '## Migrated from rag-mcp (2026-01-31)\n\n- it was';
   const edited = withEntry(notes, 'v1.0.0', entry);
   assert.equal(edited, notes.replace('- first\n', `- first\n\n${entry}\n`));
   assert.equal(withEntry(edited, 'v1.0.0', entry), edited);
   assert.equal(withoutEntry(edited, entry), notes, 'a rollback takes it out again');
-  const later = edited.replace(
-    '# Release notes\n',
-    '# Release notes\n\n## [v1.1.0] - 2026-02-01\n\n- later\n',
-  );
+  const later = edited.replace('# Release notes\n', '$&\n## [v1.1.0] - 2026-02-01\n\n- later\n');
   assert.match(withoutEntry(later, entry), /v1\.1\.0.*- later.*- first/s, 'and nothing else');
   assert.doesNotMatch(findEntry(edited, 'v1.0.0')!.text, /Migrated/, 'it is not a part of the release');
   assert.match(withEntry('', undefined, entry), /^# Release notes\n\n## Migrated/);
