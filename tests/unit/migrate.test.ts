@@ -64,7 +64,7 @@ test('what a container has beyond the description is said, all of it', () => {
   const odd = { ...known, labels: {}, mounts: [MODELS, mount('bind', '/srv/x', '/srv')], publishedPorts: [] };
   assert.deepEqual(legacyProblems(description, odd, ['redis']), [
     'rag-mcp was not started by docker compose',
-    'there are more containers than rag-mcp: redis',
+    'there are more containers than rag-mcp, remove them first: redis',
     'no directory of this machine is mounted on /app/data',
     'it writes to the bind /srv/x on /srv',
     'it publishes no port',

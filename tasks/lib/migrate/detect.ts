@@ -89,7 +89,7 @@ export function legacyProblems(
   const sources = (list: readonly Mount[]) => list.map(({ source }) => source).join(', ');
   return [
     !labels['com.docker.compose.project.config_files'] && `${name} was not started by docker compose`,
-    others.length > 0 && `there are more containers than ${name}: ${others.join(', ')}`,
+    others.length > 0 && `there are more containers than ${name}, remove them first: ${others.join(', ')}`,
     data.length === 0 &&
       `no directory of this machine is mounted on ${description.data_targets.join(' or ')}`,
     data.length > 1 && `it has several data directories: ${sources(data)}`,
