@@ -167,8 +167,8 @@ test('a secret is never carried into a file, whatever the table says', () => {
 
 test('the models volume is used as it is unless something speaks against it', () => {
   const old = { name: 'old-models', driver: 'local', labels: {} };
-  const cases: [what: Parameters<typeof whyCopied>, why: RegExp | undefined][] = [
-    [[old, true, 0], undefined],
+  const cases: [what: Parameters<typeof whyCopied>, why: RegExp | null][] = [
+    [[old, true, 0], null],
     [[old, false, 0], /cannot name another volume/],
     [[old, true, 1], /may not read 1 of its files/],
     [[{ ...old, driver: 'nfs' }, true, 0], /its driver is nfs/],
@@ -176,7 +176,7 @@ test('the models volume is used as it is unless something speaks against it', ()
   ];
   for (const [what, why] of cases) {
     const found = whyCopied(...what);
-    assert.ok(why ? why.test(found ?? '') : found === undefined, `${why}: ${found}`);
+    assert.ok(why ? why.test(found ?? '') : found === null, `${why}: ${found}`);
   }
 });
 

@@ -156,23 +156,19 @@ async function planModels(
   const volume = model.volumes?.[key];
   const old = legacy.models === null ? undefined : await inspectVolume(legacy.models);
   if (!old) return null;
-  const content = await measureVolume(project, old.name);
-  const wanted = {
-    from: old.name,
-    to: volume?.name ?? `${project.project.name}_${key}`,
-    bytes: content.bytes,
-  };
-  if (wanted.to === old.name) return { ...wanted, copied: null };
-  const copied = whyCopied(old, models_variable !== undefined && volume !== undefined, content.unreadable);
-  return copied === undefined ? { ...wanted, to: old.name, copied: null } : { ...wanted, copied };
+  const { bytes, unreadable } = await measureVolume(project, old.name);
+  const wanted = volume?.name ?? `${project.project.name}_${key}`;
+  const canReuse = models_variable !== undefined && volume !== undefined;
+  const copied = wanted === old.name ? null : whyCopied(old, canReuse, unreadable);
+  return { from: old.name, to: copied ? wanted : old.name, copied, bytes };
 }
 
-/** Why a models volume cannot be used as it is; undefined: it can. Pure. */
-export function whyCopied(old: Volume, canReuse: boolean, unreadable: number): string | undefined {
+/** Why a models volume cannot be used as it is; null: it can. Pure. */
+export function whyCopied(old: Volume, canReuse: boolean, unreadable: number): string | null {
   if (!canReuse) return 'the new compose file cannot name another volume';
   if (old.driver !== 'local') return `its driver is ${old.driver}`;
   if (old.labels[CONFIG_HASH_LABEL]) return 'compose would recreate it for another project';
-  return unreadable > 0 ? `the new containers' user may not read ${unreadable} of its files` : undefined;
+  return unreadable > 0 ? `the new containers' user may not read ${unreadable} of its files` : null;
 }
 
 // What stands in the way.
