@@ -122,7 +122,7 @@ export async function planRelease(
   const notes = insertEntry(text, written, tag);
   // An entry that was written by hand stays as it is and is shown.
   const isOurs = notes !== text;
-  const entry = isOurs ? written : findEntry(notes, tag)!.text;
+  const entry = isOurs ? written.trimEnd() : findEntry(notes, tag)!.text;
   const from = { current: current ?? null, previous: base?.name ?? null, notes };
   const names = { tag, version: next, branch, head, date: date.toISOString() };
   const found = { commit: '', tagObject: '', digest: '', platforms: {} };
