@@ -172,8 +172,7 @@ function newJournal<Data>({ task, command }: Journey<Data>, data: Data): Journal
  */
 export async function runSteps<Data>(journey: Journey<Data>, data: Data) {
   const journal = newJournal(journey, data);
-  if (session.dryRun) await simulate(journey.steps(data), 'apply', data);
-  else {
+  if (!(await simulated(journey.steps(data), 'apply', data))) {
     await carryOut(journey, journal);
     logPhases(journal.phases);
   }
@@ -183,7 +182,7 @@ export async function runSteps<Data>(journey: Journey<Data>, data: Data) {
 /** Undoes all steps of a run that ended well: a rollback. Resumable like the run itself. */
 export async function undoSteps<Data>(journey: Journey<Data>, data: Data): Promise<void> {
   const steps = journey.steps(data);
-  if (session.dryRun) return simulate([...steps].reverse(), 'undo', data);
+  if (await simulated([...steps].reverse(), 'undo', data)) return;
   const journal = newJournal(journey, data);
   journal.done = steps.map(({ name }) => name);
   journal.committed = true;
@@ -325,12 +324,13 @@ async function writeHistory<Data>(
   await appendHistory(root, { at: startedAt, task: name, outcome, error, phases, ...history(data) });
 }
 
-/** A dry run: prints every command of every step. What depends on a result that it does not have ends its step. */
-async function simulate<Data>(
+/** True in a dry run: it has printed every command of every step. What depends on a result that it has not ends its step. */
+async function simulated<Data>(
   steps: readonly Step<Data>[],
   act: 'apply' | 'undo',
   data: Data,
-): Promise<void> {
+): Promise<boolean> {
+  if (!session.dryRun) return false;
   for (const step of steps) {
     log.step(act === 'undo' ? `undo: ${step.title}` : step.title);
     try {
@@ -340,4 +340,5 @@ async function simulate<Data>(
       log.detail(`  the simulation ends here: ${errorSummary(error)}`);
     }
   }
+  return true;
 }
