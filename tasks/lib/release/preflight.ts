@@ -101,11 +101,9 @@ async function checkRepository(
   checkHead: (head: string) => Promise<void>,
 ): Promise<Repository | undefined> {
   const { root, release } = project;
-  const [tree, hasGaps, remote] = await Promise.all([
-    workTree(root),
-    isShallow(root),
-    problems.of(queryRemote(project, push)),
-  ]);
+  // Alone: it says by name where there is no repository, which the others need.
+  const tree = await workTree(root);
+  const [hasGaps, remote] = await Promise.all([isShallow(root), problems.of(queryRemote(project, push))]);
   problems.found.push(...workTreeProblems(project, tree));
   const shallow = 'Cannot release from a shallow clone: commits and tags are missing';
   problems.add([hasGaps, 'shallow-clone', shallow, `git fetch --unshallow --tags ${release.remote}`]);
