@@ -58,7 +58,7 @@ export class CommandError extends TaskError {
     const tail = lastLines(stderr);
     super(`\`${command}\` failed with exit code ${processExitCode}${tail ? `:\n${tail}` : ''}`, {
       code: 'command-failed',
-      ...(processExitCode === 127 ? { hint: 'is it installed, and in a folder that PATH names?' } : {}),
+      hint: remedyOf(processExitCode, stderr),
     });
     this.name = 'CommandError';
     this.command = command;
@@ -66,6 +66,11 @@ export class CommandError extends TaskError {
     this.stderr = stderr;
     this.stdout = stdout;
   }
+}
+
+function remedyOf(exitCode: number, stderr: string): string | undefined {
+  if (exitCode === 127) return 'is it installed, and in a folder that PATH names?';
+  return stderr.includes('not a git repository') ? 'run the task in a git clone of the project' : undefined;
 }
 
 /** The end of what a program said: enough to see why it failed. */

@@ -207,6 +207,15 @@ test('a folder that is no repository, or has no commit, is refused by name', asy
     says: /not a git repository/,
     hint: /git clone/,
   });
+  for (const argv of [
+    ['release', '--undo', 'v1.0.0'],
+    ['build-push', 'v1.0.0'],
+  ])
+    assertRefused(await project.task(argv[0]!, [...argv.slice(1), '--yes', '--json']), {
+      code: 'command-failed',
+      says: /not a git repository/,
+      hint: /git clone/,
+    });
   await project.git('init', '--quiet', '--initial-branch=main');
   assertRefused(await release(), { code: 'no-commits', says: /has no commits/, hint: /commit/ });
 });
