@@ -120,7 +120,7 @@ test('from a fresh clone to both environments, a release, and back', async (t) =
     assert.equal(failed.code, 1, failed.stderr);
     const { ok, error } = failed.json() as { ok: boolean; error: { code: string; message: string } };
     assert.deepEqual([ok, error.code], [false, 'engine-unreachable'], 'the error of the step itself');
-    assert.match(error.message, /setup failed: .*127\.0\.0\.1:9/);
+    assert.match(error.message, /^No Docker engine answers at tcp:\/\/127\.0\.0\.1:9/);
     assert.deepEqual(await project.snapshot(), before);
   });
 

@@ -96,7 +96,7 @@ async function askServer(): Promise<EngineObserved['server']> {
   } catch (error) {
     if (!(error instanceof TaskError) || error.code !== 'engine-down') throw error;
     const state = /permission denied/i.test(error.message) ? 'denied' : 'unreachable';
-    return { state, detail: error.message };
+    return { state, detail: error.message.replace(/^No Docker engine answers: /, '') };
   }
 }
 
