@@ -34,7 +34,7 @@ export async function removeArchives(project: Project, archives: readonly string
   return (await runProgram(project, call))?.removed ?? [];
 }
 
-export function isProven({ record }: Listed): boolean {
+function isProven({ record }: Listed): boolean {
   return record !== null && record.proof !== null;
 }
 

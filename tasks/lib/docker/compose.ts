@@ -174,7 +174,7 @@ export type ResolvedService = z.output<typeof serviceSchema>;
 export type ResolvedModel = z.output<typeof modelSchema>;
 
 /** Compose writes a literal `$` as `$$` in what it resolved. */
-export function parseResolved(resolved: string): ResolvedModel {
+function parseResolved(resolved: string): ResolvedModel {
   const model: unknown = JSON.parse(resolved.replaceAll('$$', '$'));
   modelSchema.parse(model);
   // As it came: digests of it must not depend on the order of the keys above.

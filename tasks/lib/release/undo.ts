@@ -166,7 +166,7 @@ export function undoJourney(project: Project): Journey<UndoData> {
 }
 
 /** The steps of an undo: prod goes back first; dev once `latest` is another image, and before its image goes. */
-export function undoReleaseSteps(project: Project, data: UndoData): Step<UndoData>[] {
+function undoReleaseSteps(project: Project, data: UndoData): Step<UndoData>[] {
   const { root, release } = project;
   const { kind, tag, branch, notes, successor, isProd, active } = data;
   const change = kind === 'remove' ? 'without the entry; later commits stay' : 'with the mark';

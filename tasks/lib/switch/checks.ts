@@ -309,7 +309,7 @@ function volumeProblems(snapshot: EngineSnapshot, { environment, how }: Start): 
 // Is a port free, or who has it? Named, so that nobody has to go looking.
 
 /** Can this machine listen there now? */
-export function isFree({ published, address }: PublishedPort): Promise<boolean> {
+function isFree({ published, address }: PublishedPort): Promise<boolean> {
   return new Promise((resolve) => {
     const server = createServer();
     server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code !== 'EADDRINUSE'));
@@ -320,13 +320,13 @@ export function isFree({ published, address }: PublishedPort): Promise<boolean> 
 }
 
 /** The container that publishes a port, as the engine's machine has it: its name. */
-export async function publishingContainer(port: number): Promise<string | undefined> {
+async function publishingContainer(port: number): Promise<string | undefined> {
   const answer = await probe(docker('ps', '--filter', `publish=${port}`, '--format', '{{.Names}}'));
   return answer.stdout.split('\n', 1)[0] || undefined;
 }
 
 /** The process on this machine that listens there, as far as this user may know: `node (pid 12)`. */
-export async function listeningProcess(port: number): Promise<string> {
+async function listeningProcess(port: number): Promise<string> {
   const question = ['--no-header', '--listening', '--tcp', '--numeric', '--processes', `sport = :${port}`];
   const sockets = await probe(['ss', ...question]);
   const [, name, pid] = /users:\(\("([^"]+)",pid=(\d+)/.exec(sockets.stdout) ?? [];

@@ -68,7 +68,7 @@ const Manifest = z.object({
 export type Manifest = z.output<typeof Manifest>;
 
 /** @throws BackupError where it is not a manifest of the format that this program knows */
-export function parseManifest(text: string | undefined): Manifest {
+function parseManifest(text: string | undefined): Manifest {
   if (text === undefined)
     throw new BackupError('bad-archive', 'The archive has no manifest: it is truncated');
   try {
@@ -122,7 +122,7 @@ function differences(seen: Seen, listed: Entry): string[] {
 }
 
 /** Everything in which the entries that are there differ from those that the manifest lists. Pure. */
-export function compareEntries(seen: readonly Seen[], listed: readonly Entry[]): string[] {
+function compareEntries(seen: readonly Seen[], listed: readonly Entry[]): string[] {
   const remaining = new Map(listed.map((entry) => [entry.path, entry]));
   const problems = seen.flatMap((entry) => {
     const expected = remaining.get(entry.path);
